@@ -1,0 +1,2 @@
+//! Flotilla, the one binary.
+fn main() {}

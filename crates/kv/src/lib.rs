@@ -1,0 +1,1 @@
+//! The replicated key-value machine: commands, per-slot tables, sessions and expiry

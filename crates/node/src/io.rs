@@ -1,0 +1,220 @@
+//! What crosses the border of a node: events in, outputs out.
+//!
+//! A driver owns sockets, files, clocks and threads, and nothing else. One turn of it is: give
+//! every event that is at hand to [`crate::Node::handle`], then call [`crate::Node::end_turn`] and
+//! carry out the outputs in their order.
+
+use flotilla_raft::{Index, SnapshotMeta, Time, Write};
+use flotilla_shard::{NodeId, ShardId};
+
+/// The two clocks, read by the driver once a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, microseconds.
+    pub time: Time,
+    /// Wall clock, milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// A connection. The driver numbers accepted ones upwards from 1; the node numbers those it dials
+/// from [`ConnId::FIRST_DIALED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+impl ConnId {
+    /// The first number of a connection that the node dials.
+    pub const FIRST_DIALED: Self = Self(1 << 63);
+}
+
+/// Which port a connection came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// The one required port: the whole keyspace, and, by a preface, links between nodes.
+    Plain,
+    /// The port that `CLUSTER SLOTS` advertises: keyless commands are shard-local.
+    Cluster,
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Somebody connected.
+    Accepted {
+        /// The driver's number for it.
+        conn: ConnId,
+        /// By which port.
+        face: Face,
+        /// Where from, `ip:port`.
+        remote: String,
+        /// The address that was dialled, `ip:port`.
+        local: String,
+    },
+    /// An [`Output::Dial`] succeeded or failed. After a failure `conn` is gone.
+    Dialed {
+        /// The node's number for it.
+        conn: ConnId,
+        /// Whether it is connected.
+        connected: bool,
+    },
+    /// Bytes arrived.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// In order, of any length.
+        bytes: &'a [u8],
+    },
+    /// A connection ended, by the other side or by an error (not told after [`Output::Close`]).
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The deadline has come. Early or late does no harm.
+    Wake,
+    /// The [`WriteBatch`] of this sequence, and so all before it, is durable.
+    Written {
+        /// Which.
+        sequence: u64,
+    },
+    /// One [`Output::SnapshotAppend`] is in the file (perhaps not yet durable).
+    SnapshotAppended {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// After [`Output::SnapshotFinish`]: the file is complete, durable and has its final name.
+    SnapshotStored {
+        /// Of which shard.
+        shard: ShardId,
+        /// The index it stands for.
+        index: Index,
+    },
+    /// The answer to [`Output::SnapshotRead`].
+    SnapshotChunk {
+        /// Of which shard.
+        shard: ShardId,
+        /// Of the snapshot at this index.
+        index: Index,
+        /// Which chunk, from 0.
+        number: u32,
+        /// The chunk; `None` after the last; an error names the file and what is wrong.
+        result: Result<Option<Vec<u8>>, String>,
+    },
+}
+
+/// What a node wants done. Carried out in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes after all sent before on this connection.
+    Send {
+        /// Where.
+        conn: ConnId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Close once everything sent before has left (or at once if it cannot leave).
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Connect; answered by [`Event::Dialed`].
+    Dial {
+        /// The number for it.
+        conn: ConnId,
+        /// `ip:port`.
+        address: String,
+    },
+    /// Make this durable as one frame of the log; answered by [`Event::Written`]. Never more than
+    /// one is open.
+    Write(WriteBatch),
+    /// Begin a snapshot file for this shard. At most one file per shard is being written.
+    SnapshotBegin {
+        /// Of which shard.
+        shard: ShardId,
+        /// What it will stand for.
+        meta: SnapshotMeta,
+    },
+    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`].
+    SnapshotAppend {
+        /// Of which shard.
+        shard: ShardId,
+        /// At most 1 MiB.
+        chunk: Vec<u8>,
+    },
+    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`].
+    SnapshotFinish {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Forget the file begun; no answer.
+    SnapshotAbort {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Read a chunk of the newest durable snapshot; answered by [`Event::SnapshotChunk`].
+    SnapshotRead {
+        /// Of which shard.
+        shard: ShardId,
+        /// The index the snapshot must stand for.
+        index: Index,
+        /// Which chunk, from 0.
+        number: u32,
+    },
+    /// Something for the console and the log.
+    Notice(Notice),
+}
+
+/// Everything a turn wants on disk: one frame of the lane's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// Numbered from 1 without gaps in this boot.
+    pub sequence: u64,
+    /// What the node itself remembers (storage id, founding record, incarnation); opaque; replaces
+    /// what was stored before.
+    pub node_state: Option<Vec<u8>>,
+    /// The writes of the shards' cores, in order within a shard.
+    pub writes: Vec<(ShardId, Write)>,
+}
+
+/// Something an operator wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Not founded yet: these nodes have not answered.
+    WaitingFor {
+        /// Their addresses.
+        addresses: Vec<String>,
+    },
+    /// The cluster is founded, or this node has joined it.
+    Founded {
+        /// The cluster's id in hex.
+        cluster: String,
+    },
+    /// This node began or stopped to lead a shard.
+    Leading {
+        /// Which.
+        shard: ShardId,
+        /// In which term.
+        term: u64,
+        /// Whether it leads now.
+        leads: bool,
+    },
+    /// A warning in words.
+    Warning(String),
+    /// The shard's state machine is halted on this node (P13).
+    Halted {
+        /// Which.
+        shard: ShardId,
+        /// At which entry.
+        index: Index,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The node must not run (P4, a lost disk, another cluster's data): the driver prints this and
+    /// exits with an error.
+    Fatal(String),
+    /// The link to a node came up or broke.
+    Link {
+        /// Which.
+        node: NodeId,
+        /// Whether it is up.
+        up: bool,
+    },
+}

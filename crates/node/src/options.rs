@@ -1,0 +1,41 @@
+//! The limits and times of a node, with their defaults.
+
+/// Every limit has a name; a full queue is an error the client sees, never growth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A follower waits between one and two of these for its leader, milliseconds.
+    pub election_timeout_ms: u64,
+    /// An idle leader speaks this often, milliseconds.
+    pub heartbeat_ms: u64,
+    /// How long a request is held through elections before it gets an error, milliseconds.
+    pub hold_ms: u64,
+    /// Log bytes of all shards together after which snapshots are due (at least; half of the data
+    /// where that is more).
+    pub snapshot_log_bytes: u64,
+    /// The largest value, bytes.
+    pub max_value_bytes: usize,
+    /// The largest request, bytes.
+    pub max_request_bytes: usize,
+    /// Commands unsettled per shard and origin; beyond, clients wait.
+    pub max_unsettled_commands: usize,
+    /// Bytes of requests unsettled per shard and origin; beyond, clients wait.
+    pub max_unsettled_bytes: usize,
+    /// Replies that one client may have outstanding before its further requests wait.
+    pub max_client_pipeline: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            election_timeout_ms: 400,
+            heartbeat_ms: 60,
+            hold_ms: 5_000,
+            snapshot_log_bytes: 128 << 20,
+            max_value_bytes: 16 << 20,
+            max_request_bytes: 64 << 20,
+            max_unsettled_commands: 4_096,
+            max_unsettled_bytes: 64 << 20,
+            max_client_pipeline: 16_384,
+        }
+    }
+}

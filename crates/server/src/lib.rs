@@ -1,0 +1,1 @@
+//! The driver of a real node: sockets, threads and the disk

@@ -1,0 +1,1 @@
+//! The deterministic world in which whole nodes are tested: clock, network, disks, faults, checkers
