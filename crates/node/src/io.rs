@@ -115,6 +115,16 @@ pub enum Output {
         /// Which.
         conn: ConnId,
     },
+    /// Stop reading from a connection: its queues are full.
+    Pause {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Read from it again.
+    Resume {
+        /// Which.
+        conn: ConnId,
+    },
     /// Connect; answered by [`Event::Dialed`].
     Dial {
         /// The number for it.
