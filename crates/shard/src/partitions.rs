@@ -1,0 +1,1 @@
+//! The argument `<partitions>` of `flotilla run`.

@@ -1,0 +1,118 @@
+//! Hash slots: the unit of placement.
+//!
+//! A key belongs to the slot `CRC16(key) mod 16384`, or `CRC16(tag) mod 16384` when it has a `{tag}`,
+//! exactly as in Redis Cluster, so that cluster clients compute the same slot.
+//!
+//! Source: the Redis Cluster specification, "Key distribution model" and "Hash tags".
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How many slots there are. Slots are numbered from 0 to `SLOTS - 1`.
+pub const SLOTS: u16 = 16384;
+
+/// A hash slot: every key is in exactly one, and slots, not keys, are owned and moved.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// Every slot, in order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        (0..SLOTS).map(Self)
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The slot of `key`.
+///
+/// ```
+/// use flotilla_shard::{Slot, slot_of};
+///
+/// assert_eq!(slot_of(b"foo"), Slot(12182));
+/// assert_eq!(slot_of(b"{user1000}.following"), slot_of(b"{user1000}.followers"));
+/// ```
+pub fn slot_of(key: &[u8]) -> Slot {
+    Slot(crc16(hashed_part(key)) % SLOTS)
+}
+
+/// What of `key` is hashed: the bytes between the first `{` and the first `}` after it, if there are
+/// any, and otherwise the whole key.
+fn hashed_part(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let tail = &key[open + 1..];
+    match tail.iter().position(|&byte| byte == b'}') {
+        None | Some(0) => key,
+        Some(close) => &tail[..close],
+    }
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, start value 0, not reflected.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| {
+        let index = (crc >> 8) ^ u16::from(byte);
+        (crc << 8) ^ CRC16_TABLE[usize::from(index)]
+    })
+}
+
+/// The remainder of every byte value, computed at compile time.
+static CRC16_TABLE: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc16_has_the_check_value_of_the_catalogue() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(crc16(b""), 0);
+    }
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        let known: [(&[u8], u16); 6] = [
+            (b"", 0),
+            (b"foo", 12182),
+            (b"bar", 5061),
+            (b"hello", 866),
+            (b"somekey", 11058),
+            (b"123456789", 0x31C3 % SLOTS),
+        ];
+        for (key, slot) in known {
+            assert_eq!(slot_of(key), Slot(slot), "{}", String::from_utf8_lossy(key));
+        }
+    }
+
+    #[test]
+    fn only_a_first_tag_that_is_not_empty_counts() {
+        assert_eq!(hashed_part(b"{user1000}.following"), b"user1000");
+        assert_eq!(hashed_part(b"foo{}{bar}"), b"foo{}{bar}");
+        assert_eq!(hashed_part(b"foo{{bar}}zap"), b"{bar");
+        assert_eq!(hashed_part(b"foo{bar}{zap}"), b"bar");
+        assert_eq!(hashed_part(b"foo{bar"), b"foo{bar");
+        assert_eq!(hashed_part(b"foo}bar{"), b"foo}bar{");
+        assert_eq!(hashed_part(b"{a}"), b"a");
+    }
+}
