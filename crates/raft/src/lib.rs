@@ -1,8 +1,112 @@
 //! Raft consensus for one group, as a pure state machine.
+//!
+//! A [`Raft`] is one replica. It does no IO, reads no clock and draws no randomness but from its
+//! seed: a host gives it one [`Input`] at a time and carries out the [`Effect`]s. The same inputs
+//! give the same effects. It knows nothing of what the entries mean, of addresses, or of files.
+//!
+//! # How to drive it
+//!
+//! ```
+//! use flotilla_raft::*;
+//!
+//! let id = ReplicaId(1);
+//! let founding = SnapshotMeta {
+//!     configuration: Configuration::of_voters([id]),
+//!     ..SnapshotMeta::default()
+//! };
+//! let recovered = Recovered { snapshot: founding, ..Recovered::default() };
+//! let mut raft = Raft::new(Config::new(id, 42), recovered, Time(0));
+//!
+//! let mut inputs = vec![Input::Wake];
+//! let mut applied = Vec::new();
+//! while let Some(input) = inputs.pop() {
+//!     let mut effects = Vec::new();
+//!     raft.step(raft.deadline(), input, &mut effects);
+//!     for effect in effects {
+//!         match effect {
+//!             // A real host puts the write on disk first, and answers when it is durable.
+//!             Effect::Write(write) => inputs.push(Input::Written(write.seq)),
+//!             Effect::Note(Note::BecameLeader { .. }) => {
+//!                 let payload = Payload::new(b"hello".to_vec());
+//!                 inputs.insert(0, Input::Propose { id: RequestId(7), payload });
+//!             }
+//!             Effect::Apply { entries } => applied.extend(entries),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(applied.last().expect("it was committed").payload.bytes(), b"hello");
+//! ```
+//!
+//! # The host's contract
+//!
+//! - Time never goes back. [`Input::Wake`] comes at or after [`Raft::deadline`], which is read
+//!   again after every step; being late costs availability, never safety.
+//! - Three streams keep their order: the writes; `Apply`, `Restore`, `ReadReady` and `Proposed`;
+//!   the messages (which may be lost, repeated, delayed and reordered none the less).
+//! - A [`Write`] is made whole or not at all as far as a recovery can see, in order, and
+//!   [`Input::Written`] comes only once it is durable. Messages go out at once: what depends on a
+//!   write is held back *here*, so a leader's disk and its followers' work in parallel.
+//! - The commit index is not persisted: after a restart it is the snapshot's until a leader tells.
+//! - A replica that lost what was reported as written must not come back under its id.
+//! - The snapshot that [`Effect::SendSnapshot`] asks for goes by the host's own means, and is
+//!   durable at the receiver before [`Input::SnapshotReceived`].
+//!
+//! # Invariants
+//!
+//! ```text
+//! base ≤ snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! durable_index ≤ last covered by each write in flight ≤ last_index
+//! term of the last entry ≤ current_term        matched < next ≤ last_index + 1
+//! ```
+//!
+//! with `base` the place before the first entry in memory. Terms and the commit index never
+//! descend. One vote per term, durable before it counts anywhere. Broken invariants panic, in
+//! release builds too: a wrong replica must stop. Bytes that no replica would send are ignored.
+//!
+//! # The messages
+//!
+//! | message | answer | held back for durability |
+//! |---|---|---|
+//! | `RequestPreVote` | `PreVoteReply` | no: it promises nothing |
+//! | `RequestVote` | `VoteReply` | the request for the own vote, the answer for the vote given |
+//! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
+//! | `TimeoutNow` | – | – |
+//!
+//! # What is left out
+//!
+//! Starting a change of membership or a transfer (joint configurations and learners are obeyed,
+//! `TimeoutNow` is), loading entries from disk below the window, leases.
+//!
+//! # Where to find the paper
+//!
+//! `election` [Raft §5.2, §5.4.1], `replication` [Raft §5.3], `commit` [Raft §5.4.2],
+//! `configuration` and `quorum` [Raft §6], `snapshot` [Raft §7], `read` [Raft §8, Thesis §6.4];
+//! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
+//! slow disks add to it.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod commit;
+mod config;
+mod configuration;
+mod election;
+mod invariants;
+mod log;
+mod progress;
+mod quorum;
+mod raft;
+mod read;
+mod replication;
+mod role;
+mod snapshot;
+mod status;
 mod types;
+mod writes;
 
+pub use config::Config;
+pub use raft::Raft;
+pub use status::{FollowerState, FollowerStatus, RoleName, Status};
 pub use types::*;

@@ -1,0 +1,373 @@
+//! The log in memory: a window of entries behind a base.
+//!
+//! ```text
+//! base ≤ snapshot ≤ commit_index ≤ last        durable ≤ last
+//! ```
+//!
+//! The snapshot is where a recovered log would begin. A leader keeps some entries below it, down
+//! to `base`, for followers that need them. `term_at(base)` is known, below it nothing is; an
+//! unknown term is `None` and equals no term. The byte sizes are kept as running sums, so all
+//! counts of bytes are differences and nothing has to be counted down.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::writes::Writes;
+use crate::{Entry, HardState, Index, SnapshotMeta, Term, Write, WriteSeq};
+
+/// What an entry costs beside its payload, in all counts of bytes.
+const ENTRY_BYTES: u64 = 32;
+
+/// What an entry with this payload counts in all limits, bytes.
+pub(crate) fn entry_bytes(payload_bytes: usize) -> u64 {
+    payload_bytes as u64 + ENTRY_BYTES
+}
+
+/// A place in a log: two logs with the same entry here are the same up to here [Raft §5.3].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) index: Index,
+    pub(crate) term: Term,
+}
+
+/// The log of one replica.
+pub(crate) struct Log {
+    base: Position,
+    snapshot: Position,
+    entries: VecDeque<Entry>,
+    /// `ends[i]`: the bytes ever put in front of `entries[i + 1]`; `base_end` those at the base.
+    ends: VecDeque<u64>,
+    base_end: u64,
+    writes: Writes,
+}
+
+impl Log {
+    /// A recovered log. Panics unless the entries follow the snapshot without gaps.
+    pub(crate) fn new(hard_state: HardState, snapshot: Position, entries: Vec<Entry>) -> Self {
+        let writes = Writes::new(hard_state, Index(snapshot.index.0 + entries.len() as u64));
+        let mut log = Self {
+            base: snapshot,
+            snapshot,
+            entries: VecDeque::with_capacity(entries.len()),
+            ends: VecDeque::with_capacity(entries.len()),
+            base_end: 0,
+            writes,
+        };
+        for entry in entries {
+            log.push(entry);
+        }
+        log
+    }
+
+    /// Appends an entry behind the last one; the next write will hold it.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.writes.appended(entry.index);
+        self.push(entry);
+    }
+
+    fn push(&mut self, entry: Entry) {
+        assert_eq!(entry.index, self.last_index().next(), "a log has no gaps");
+        assert!(entry.term >= self.last_term(), "terms never descend along a log");
+        self.ends
+            .push_back(self.bytes_through(self.last_index()) + entry_bytes(entry.payload.len()));
+        self.entries.push_back(entry);
+    }
+
+    /// Removes the entries from `index` on.
+    pub(crate) fn truncate_from(&mut self, index: Index) {
+        assert!(index > self.snapshot.index, "a log is never truncated into its snapshot");
+        let kept = self.offset(index);
+        self.entries.truncate(kept);
+        self.ends.truncate(kept);
+        self.writes.truncated_to(index.previous());
+    }
+
+    /// The host's snapshot `meta` covers the log up to its index; the next write says so. Entries
+    /// stay in memory until [`Log::release`].
+    pub(crate) fn compact(&mut self, meta: SnapshotMeta) {
+        assert_eq!(
+            self.term_at(meta.index),
+            Some(meta.term),
+            "a snapshot of the host's own is of an entry of this log"
+        );
+        self.snapshot = Position { index: meta.index, term: meta.term };
+        self.writes.snapshotted(meta);
+    }
+
+    /// Drops entries under the snapshot, but none above `floor` as long as what stays below the
+    /// snapshot is within `max_bytes`.
+    pub(crate) fn release(&mut self, floor: Index, max_bytes: usize) {
+        let covered = self.bytes_through(self.snapshot.index);
+        while let (Some(entry), Some(&end)) = (self.entries.front(), self.ends.front()) {
+            let needed = entry.index > floor && covered - self.base_end <= max_bytes as u64;
+            if entry.index > self.snapshot.index || needed {
+                break;
+            }
+            self.base = Position { index: entry.index, term: entry.term };
+            self.base_end = end;
+            self.entries.pop_front();
+            self.ends.pop_front();
+        }
+    }
+
+    /// Replaces the whole log by a leader's snapshot. Until the write that names it is durable,
+    /// the disk is known to agree with it up to `agreed` only.
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta, agreed: Index) {
+        self.base_end = self.bytes_through(self.last_index());
+        self.entries.clear();
+        self.ends.clear();
+        self.base = Position { index: meta.index, term: meta.term };
+        self.snapshot = self.base;
+        self.writes.truncated_to(agreed);
+        self.writes.snapshotted(meta);
+    }
+
+    /// The write that makes this step's changes durable, if there are any.
+    pub(crate) fn ask_write(&mut self, hard_state: HardState) -> Option<Write> {
+        let last = self.last_index();
+        let next = self.writes.ask(hard_state, last)?;
+        let entries = next.entries_from.map_or_else(Vec::new, |from| self.range(from, last));
+        Some(Write { seq: next.seq, hard_state, snapshot: next.snapshot, entries })
+    }
+
+    /// The write `seq` is durable.
+    pub(crate) fn written(&mut self, seq: WriteSeq) {
+        self.writes.written(seq);
+    }
+
+    /// What is durable.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.writes
+    }
+
+    /// The log is durable up to here.
+    pub(crate) fn durable_index(&self) -> Index {
+        self.writes.durable_index()
+    }
+
+    /// The place before the first entry in memory.
+    pub(crate) fn base(&self) -> Position {
+        self.base
+    }
+
+    /// Where a recovered log would begin.
+    pub(crate) fn snapshot(&self) -> Position {
+        self.snapshot
+    }
+
+    /// The last index, of the base if there is no entry.
+    pub(crate) fn last_index(&self) -> Index {
+        Index(self.base.index.0 + self.entries.len() as u64)
+    }
+
+    /// The term of the last entry.
+    pub(crate) fn last_term(&self) -> Term {
+        self.entries.back().map_or(self.base.term, |entry| entry.term)
+    }
+
+    /// The term of the entry at `index`; `None` below the base and above the end.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        let offset = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?).map(|entry| entry.term)
+    }
+
+    /// Whether a log that ends at `other` is at least as up to date as this one [Raft §5.4.1].
+    pub(crate) fn is_not_ahead_of(&self, other: Position) -> bool {
+        (other.term, other.index) >= (self.last_term(), self.last_index())
+    }
+
+    /// The last index up to `limit` whose term is at most `term`; `None` if that is below the
+    /// base.
+    pub(crate) fn last_at_most(&self, limit: Index, term: Term) -> Option<Position> {
+        let candidates = limit.0.checked_sub(self.base.index.0)?;
+        let candidates = self.entries.len().min(usize::try_from(candidates).unwrap_or(usize::MAX));
+        // Terms never descend, so the entries with small enough terms are a prefix.
+        let fitting = self.entries.partition_point(|entry| entry.term <= term).min(candidates);
+        match fitting.checked_sub(1) {
+            Some(last) => {
+                let entry = &self.entries[last];
+                Some(Position { index: entry.index, term: entry.term })
+            }
+            None => (self.base.term <= term).then_some(self.base),
+        }
+    }
+
+    /// Entries from `from` to the end that fit into `max_bytes`, at least one if there is any.
+    pub(crate) fn batch(&self, from: Index, max_bytes: usize) -> Vec<Entry> {
+        if from > self.last_index() {
+            return Vec::new();
+        }
+        let first = self.offset(from);
+        let limit = self.bytes_through(from.previous()) + max_bytes as u64;
+        let fitting = if self.ends[self.ends.len() - 1] <= limit {
+            self.ends.len()
+        } else {
+            self.ends.partition_point(|&end| end <= limit).max(first + 1)
+        };
+        self.entries.range(first..fitting).cloned().collect()
+    }
+
+    /// The entries `from..=last`.
+    pub(crate) fn range(&self, from: Index, last: Index) -> Vec<Entry> {
+        self.entries.range(self.offset(from)..self.offset(last.next())).cloned().collect()
+    }
+
+    /// The entries in memory.
+    pub(crate) fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    /// The bytes of the entries in memory above `index`.
+    pub(crate) fn bytes_above(&self, index: Index) -> u64 {
+        self.bytes_through(self.last_index()) - self.bytes_through(index)
+    }
+
+    /// The bytes of the entries in memory above `after`, up to and with `last`.
+    pub(crate) fn bytes_between(&self, after: Index, last: Index) -> u64 {
+        self.bytes_through(last).saturating_sub(self.bytes_through(after))
+    }
+
+    fn bytes_through(&self, index: Index) -> u64 {
+        match index.0.saturating_sub(self.base.index.0) {
+            0 => self.base_end,
+            count => self.ends[count as usize - 1],
+        }
+    }
+
+    fn offset(&self, index: Index) -> usize {
+        assert!(index > self.base.index, "an entry asked for is in memory");
+        (index.0 - self.base.index.0 - 1) as usize
+    }
+
+    /// Panics unless the invariants of this module hold.
+    pub(crate) fn check(&self) {
+        let mut before = self.base;
+        let mut end = self.base_end;
+        for (entry, &stored) in self.entries.iter().zip(&self.ends) {
+            assert_eq!(entry.index, before.index.next(), "a log has no gaps");
+            assert!(entry.term >= before.term, "terms never descend along a log");
+            end += entry_bytes(entry.payload.len());
+            assert_eq!(end, stored, "the running sums are those of the entries");
+            before = Position { index: entry.index, term: entry.term };
+        }
+        assert_eq!(self.entries.len(), self.ends.len(), "each entry has its running sum");
+        assert_eq!(
+            self.term_at(self.snapshot.index),
+            Some(self.snapshot.term),
+            "the log contains its snapshot's entry"
+        );
+        self.writes.check(self.last_index());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EntryKind, Payload};
+    use alloc::vec;
+
+    fn entry(index: u64, term: u64, bytes: usize) -> Entry {
+        Entry {
+            index: Index(index),
+            term: Term(term),
+            kind: EntryKind::Normal,
+            payload: Payload::new(vec![0; bytes]),
+        }
+    }
+
+    fn log(base: u64, terms: &[u64]) -> Log {
+        let snapshot = Position { index: Index(base), term: Term(1) };
+        let mut log = Log::new(HardState::default(), snapshot, Vec::new());
+        for (i, &term) in terms.iter().enumerate() {
+            log.append(entry(base + 1 + i as u64, term, 8));
+        }
+        log
+    }
+
+    fn meta(index: u64, term: u64) -> SnapshotMeta {
+        SnapshotMeta { index: Index(index), term: Term(term), ..SnapshotMeta::default() }
+    }
+
+    #[test]
+    fn an_unknown_term_is_none_on_both_sides() {
+        let log = log(5, &[1, 2]);
+        assert_eq!(log.term_at(Index(4)), None);
+        assert_eq!(log.term_at(Index(5)), Some(Term(1)));
+        assert_eq!(log.term_at(Index(7)), Some(Term(2)));
+        assert_eq!(log.term_at(Index(8)), None);
+        assert_eq!(log.term_at(Index(u64::MAX)), None);
+    }
+
+    #[test]
+    fn finds_the_last_entry_of_a_term_at_most() {
+        let log = log(2, &[1, 3, 3, 5]);
+        let find = |limit, term| log.last_at_most(Index(limit), Term(term)).map(|p| p.index.0);
+        assert_eq!(find(9, 9), Some(6));
+        assert_eq!(find(9, 4), Some(5));
+        assert_eq!(find(4, 4), Some(4));
+        assert_eq!(find(9, 2), Some(3));
+        assert_eq!(find(2, 9), Some(2));
+        assert_eq!(find(1, 9), None);
+        assert_eq!(find(9, 0), None);
+    }
+
+    #[test]
+    fn a_late_write_does_not_vouch_for_what_replaced_its_entries() {
+        let mut log = log(0, &[1, 1, 1]);
+        let first = log.ask_write(HardState::default()).expect("entries are new");
+        log.truncate_from(Index(2));
+        log.append(entry(2, 2, 8));
+        log.append(entry(3, 2, 8));
+        let second = log.ask_write(HardState::default()).expect("entries are new");
+        assert_eq!(second.entries[0].index, Index(2));
+        log.written(first.seq);
+        assert_eq!(log.durable_index(), Index(1));
+        log.written(second.seq);
+        assert_eq!(log.durable_index(), Index(3));
+        log.check();
+    }
+
+    #[test]
+    fn a_batch_holds_at_least_one_entry() {
+        let log = log(0, &[1, 1, 1]);
+        assert_eq!(log.batch(Index(1), 0).len(), 1);
+        assert_eq!(log.batch(Index(2), 79).len(), 1);
+        assert_eq!(log.batch(Index(2), 80).len(), 2);
+        assert_eq!(log.batch(Index(4), 80).len(), 0);
+    }
+
+    #[test]
+    fn entries_under_the_snapshot_stay_for_who_needs_them_within_the_limit() {
+        let mut log = log(0, &[1, 1, 1, 1]);
+        log.ask_write(HardState::default());
+        log.compact(meta(3, 1));
+        log.release(Index(1), 1000);
+        assert_eq!(log.base().index, Index(1));
+        log.release(Index(1), 40);
+        assert_eq!(log.base().index, Index(2));
+        log.release(Index(9), 1000);
+        assert_eq!(log.base().index, Index(3));
+        assert_eq!(log.bytes_above(Index(0)), 40);
+        log.ask_write(HardState::default());
+        log.check();
+    }
+
+    #[test]
+    fn a_restore_is_durable_only_with_its_own_write() {
+        let mut log = log(0, &[1, 1, 1, 1]);
+        let old = log.ask_write(HardState::default()).expect("entries are new");
+        log.restore(meta(3, 2), Index(1));
+        let new = log.ask_write(HardState::default()).expect("the snapshot is new");
+        log.written(old.seq);
+        assert_eq!(log.durable_index(), Index(1));
+        log.written(new.seq);
+        assert_eq!(log.durable_index(), Index(3));
+        log.append(entry(4, 2, 8));
+        assert_eq!(log.bytes_above(Index(1)), 40);
+        log.ask_write(HardState::default());
+        log.check();
+    }
+}

@@ -1,0 +1,185 @@
+//! What a leader knows of one follower, and how fast it may send to it.
+//!
+//! | flow | sends | leaves it |
+//! |---|---|---|
+//! | `Probe` | one append at a time, to find where the logs agree | `Matched` up to the probe → `Replicate` |
+//! | `Replicate` | appends without waiting, within a window | `Conflict` or a broken link → `Probe` |
+//! | `Snapshot` | heartbeats only | the snapshot was delivered → `Probe` |
+//!
+//! Invariants: `matched < next`; `matched` never descends within a term; the window is part of
+//! `Replicate`, so it can't outlive it; bytes in flight are a difference of two places of the log,
+//! so they can't leak.
+
+use alloc::collections::VecDeque;
+
+use crate::log::Log;
+use crate::{Index, ReplicaId, Term, Time};
+
+/// One follower or learner, within one term of one leader.
+pub(crate) struct Progress {
+    pub(crate) id: ReplicaId,
+    /// The follower's log agrees with the leader's, durably, up to here [Raft Figure 2,
+    /// matchIndex].
+    pub(crate) matched: Index,
+    /// The next entry to send [Raft Figure 2, nextIndex].
+    pub(crate) next: Index,
+    /// The newest read round answered.
+    pub(crate) round: u64,
+    /// When an answer of this term last came; before the first, when the term began.
+    pub(crate) heard_at: Time,
+    /// Whether any answer of this term came.
+    pub(crate) heard: bool,
+    pub(crate) flow: Flow,
+}
+
+/// How entries flow to a follower.
+pub(crate) enum Flow {
+    Probe {
+        /// A probe is under way; a heartbeat repeats it.
+        paused: bool,
+    },
+    Replicate {
+        /// The last index of each append that is not answered.
+        in_flight: VecDeque<Index>,
+    },
+    Snapshot {
+        /// The snapshot that was the newest when this one was asked for.
+        pending: Index,
+        /// When to ask again; [`Time::NEVER`] while the host has not given up.
+        retry_at: Time,
+    },
+}
+
+impl Progress {
+    /// A follower of which nothing is known but that the leader's log ends before `next`.
+    pub(crate) fn new(id: ReplicaId, next: Index, now: Time) -> Self {
+        Self {
+            id,
+            matched: Index(0),
+            next,
+            round: 0,
+            heard_at: now,
+            heard: false,
+            flow: Flow::Probe { paused: false },
+        }
+    }
+
+    /// An answer of this term came.
+    pub(crate) fn on_heard(&mut self, now: Time, round: u64) {
+        self.heard_at = self.heard_at.max(now);
+        self.heard = true;
+        self.round = self.round.max(round);
+    }
+
+    /// Whether an answer of this term came in the last `silence` µs.
+    pub(crate) fn is_active(&self, now: Time, silence: u64) -> bool {
+        self.heard && now.since(self.heard_at) < silence
+    }
+
+    /// The follower agrees up to `index`. `base` is where the leader's log in memory begins.
+    /// Returns whether that is news.
+    pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
+        let news = index > self.matched;
+        self.matched = self.matched.max(index);
+        let found = match &mut self.flow {
+            Flow::Replicate { in_flight } => {
+                while in_flight.front().is_some_and(|&last| last <= index) {
+                    in_flight.pop_front();
+                }
+                false
+            }
+            Flow::Probe { .. } => self.matched.next() >= self.next,
+            // The log suffices again, whatever became of the snapshot.
+            Flow::Snapshot { .. } => self.matched > Index(0) && self.matched >= base,
+        };
+        if found {
+            self.next = self.matched.next();
+            self.flow = Flow::Replicate { in_flight: VecDeque::new() };
+        }
+        self.next = self.next.max(self.matched.next());
+        news
+    }
+
+    /// The follower lacks (`prev_index`, its term); the logs may still agree up to the hint.
+    /// What was answered before something newer is known is ignored: it may arrive late or twice.
+    pub(crate) fn on_conflict(
+        &mut self,
+        prev_index: Index,
+        hint_index: Index,
+        hint_term: Term,
+        log: &Log,
+    ) {
+        let current = match &self.flow {
+            Flow::Probe { .. } => prev_index.next() == self.next,
+            Flow::Replicate { .. } => prev_index < self.next,
+            Flow::Snapshot { .. } => false,
+        };
+        if !current || prev_index <= self.matched {
+            return;
+        }
+        let limit = hint_index.min(prev_index.previous());
+        // Below the base nothing is known: the next append will turn out to need a snapshot.
+        let agree = match log.last_at_most(limit, hint_term) {
+            Some(place) => place.index,
+            None => log.base().index.previous(),
+        };
+        self.probe_from(agree.min(limit).next());
+    }
+
+    /// Falls back to probing at `next`, at most where sending had come to.
+    pub(crate) fn probe_from(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.flow = Flow::Probe { paused: false };
+    }
+
+    /// The link broke: what is in flight may be lost, and nothing more is sent but heartbeats
+    /// until the follower answers.
+    pub(crate) fn on_link_broken(&mut self) {
+        if !matches!(self.flow, Flow::Snapshot { .. }) {
+            if matches!(self.flow, Flow::Replicate { .. }) {
+                self.next = self.matched.next();
+            }
+            self.flow = Flow::Probe { paused: true };
+        }
+    }
+
+    /// The link is new: whatever was in flight on the old one is lost, and a probe may go.
+    pub(crate) fn on_link_restored(&mut self) {
+        self.on_link_broken();
+        if let Flow::Probe { paused } = &mut self.flow {
+            *paused = false;
+        }
+    }
+
+    /// Whether another append may be sent, given the limits.
+    pub(crate) fn has_room(&self, log: &Log, messages_max: usize, bytes_max: usize) -> bool {
+        match &self.flow {
+            Flow::Probe { paused } => !paused,
+            Flow::Replicate { in_flight } => {
+                let bytes = log.bytes_between(self.matched, self.next.previous());
+                in_flight.is_empty() || (in_flight.len() < messages_max && bytes < bytes_max as u64)
+            }
+            Flow::Snapshot { .. } => false,
+        }
+    }
+
+    /// Entries up to `last` were sent.
+    pub(crate) fn on_sent(&mut self, last: Index) {
+        match &mut self.flow {
+            Flow::Probe { paused } => *paused = true,
+            Flow::Replicate { in_flight } => {
+                in_flight.push_back(last);
+                self.next = last.next();
+            }
+            Flow::Snapshot { .. } => {}
+        }
+    }
+
+    /// Below this index no entry is needed for this follower.
+    pub(crate) fn floor(&self) -> Index {
+        match self.flow {
+            Flow::Snapshot { pending, .. } => pending,
+            Flow::Probe { .. } | Flow::Replicate { .. } => self.matched,
+        }
+    }
+}

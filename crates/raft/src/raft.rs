@@ -1,0 +1,325 @@
+//! The replica: what it holds, and which handler gets which input.
+
+use alloc::vec::Vec;
+
+use crate::config::Random;
+use crate::configuration::ConfigurationHistory;
+use crate::log::{Log, Position};
+use crate::role::{Follower, Role};
+use crate::{
+    AppendOutcome, Body, Config, Configuration, Effect, HardState, Index, Input, Message, Note,
+    Recovered, Refusal, ReplicaId, RequestId, SnapshotMeta, Term, Time, WriteSeq,
+};
+
+/// One replica of one group.
+pub struct Raft {
+    pub(crate) config: Config,
+    pub(crate) random: Random,
+    /// The latest time seen.
+    pub(crate) now: Time,
+    pub(crate) hard_state: HardState,
+    pub(crate) log: Log,
+    pub(crate) configurations: ConfigurationHistory,
+    pub(crate) role: Role,
+    pub(crate) commit_index: Index,
+    /// Everything up to here was handed out by `Apply` or `Restore`.
+    pub(crate) emitted_index: Index,
+    /// Everything up to here was applied, says the host.
+    pub(crate) applied_index: Index,
+    /// When to campaign, for every role but the leader's.
+    pub(crate) election_deadline: Time,
+    /// What the last `LeaderChanged` said.
+    noted_leader: (Term, Option<ReplicaId>),
+}
+
+impl Raft {
+    /// A replica as it was found on disk, a follower. The host has restored the snapshot, if its
+    /// index is not 0, and calls [`Raft::step`] with [`Input::Wake`] at [`Raft::deadline`].
+    ///
+    /// Panics if `config` makes no sense, or if what was recovered breaks Raft's invariants: gaps,
+    /// descending terms, a configuration that can't be read, a log of a later term than the
+    /// recovered one.
+    pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
+        config.validate();
+        let Recovered { hard_state, snapshot, entries } = recovered;
+        let mut configurations = ConfigurationHistory::new(snapshot.index, snapshot.configuration);
+        for entry in &entries {
+            configurations.appended(entry);
+        }
+        let start = Position { index: snapshot.index, term: snapshot.term };
+        let log = Log::new(hard_state, start, entries);
+        assert!(log.last_term() <= hard_state.term, "no entry is of a later term than the replica");
+        let mut random = Random::new(config.seed, config.id);
+        let election_deadline = random.election_deadline(now, config.election_timeout);
+        let mut raft = Self {
+            config,
+            random,
+            now,
+            hard_state,
+            log,
+            configurations,
+            role: Role::Follower(Follower::default()),
+            commit_index: snapshot.index,
+            emitted_index: snapshot.index,
+            applied_index: snapshot.index,
+            election_deadline,
+            noted_leader: (hard_state.term, None),
+        };
+        let founding = raft.config.campaign_at_start && hard_state.term == Term(0);
+        if founding || raft.configuration().is_sole_voter(raft.config.id) {
+            raft.election_deadline = now;
+        }
+        raft
+    }
+
+    /// Takes one input at time `now` and appends what must be done to `effects`.
+    ///
+    /// Panics if an invariant of Raft or the host's contract is broken (crate documentation).
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Wake => self.on_wake(effects),
+            Input::Message(message) => self.on_message(message, effects),
+            Input::Propose { id, payload } => self.on_propose(id, payload, effects),
+            Input::Read { id } => self.on_read(id, effects),
+            Input::Written(seq) => self.on_written(seq, effects),
+            Input::Applied(index) => self.on_applied(index),
+            Input::Compact { meta } => self.on_compact(meta),
+            Input::SnapshotReceived { from, term, meta } => {
+                self.on_snapshot_received(from, term, meta, effects);
+            }
+            Input::SnapshotSent { to, delivered } => {
+                self.on_snapshot_sent(to, delivered, effects);
+            }
+            Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
+            Input::PeerGone(peer) => self.on_peer_gone(peer),
+        }
+        if let Some(write) = self.log.ask_write(self.hard_state) {
+            effects.push(Effect::Write(write));
+        }
+        self.note_leader(effects);
+        self.check_order();
+    }
+
+    fn on_wake(&mut self, effects: &mut Vec<Effect>) {
+        if self.now < self.deadline() {
+            return;
+        }
+        match self.role {
+            Role::Leader(_) => self.on_heartbeat_due(effects),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                self.on_election_timeout(effects);
+            }
+        }
+    }
+
+    /// Every pair of a message and how its term compares is spelled out here; the handlers of
+    /// [`Raft::on_current`] only see messages of the present term.
+    fn on_message(&mut self, message: Message, effects: &mut Vec<Effect>) {
+        let Message { from, to, term, body } = message;
+        if to != self.config.id || from == self.config.id {
+            return;
+        }
+        match &body {
+            // Pre-votes are about a term nobody is in yet: they never raise one when granted.
+            Body::RequestPreVote { last_index, last_term } => {
+                let last = Position { index: *last_index, term: *last_term };
+                return self.on_request_pre_vote(from, term, last, effects);
+            }
+            Body::PreVoteReply { granted: true } => {
+                return self.on_pre_vote_granted(from, term, effects);
+            }
+            // Neither term nor timer changes for who would disturb a living leader
+            // [Raft §6, Thesis §4.2.3]; an answer in the lower term would not be heard.
+            Body::RequestVote { transfer: false, .. } if self.is_loyal_against(from) => return,
+            _ => {}
+        }
+        if term < self.hard_state.term {
+            return self.on_stale(from, &body, effects);
+        }
+        if term > self.hard_state.term {
+            self.enter_term(term, effects);
+        }
+        self.on_current(from, body, effects);
+    }
+
+    fn on_current(&mut self, from: ReplicaId, body: Body, effects: &mut Vec<Effect>) {
+        match body {
+            Body::RequestVote { last_index, last_term, .. } => {
+                let last = Position { index: last_index, term: last_term };
+                self.on_request_vote(from, last, effects);
+            }
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted, effects),
+            Body::AppendEntries { prev_index, prev_term, commit, round, entries } => {
+                let prev = Position { index: prev_index, term: prev_term };
+                self.on_append_entries(from, prev, commit, round, entries, effects);
+            }
+            Body::AppendReply { round, outcome } => {
+                self.on_append_reply(from, round, outcome, effects);
+            }
+            Body::TimeoutNow => self.on_timeout_now(from, effects),
+            // A refusal only teaches terms, which is done.
+            Body::PreVoteReply { .. } | Body::RequestPreVote { .. } => {}
+        }
+    }
+
+    /// A request of an older term is refused, which teaches the sender the present one; an older
+    /// reply says nothing about this term.
+    fn on_stale(&mut self, from: ReplicaId, body: &Body, effects: &mut Vec<Effect>) {
+        match *body {
+            Body::RequestVote { .. } => {
+                self.send(from, Body::VoteReply { granted: false }, effects);
+            }
+            Body::AppendEntries { prev_index, .. } => {
+                let (hint_index, hint_term) = (Index(0), Term(0));
+                let outcome = AppendOutcome::Conflict { prev_index, hint_index, hint_term };
+                self.send(from, Body::AppendReply { round: 0, outcome }, effects);
+            }
+            Body::RequestPreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::TimeoutNow => {}
+        }
+    }
+
+    /// Whatever was held back for this write may go out now.
+    fn on_written(&mut self, seq: WriteSeq, effects: &mut Vec<Effect>) {
+        self.log.written(seq);
+        match self.role {
+            Role::Follower(_) => {
+                self.send_owed_vote(effects);
+                self.send_owed_ack(effects);
+            }
+            Role::PreCandidate(_) => {}
+            Role::Candidate(_) => self.ask_for_votes(effects),
+            Role::Leader(_) => self.advance_commit(effects),
+        }
+    }
+
+    fn on_applied(&mut self, index: Index) {
+        assert!(index <= self.emitted_index, "only what was handed out is applied");
+        self.applied_index = self.applied_index.max(index);
+    }
+
+    /// Links come and go for reasons of their own; this only saves waiting for a timer.
+    fn on_peer_alive(&mut self, peer: ReplicaId, effects: &mut Vec<Effect>) {
+        match &mut self.role {
+            Role::Follower(_) => {}
+            Role::PreCandidate(_) | Role::Candidate(_) => self.ask_again(peer, effects),
+            Role::Leader(leader) => {
+                if let Some(progress) = leader.progress_mut(peer) {
+                    progress.on_link_restored();
+                }
+                self.send_appends(peer, effects);
+            }
+        }
+    }
+
+    fn on_peer_gone(&mut self, peer: ReplicaId) {
+        match &mut self.role {
+            Role::Follower(follower) if follower.leader == Some(peer) => {
+                follower.heard_at = None;
+                self.hasten_election();
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
+            Role::Leader(leader) => {
+                if let Some(progress) = leader.progress_mut(peer) {
+                    progress.on_link_broken();
+                }
+            }
+        }
+    }
+
+    /// Answers `id`, which this replica can't serve.
+    pub(crate) fn refuse(id: RequestId, reason: Refusal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Refuse { id, reason });
+    }
+
+    /// Sends `body` in the present term.
+    pub(crate) fn send(&self, to: ReplicaId, body: Body, effects: &mut Vec<Effect>) {
+        let message = Message { from: self.config.id, to, term: self.hard_state.term, body };
+        effects.push(Effect::Send(message));
+    }
+
+    /// Tells of a leader that is new, or in a new term, or lost: once per step, of what is left
+    /// at its end.
+    fn note_leader(&mut self, effects: &mut Vec<Effect>) {
+        let (term, leader) = (self.hard_state.term, self.leader());
+        let (noted_term, noted) = self.noted_leader;
+        if leader != noted || (leader.is_some() && term != noted_term) {
+            self.noted_leader = (term, leader);
+            effects.push(Effect::Note(Note::LeaderChanged { term, leader }));
+        }
+    }
+
+    /// When the host should step [`Input::Wake`]: [`Time::NEVER`] for a replica that has nothing
+    /// to wait for. It changes with every step.
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Leader(leader) => leader.heartbeat_deadline,
+            _ if self.is_voter() => self.election_deadline,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// This replica.
+    pub fn id(&self) -> ReplicaId {
+        self.config.id
+    }
+
+    /// The present term.
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// The leader of the present term, as far as this replica knows; itself if it leads.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.config.id),
+        }
+    }
+
+    /// Whether this replica leads its term.
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// Whether the configuration in force gives this replica a vote.
+    pub fn is_voter(&self) -> bool {
+        self.configuration().is_voter(self.config.id)
+    }
+
+    /// The last entry of the log, durable or not.
+    pub fn last_index(&self) -> Index {
+        self.log.last_index()
+    }
+
+    /// Everything up to here is committed.
+    pub fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
+    /// The configuration in force.
+    pub fn configuration(&self) -> &Configuration {
+        self.configurations.current()
+    }
+
+    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes_above(self.log.snapshot().index)
+    }
+
+    /// What a snapshot of the state after applying `applied` stands for.
+    ///
+    /// Panics if `applied` is above what was handed out, or below the present snapshot.
+    pub fn snapshot_meta(&self, applied: Index) -> SnapshotMeta {
+        assert!(applied <= self.emitted_index, "a snapshot is of applied entries");
+        assert!(applied >= self.log.snapshot().index, "a snapshot is not older than the last");
+        let term = self.log.term_at(applied).expect("what is above the snapshot is in memory");
+        let configuration = self.configurations.as_of(applied).clone();
+        SnapshotMeta { index: applied, term, configuration }
+    }
+}

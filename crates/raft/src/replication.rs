@@ -1,0 +1,369 @@
+//! Log replication [Raft §5.3]: proposals, appends and their answers, heartbeats, CheckQuorum
+//! [Thesis §6.2].
+//!
+//! Invariants: an answer claims durable entries only, in a durable term; a log is truncated only
+//! where a leader's entry conflicts, never at or below the commit index; an answer counts only in
+//! the term it was made in; a leader that no quorum answered for an election timeout steps down.
+//!
+//! A heartbeat is an append without entries at the place where sending has come to, so it also
+//! finds out what was lost.
+
+use alloc::vec::Vec;
+
+use crate::configuration::are_well_formed;
+use crate::log::{Log, Position, entry_bytes};
+use crate::progress::{Flow, Progress};
+use crate::raft::Raft;
+use crate::role::{Leader, Role};
+use crate::{
+    AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, Index, Message, Payload,
+    Refusal, ReplicaId, RequestId, Term, Time, quorum,
+};
+
+impl Raft {
+    /// Appends the payload if this replica leads and has room.
+    pub(crate) fn on_propose(
+        &mut self,
+        id: RequestId,
+        payload: Payload,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_leader() {
+            return Self::refuse(id, Refusal::NotLeader, effects);
+        }
+        if !self.has_room_for(payload.len()) {
+            return Self::refuse(id, Refusal::Busy, effects);
+        }
+        let (index, term) = (self.log.last_index().next(), self.hard_state.term);
+        effects.push(Effect::Proposed { id, index, term });
+        self.append_as_leader(EntryKind::Normal, payload, effects);
+    }
+
+    /// Whether the limits on what is uncommitted and what is not durable admit another entry. The
+    /// first is always admitted, whatever its size.
+    fn has_room_for(&self, payload_bytes: usize) -> bool {
+        let fits =
+            |open: u64, max: usize| open == 0 || open + entry_bytes(payload_bytes) <= max as u64;
+        fits(self.log.bytes_above(self.commit_index), self.config.max_uncommitted_bytes)
+            && fits(self.log.bytes_above(self.log.durable_index()), self.config.max_undurable_bytes)
+    }
+
+    /// The leader of the present term appends, or says that it lives [Raft Figure 2,
+    /// AppendEntries RPC].
+    pub(crate) fn on_append_entries(
+        &mut self,
+        from: ReplicaId,
+        prev: Position,
+        commit: Index,
+        round: u64,
+        entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !are_well_formed(&entries, prev.index, prev.term, self.hard_state.term) {
+            return;
+        }
+        self.follow(from, effects);
+        self.on_leader_heard();
+        if let Some(outcome) = self.conflict_at(prev) {
+            // The read round is answered by any answer.
+            return self.send(from, Body::AppendReply { round, outcome }, effects);
+        }
+        let is_heartbeat = entries.is_empty();
+        let last = Index(prev.index.0 + entries.len() as u64);
+        self.append_new(entries);
+        let Role::Follower(follower) = &mut self.role else {
+            unreachable!("who heard its leader follows it")
+        };
+        follower.agreed = follower.agreed.max(last);
+        follower.ack_owed = true;
+        let round_is_news = round > follower.round;
+        follower.round = follower.round.max(round);
+        let agreed = follower.agreed;
+        self.commit_to(commit.min(agreed), effects);
+        // Entries are answered once they are durable; a heartbeat or a read round does not wait
+        // for a disk.
+        if is_heartbeat || round_is_news || last <= self.log.durable_index() {
+            self.send_owed_ack(effects);
+        }
+    }
+
+    /// Follows `leader`. Panics if the present term has another one.
+    pub(crate) fn follow(&mut self, leader: ReplicaId, effects: &mut Vec<Effect>) {
+        assert!(self.leader().is_none_or(|known| known == leader), "a term has at most one leader");
+        match &mut self.role {
+            Role::Follower(follower) => {
+                follower.leader = Some(leader);
+                follower.vote_owed = false;
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                self.become_follower(Some(leader), effects);
+            }
+            Role::Leader(_) => unreachable!("a leader sends nothing to itself"),
+        }
+    }
+
+    fn on_leader_heard(&mut self) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.heard_at = Some(self.now);
+        }
+        self.reset_election_timer();
+    }
+
+    /// Why entries behind `prev` can't be appended, if they can't.
+    fn conflict_at(&self, prev: Position) -> Option<AppendOutcome> {
+        // What is committed agrees with every later leader's log [Raft §5.4.3].
+        if prev.index <= self.commit_index {
+            let known = self.log.term_at(prev.index);
+            assert!(
+                prev.index < self.log.base().index || known == Some(prev.term),
+                "a leader has every committed entry"
+            );
+            return None;
+        }
+        if self.log.term_at(prev.index) == Some(prev.term) {
+            return None;
+        }
+        let limit = prev.index.previous().min(self.log.last_index());
+        let hint = self
+            .log
+            .last_at_most(limit, prev.term)
+            .filter(|place| place.index >= self.commit_index)
+            .unwrap_or_else(|| self.committed_position());
+        Some(AppendOutcome::Conflict {
+            prev_index: prev.index,
+            hint_index: hint.index,
+            hint_term: hint.term,
+        })
+    }
+
+    /// Appends what the log lacks of these entries. Only an entry that conflicts truncates: an
+    /// old or repeated append must not remove what came after it.
+    fn append_new(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if entry.index <= self.log.base().index
+                || self.log.term_at(entry.index) == Some(entry.term)
+            {
+                continue;
+            }
+            if entry.index <= self.log.last_index() {
+                assert!(entry.index > self.commit_index, "a committed entry is never replaced");
+                self.log.truncate_from(entry.index);
+                self.configurations.truncate_from(entry.index);
+            }
+            self.configurations.appended(&entry);
+            self.log.append(entry);
+        }
+    }
+
+    /// Answers the leader, if it waits: with what is durable, in a durable term.
+    pub(crate) fn send_owed_ack(&mut self, effects: &mut Vec<Effect>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let Some(leader) = follower.leader else { return };
+        if !follower.ack_owed || !self.log.writes().holds_term(self.hard_state.term) {
+            return;
+        }
+        let agreed = follower.agreed.max(self.commit_index);
+        let index = agreed.min(self.log.durable_index());
+        follower.ack_owed = agreed > index;
+        let round = follower.round;
+        let outcome = AppendOutcome::Matched { index };
+        self.send(leader, Body::AppendReply { round, outcome }, effects);
+    }
+
+    /// A follower answered in the present term.
+    pub(crate) fn on_append_reply(
+        &mut self,
+        from: ReplicaId,
+        round: u64,
+        outcome: AppendOutcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let newest_round = leader.reads.round();
+        let Some(progress) = leader.progress_mut(from) else { return };
+        progress.on_heard(self.now, round.min(newest_round));
+        let mut news = false;
+        match outcome {
+            AppendOutcome::Matched { index } => {
+                assert!(index <= self.log.last_index(), "nobody agrees with more than the log");
+                news = progress.on_matched(index, self.log.base().index);
+            }
+            AppendOutcome::Conflict { prev_index, hint_index, hint_term } => {
+                progress.on_conflict(prev_index, hint_index, hint_term, &self.log);
+            }
+        }
+        if news {
+            self.advance_commit(effects);
+        }
+        self.finish_round(effects);
+        self.send_appends(from, effects);
+    }
+
+    /// Sends `to` what it lacks, within its window.
+    pub(crate) fn send_appends(&mut self, to: ReplicaId, effects: &mut Vec<Effect>) {
+        let Some((sender, leader)) = self.sender() else { return };
+        if let Some(progress) = leader.progress_mut(to) {
+            sender.send_appends(progress, effects);
+        }
+    }
+
+    /// Sends everybody what they lack.
+    pub(crate) fn broadcast_appends(&mut self, effects: &mut Vec<Effect>) {
+        let Some((sender, leader)) = self.sender() else { return };
+        for progress in &mut leader.progress {
+            sender.send_appends(progress, effects);
+        }
+    }
+
+    /// Tells every voter the newest read round.
+    pub(crate) fn broadcast_round(&mut self, effects: &mut Vec<Effect>) {
+        let Some((sender, leader)) = self.sender() else { return };
+        for progress in &leader.progress {
+            if sender.configuration.is_voter(progress.id) {
+                sender.send_heartbeat(progress, effects);
+            }
+        }
+    }
+
+    /// Says that this leader lives, unless no quorum says that it does.
+    pub(crate) fn on_heartbeat_due(&mut self, effects: &mut Vec<Effect>) {
+        if !self.is_heard_by_quorum() {
+            return self.become_follower(None, effects);
+        }
+        let snapshot = self.log.snapshot().index;
+        let Some((sender, leader)) = self.sender() else { return };
+        leader.heartbeat_deadline = sender.now + sender.config.heartbeat_interval;
+        for progress in &mut leader.progress {
+            sender.retry_snapshot(progress, effects);
+            sender.send_heartbeat(progress, effects);
+        }
+        let floor = trailing_floor(leader, snapshot, sender.now, sender.config.election_timeout);
+        self.log.release(floor, self.config.max_trailing_bytes);
+    }
+
+    fn is_heard_by_quorum(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let heard_at = quorum::reached(self.configuration(), |id| {
+            if id == self.config.id {
+                return self.now.0;
+            }
+            leader.value_of(id, |progress| progress.heard_at.0)
+        });
+        self.now.since(Time(heard_at)) < self.config.election_timeout
+    }
+
+    /// What sending needs, beside the leader's progress.
+    pub(crate) fn sender(&mut self) -> Option<(Sender<'_>, &mut Leader)> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let sender = Sender {
+            config: &self.config,
+            configuration: self.configurations.current(),
+            log: &self.log,
+            term: self.hard_state.term,
+            commit: self.commit_index,
+            round: leader.reads.round(),
+            now: self.now,
+        };
+        Some((sender, leader))
+    }
+}
+
+/// Below this index, no follower that is alive needs an entry that the snapshot covers.
+pub(crate) fn trailing_floor(
+    leader: &Leader,
+    snapshot: Index,
+    now: Time,
+    election_timeout: u64,
+) -> Index {
+    let needs = |progress: &&Progress| {
+        matches!(progress.flow, Flow::Snapshot { .. }) || progress.is_active(now, election_timeout)
+    };
+    let floors = leader.progress.iter().filter(needs).map(Progress::floor);
+    floors.fold(snapshot, Index::min)
+}
+
+/// The leader's side of a message to one follower.
+pub(crate) struct Sender<'a> {
+    config: &'a Config,
+    configuration: &'a Configuration,
+    log: &'a Log,
+    term: Term,
+    commit: Index,
+    round: u64,
+    now: Time,
+}
+
+impl Sender<'_> {
+    /// Sends entries until there is nothing more, or the window is full.
+    fn send_appends(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+        let last = self.log.last_index();
+        while progress.next <= last {
+            let (messages_max, bytes_max) =
+                (self.config.max_inflight_messages, self.config.max_inflight_bytes);
+            if !progress.has_room(self.log, messages_max, bytes_max) {
+                return;
+            }
+            let prev_index = progress.next.previous();
+            let Some(prev_term) = self.log.term_at(prev_index) else {
+                return self.ask_for_snapshot(progress, effects);
+            };
+            let prev = Position { index: prev_index, term: prev_term };
+            let entries = self.log.batch(progress.next, self.config.max_message_bytes);
+            let sent = Index(prev_index.0 + entries.len() as u64);
+            self.send(progress.id, prev, entries, effects);
+            progress.on_sent(sent);
+        }
+        // A probe is worth sending without entries too: it may find that all is well.
+        if matches!(progress.flow, Flow::Probe { paused: false }) {
+            self.send_heartbeat(progress, effects);
+            progress.on_sent(last);
+        }
+    }
+
+    /// Says that the leader lives. The empty prefix, which all logs share, stands in for a place
+    /// that the log has no more.
+    fn send_heartbeat(&self, progress: &Progress, effects: &mut Vec<Effect>) {
+        let index = progress.next.previous();
+        let known = match progress.flow {
+            Flow::Snapshot { .. } => None,
+            Flow::Probe { .. } | Flow::Replicate { .. } => self.log.term_at(index),
+        };
+        let prev = match known {
+            Some(term) => Position { index, term },
+            None => Position { index: Index(0), term: Term(0) },
+        };
+        self.send(progress.id, prev, Vec::new(), effects);
+    }
+
+    /// Asks the host for a snapshot, once, if the follower is there to receive it.
+    fn ask_for_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+        if !progress.is_active(self.now, self.config.election_timeout) {
+            return;
+        }
+        let pending = self.log.snapshot().index;
+        progress.flow = Flow::Snapshot { pending, retry_at: Time::NEVER };
+        let at_least = self.log.base().index;
+        effects.push(Effect::SendSnapshot { to: progress.id, at_least, term: self.term });
+    }
+
+    fn retry_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+        match progress.flow {
+            Flow::Snapshot { retry_at, .. } if self.now >= retry_at => {
+                self.ask_for_snapshot(progress, effects);
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&self, to: ReplicaId, prev: Position, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+        let body = Body::AppendEntries {
+            prev_index: prev.index,
+            prev_term: prev.term,
+            commit: self.commit,
+            round: self.round,
+            entries,
+        };
+        let from = self.config.id;
+        effects.push(Effect::Send(Message { from, to, term: self.term, body }));
+    }
+}

@@ -1,0 +1,139 @@
+//! What was asked of the disk, and what of it is durable.
+//!
+//! A promise counts from the moment its write is durable, never from the moment it was asked for.
+//! Each write in flight remembers the last index it covers. A truncation lowers these and the
+//! durable index, so that a write which ends late can't vouch for entries that replaced its own.
+//!
+//! Invariants: `durable_index ≤ in_flight[0].last ≤ in_flight[1].last ≤ … ≤ last index of the
+//! log`; the sequence numbers in flight are consecutive and end at the last one asked for.
+
+use alloc::collections::VecDeque;
+
+use crate::{HardState, Index, SnapshotMeta, Term, WriteSeq};
+
+/// The state of one replica's writes.
+pub(crate) struct Writes {
+    last_seq: WriteSeq,
+    in_flight: VecDeque<InFlight>,
+    durable_index: Index,
+    durable_hard_state: HardState,
+    asked_hard_state: HardState,
+    /// The first entry that the next write must hold.
+    unasked_from: Option<Index>,
+    /// The snapshot that the next write must name.
+    unasked_snapshot: Option<SnapshotMeta>,
+}
+
+/// A write whose end was not reported yet.
+struct InFlight {
+    seq: WriteSeq,
+    /// With this write, and those before it, the log is durable up to here.
+    last: Index,
+    hard_state: HardState,
+}
+
+/// What the next write holds.
+pub(crate) struct NextWrite {
+    pub(crate) seq: WriteSeq,
+    pub(crate) entries_from: Option<Index>,
+    pub(crate) snapshot: Option<SnapshotMeta>,
+}
+
+impl Writes {
+    /// Everything recovered is durable.
+    pub(crate) fn new(hard_state: HardState, last_index: Index) -> Self {
+        Self {
+            last_seq: WriteSeq(0),
+            in_flight: VecDeque::new(),
+            durable_index: last_index,
+            durable_hard_state: hard_state,
+            asked_hard_state: hard_state,
+            unasked_from: None,
+            unasked_snapshot: None,
+        }
+    }
+
+    /// The entry at `index` is new.
+    pub(crate) fn appended(&mut self, index: Index) {
+        if self.unasked_from.is_none() {
+            self.unasked_from = Some(index);
+        }
+    }
+
+    /// Entries above `last` are gone; what vouched for them vouches for `last` at most.
+    pub(crate) fn truncated_to(&mut self, last: Index) {
+        self.durable_index = self.durable_index.min(last);
+        for write in &mut self.in_flight {
+            write.last = write.last.min(last);
+        }
+        if self.unasked_from.is_some_and(|from| from > last) {
+            self.unasked_from = None;
+        }
+    }
+
+    /// The log begins at this snapshot from now on.
+    pub(crate) fn snapshotted(&mut self, meta: SnapshotMeta) {
+        self.unasked_snapshot = Some(meta);
+    }
+
+    /// Takes what must be written, if anything; then the log up to `last` and `hard_state` are
+    /// asked for.
+    pub(crate) fn ask(&mut self, hard_state: HardState, last: Index) -> Option<NextWrite> {
+        let changed = hard_state != self.asked_hard_state;
+        if !changed && self.unasked_from.is_none() && self.unasked_snapshot.is_none() {
+            return None;
+        }
+        self.last_seq = self.last_seq.next();
+        self.asked_hard_state = hard_state;
+        self.in_flight.push_back(InFlight { seq: self.last_seq, last, hard_state });
+        Some(NextWrite {
+            seq: self.last_seq,
+            entries_from: self.unasked_from.take(),
+            snapshot: self.unasked_snapshot.take(),
+        })
+    }
+
+    /// The write `seq` and all before it are durable. Panics if it was never asked for.
+    pub(crate) fn written(&mut self, seq: WriteSeq) {
+        assert!(seq <= self.last_seq, "only a write that was asked for becomes durable");
+        while self.in_flight.front().is_some_and(|write| write.seq <= seq) {
+            let write = self.in_flight.pop_front().expect("the front was just seen");
+            self.durable_index = self.durable_index.max(write.last);
+            self.durable_hard_state = write.hard_state;
+        }
+    }
+
+    /// The log is durable up to here.
+    pub(crate) fn durable_index(&self) -> Index {
+        self.durable_index
+    }
+
+    /// Whether this term is durable.
+    pub(crate) fn holds_term(&self, term: Term) -> bool {
+        self.durable_hard_state.term == term
+    }
+
+    /// Whether this term and vote are durable.
+    pub(crate) fn holds(&self, hard_state: HardState) -> bool {
+        self.durable_hard_state == hard_state
+    }
+
+    /// The writes asked for and not yet durable.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Panics unless the invariants of this module hold for a log that ends at `last`.
+    pub(crate) fn check(&self, last: Index) {
+        let mut before = self.durable_index;
+        let mut seq = WriteSeq(self.last_seq.0 - self.in_flight.len() as u64);
+        for write in &self.in_flight {
+            seq = seq.next();
+            assert_eq!(write.seq, seq, "writes in flight are consecutive");
+            assert!(before <= write.last, "a later write covers at least as much of the log");
+            before = write.last;
+        }
+        assert!(before <= last, "no write covers more than the log");
+        assert!(self.unasked_from.is_none(), "what changed was asked for by the end of the step");
+    }
+}
