@@ -1,0 +1,369 @@
+//! The keys of a shard: a table per slot, the order of expiry, SCAN, and the cut of a snapshot.
+//!
+//! Whatever changes goes through [`Keyspace::set`], [`Keyspace::append`], [`Keyspace::set_expiry`],
+//! [`Keyspace::remove`], [`Keyspace::purge`] and the two `clear`s, and these keep the sums (number
+//! of keys, bytes, digest), the order of expiry and a cut that is being walked. A key whose expiry
+//! has come counts as absent from then on, whether or not it was purged.
+//!
+//! Invariants: `totals` is the sum over the slots; `earliest` has, for each slot with an expiring
+//! key, the earliest expiry; nothing that can be asked depends on the layout of a table (P12).
+
+mod cut;
+mod digest;
+mod graveyard;
+mod item;
+mod scan;
+mod slot_table;
+mod slots;
+
+use std::collections::BTreeSet;
+
+use flotilla_shard::Slot;
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+
+pub use self::scan::{COUNT_MAX, cursor_at, cursor_slot};
+
+pub(crate) use self::cut::Old;
+pub(crate) use self::digest::{of_bytes, of_words};
+
+use self::cut::Cut;
+use self::graveyard::Graveyard;
+use self::item::Item;
+use self::slot_table::{Edited, SlotTable};
+use self::slots::{PAGES, Slots};
+
+/// The keys of a shard, by slot.
+#[derive(Debug)]
+pub struct Keyspace {
+    hash_seed: u64,
+    secrets: RapidSecrets,
+    slots: Slots,
+    earliest: BTreeSet<(u64, u16)>,
+    totals: Totals,
+    graveyard: Graveyard,
+    cut: Option<Box<Cut>>,
+}
+
+/// The value of a key, as [`Keyspace::get`] found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// When it expires, in Unix milliseconds.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// Sums over tables.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    keys: u64,
+    bytes: u64,
+    digest: u64,
+}
+
+/// What a change of one slot works on.
+struct Change<'a> {
+    table: &'a mut SlotTable,
+    cut: Option<&'a mut Cut>,
+    graveyard: &'a mut Graveyard,
+    slot: u16,
+}
+
+impl Keyspace {
+    /// No keys. All replicas of all shards of a cluster use one seed, from its founding record.
+    pub fn new(hash_seed: u64) -> Self {
+        Self {
+            hash_seed,
+            secrets: RapidSecrets::seed(hash_seed),
+            slots: Slots::default(),
+            earliest: BTreeSet::new(),
+            totals: Totals::default(),
+            graveyard: Graveyard::default(),
+            cut: None,
+        }
+    }
+
+    /// Sets a key to a value, with an expiry in Unix milliseconds or none.
+    pub fn set(&mut self, slot: Slot, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) {
+        let hash = self.hash(key);
+        self.change(slot, |change| change.set(hash, key, value, expires_at_ms));
+    }
+
+    /// Adds `tail` to the end of a key's value and gives the new length. A key that is absent or
+    /// expired at `now_ms` is created; otherwise its expiry stays.
+    pub fn append(&mut self, slot: Slot, key: &[u8], tail: &[u8], now_ms: u64) -> usize {
+        let hash = self.hash(key);
+        self.change(slot, |change| change.append(hash, key, tail, now_ms))
+    }
+
+    /// Changes when a key expires; says whether the key is there at `now_ms`.
+    pub fn set_expiry(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        expires_at_ms: Option<u64>,
+        now_ms: u64,
+    ) -> bool {
+        let hash = self.hash(key);
+        if self.get(slot, key, now_ms).is_none() {
+            return false;
+        }
+        self.change(slot, |change| change.set_expiry(hash, key, expires_at_ms));
+        true
+    }
+
+    /// Removes a key; says whether it was there and not expired at `now_ms`.
+    pub fn remove(&mut self, slot: Slot, key: &[u8], now_ms: u64) -> bool {
+        let hash = self.hash(key);
+        let Some(item) = self.slots.get(slot.0).and_then(|table| table.find(hash, key)) else {
+            return false;
+        };
+        let was_there = !item.is_expired(now_ms);
+        self.change(slot, |change| change.remove(hash, key));
+        was_there
+    }
+
+    /// Removes all keys of a slot. Their memory goes later, by [`Keyspace::free`].
+    pub fn clear_slot(&mut self, slot: Slot) {
+        self.change(slot, |change| {
+            let table = std::mem::take(change.table);
+            match change.cut {
+                Some(cut) => cut.keep_slot(change.slot, table, change.graveyard),
+                None => change.graveyard.bury_slot(table),
+            }
+        });
+    }
+
+    /// Removes all keys. Their memory goes later, by [`Keyspace::free`].
+    pub fn clear_all(&mut self) {
+        for number in 0..PAGES {
+            let Some(page) = self.slots.page_mut(number).take() else { continue };
+            match &mut self.cut {
+                Some(cut) => cut.keep_page(number, page, &mut self.graveyard),
+                None => self.graveyard.bury_page(page),
+            }
+        }
+        self.earliest.clear();
+        self.totals = Totals::default();
+    }
+
+    /// Removes up to `at_most` keys that are expired at `now_ms`, the earliest first, and gives
+    /// their number. The order is by expiry, slot, hash, key.
+    pub fn purge(&mut self, now_ms: u64, at_most: usize) -> usize {
+        for purged in 0..at_most {
+            let Some(&(at, slot)) = self.earliest.first() else { return purged };
+            if at > now_ms {
+                return purged;
+            }
+            self.change(Slot(slot), |change| change.remove_earliest());
+        }
+        at_most
+    }
+
+    /// Frees about `at_most` keys that are no longer part of the state; says whether all are.
+    pub fn free(&mut self, at_most: usize) -> bool {
+        self.graveyard.free(at_most)
+    }
+
+    /// The value of a key, if it is there and not expired at `now_ms`.
+    pub fn get(&self, slot: Slot, key: &[u8], now_ms: u64) -> Option<Found<'_>> {
+        let item = self.slots.get(slot.0)?.find(self.hash(key), key)?;
+        let found = Found { value: item.value(), expires_at_ms: item.expires_at_ms() };
+        (!item.is_expired(now_ms)).then_some(found)
+    }
+
+    /// Number of keys, expired ones that were not purged yet included.
+    pub fn len(&self) -> u64 {
+        self.totals.keys
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.totals.keys == 0
+    }
+
+    /// Number of keys of a slot, expired ones that were not purged yet included.
+    pub fn slot_len(&self, slot: Slot) -> u64 {
+        self.slots.get(slot.0).map_or(0, |table| table.len() as u64)
+    }
+
+    /// Bytes of keys and values, with what a table needs for each; what waits to be freed is not
+    /// counted.
+    pub fn bytes(&self) -> u64 {
+        self.totals.bytes
+    }
+
+    /// When the next key expires, in Unix milliseconds; in the past if keys wait to be purged.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.earliest.first().map(|&(at, _)| at)
+    }
+
+    /// Whether some key expires after `from_ms` and not after `to_ms`.
+    pub(crate) fn expires_between(&self, from_ms: u64, to_ms: u64) -> bool {
+        let due = self.earliest.range(..=(to_ms, u16::MAX));
+        due.into_iter().any(|&(_, slot)| {
+            self.slots.get(slot).is_some_and(|table| table.expires_between(from_ms, to_ms))
+        })
+    }
+
+    /// The sum of the items' digests: equal for equal keys, values and expiries.
+    pub(crate) fn digest(&self) -> u64 {
+        self.totals.digest
+    }
+
+    /// The seed that all replicas share.
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
+    /// Takes over the keys of `other` and leaves the own ones to be freed; a running cut ends.
+    pub(crate) fn replace(&mut self, mut other: Keyspace) {
+        self.end_cut();
+        self.clear_all();
+        std::mem::swap(&mut self.graveyard, &mut other.graveyard);
+        *self = other;
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        rapidhash_v3_seeded(key, &self.secrets)
+    }
+
+    /// Changes the table of one slot and keeps sums and order of expiry.
+    fn change<R>(&mut self, slot: Slot, change: impl FnOnce(Change<'_>) -> R) -> R {
+        let table = self.slots.obtain(slot.0);
+        let (before, earliest) = (Totals::of(table), table.earliest_expiry());
+        let result = change(Change {
+            table: &mut *table,
+            cut: self.cut.as_deref_mut(),
+            graveyard: &mut self.graveyard,
+            slot: slot.0,
+        });
+        self.totals = self.totals.minus(before).plus(Totals::of(table));
+        let (old, new) = (earliest.map(|at| at.0), table.earliest_expiry().map(|at| at.0));
+        if old != new {
+            old.map(|at| self.earliest.remove(&(at, slot.0)));
+            new.map(|at| self.earliest.insert((at, slot.0)));
+        }
+        result
+    }
+}
+
+impl Change<'_> {
+    fn set(mut self, hash: u64, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) {
+        let in_place = self.replace_in_place(hash, key, value, expires_at_ms);
+        if in_place == Some(true) {
+            return;
+        }
+        if in_place == Some(false) {
+            self.take_out(hash, key);
+        } else if let Some(cut) = &mut self.cut {
+            cut.note_absent(self.slot, hash, key);
+        }
+        self.table.insert(Item::new(hash, key, value, expires_at_ms));
+    }
+
+    /// Overwrites a key's value where it stands, unless a cut still needs it or it does not fit
+    /// (`Some(false)`), or the key is absent (`None`).
+    fn replace_in_place(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        expires_at_ms: Option<u64>,
+    ) -> Option<bool> {
+        let needed = self.cut.as_ref().is_some_and(|cut| cut.needs_item(self.slot, hash, key));
+        self.table.edit(hash, key, |item| {
+            if needed || !item.fits(value.len()) {
+                return Edited { digest_change: 0, result: false };
+            }
+            let before = item.digest();
+            item.replace_value(value);
+            item.set_expiry(expires_at_ms);
+            Edited { digest_change: item.digest().wrapping_sub(before), result: true }
+        })
+    }
+
+    fn append(mut self, hash: u64, key: &[u8], tail: &[u8], now_ms: u64) -> usize {
+        match self.table.find(hash, key) {
+            Some(item) if !item.is_expired(now_ms) => {
+                if let Some(cut) = &mut self.cut {
+                    cut.note_edit(self.slot, item);
+                }
+            }
+            _ => {
+                self.set(hash, key, tail, None);
+                return tail.len();
+            }
+        }
+        let appended = self.table.edit(hash, key, |item| {
+            let block = item.value_len() / digest::BLOCK;
+            let before = digest::of_value(hash, item.value(), block);
+            item.append(tail);
+            let after = digest::of_value(hash, item.value(), block);
+            Edited { digest_change: after.wrapping_sub(before), result: item.value_len() }
+        });
+        appended.expect("the key was just found")
+    }
+
+    fn set_expiry(mut self, hash: u64, key: &[u8], expires_at_ms: Option<u64>) {
+        if let (Some(cut), Some(item)) = (&mut self.cut, self.table.find(hash, key)) {
+            cut.note_edit(self.slot, item);
+        }
+        self.table.edit(hash, key, |item| {
+            let before = digest::of_head(hash, item.expires_at_ms());
+            item.set_expiry(expires_at_ms);
+            let after = digest::of_head(hash, item.expires_at_ms());
+            Edited { digest_change: after.wrapping_sub(before), result: () }
+        });
+    }
+
+    fn remove(mut self, hash: u64, key: &[u8]) {
+        self.take_out(hash, key);
+    }
+
+    /// Removes the key that expires first; of equal ones that with the lowest hash, then key.
+    fn remove_earliest(mut self) {
+        let (at, hash) = self.table.earliest_expiry().expect("the slot has an expiring key");
+        let due = self.table.with_hash(hash).filter(|item| item.expires_at_ms() == Some(at));
+        let key = due.map(Item::key).min().expect("the order of expiry names only present keys");
+        let key = key.to_vec();
+        self.take_out(hash, &key);
+    }
+
+    /// Takes an item out of the table, to the cut if that needs it.
+    fn take_out(&mut self, hash: u64, key: &[u8]) {
+        let Some(item) = self.table.remove(hash, key) else { return };
+        let unneeded = match &mut self.cut {
+            Some(cut) => cut.take_old(self.slot, item),
+            None => Some(item),
+        };
+        if let Some(item) = unneeded {
+            self.graveyard.bury_item(item);
+        }
+    }
+}
+
+impl Totals {
+    fn of(table: &SlotTable) -> Self {
+        Self { keys: table.len() as u64, bytes: table.bytes(), digest: table.digest() }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            keys: self.keys + other.keys,
+            bytes: self.bytes + other.bytes,
+            digest: self.digest.wrapping_add(other.digest),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            keys: self.keys - other.keys,
+            bytes: self.bytes - other.bytes,
+            digest: self.digest.wrapping_sub(other.digest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Where and when a command is executed, and which slots a shard owns.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use flotilla_shard::{SLOTS, Slot};
+
+const WORDS: usize = SLOTS as usize / 64;
+
+/// What the execution of a command knows besides its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The slot of all its keys; `None` means the whole shard.
+    pub slot: Option<Slot>,
+    /// The applied clock, in Unix milliseconds: it alone decides what has expired (P9).
+    pub now_ms: u64,
+    /// The clock that TTL replies are counted from, in Unix milliseconds; never below `now_ms`.
+    pub ttl_clock_ms: u64,
+    /// The slots of this shard.
+    pub owned: &'a SlotSet,
+}
+
+/// A set of hash slots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SlotSet {
+    words: Box<[u64; WORDS]>,
+}
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self { words: Box::new([0; WORDS]) }
+    }
+}
+
+impl SlotSet {
+    /// No slot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The slots of these ranges, both ends included.
+    pub fn from_ranges(ranges: &[(Slot, Slot)]) -> Self {
+        let mut set = Self::new();
+        for &(first, last) in ranges {
+            for slot in first.0..=last.0 {
+                set.insert(Slot(slot));
+            }
+        }
+        set
+    }
+
+    /// Adds a slot. Panics if there is no such slot.
+    pub fn insert(&mut self, slot: Slot) {
+        self.words[usize::from(slot.0) / 64] |= 1 << (slot.0 % 64);
+    }
+
+    /// Takes a slot out. Panics if there is no such slot.
+    pub fn remove(&mut self, slot: Slot) {
+        self.words[usize::from(slot.0) / 64] &= !(1 << (slot.0 % 64));
+    }
+
+    /// Whether the slot is in the set; a number that is no slot is not.
+    pub fn contains(&self, slot: Slot) -> bool {
+        let word = self.words.get(usize::from(slot.0) / 64);
+        word.is_some_and(|word| word & (1 << (slot.0 % 64)) != 0)
+    }
+
+    /// Number of slots in the set.
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether no slot is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|&word| word == 0)
+    }
+
+    /// The slots, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        (0..SLOTS).map(Slot).filter(|&slot| self.contains(slot))
+    }
+
+    /// The set as the fewest ranges, ascending, both ends included.
+    pub fn ranges(&self) -> Vec<(Slot, Slot)> {
+        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
+        for slot in self.iter() {
+            match ranges.last_mut() {
+                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        ranges
+    }
+
+    /// The set as words, the lowest slot in the lowest bit of the first.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words[..]
+    }
+}
+
+impl fmt::Debug for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ranges().iter().map(|(first, last)| (first.0, last.0))).finish()
+    }
+}
+
+/// Which slots a shard owns, and how often each has moved (P7): replicated state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    /// The slots of the shard.
+    pub(crate) owned: SlotSet,
+    /// The ownership generations that are not 0.
+    pub(crate) generations: BTreeMap<u16, u32>,
+}
+
+impl Ownership {
+    /// Whether the shard owns `slot`, and by the generation that a command names.
+    pub(crate) fn admits(&self, slot: Slot, generation: u32) -> bool {
+        self.owned.contains(slot) && self.generation(slot) == generation
+    }
+
+    /// How often `slot` has moved, as far as this shard took part.
+    pub(crate) fn generation(&self, slot: Slot) -> u32 {
+        self.generations.get(&slot.0).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_the_ranges_it_was_made_from() {
+        let ranges = [(Slot(0), Slot(0)), (Slot(63), Slot(64)), (Slot(16383), Slot(16383))];
+        let set = SlotSet::from_ranges(&ranges);
+        assert_eq!(set.ranges(), ranges);
+        assert_eq!(set.len(), 4);
+        assert!(!set.contains(Slot(1)) && !set.contains(Slot(0xFFFF)));
+    }
+
+    #[test]
+    fn a_slot_put_in_and_taken_out_leaves_nothing() {
+        let mut set = SlotSet::new();
+        set.insert(Slot(100));
+        set.remove(Slot(100));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_command_must_name_the_generation() {
+        let mut ownership = Ownership::default();
+        ownership.owned.insert(Slot(5));
+        assert!(ownership.admits(Slot(5), 0) && !ownership.admits(Slot(6), 0));
+        ownership.generations.insert(5, 2);
+        assert!(ownership.admits(Slot(5), 2) && !ownership.admits(Slot(5), 0));
+    }
+}
