@@ -1,6 +1,8 @@
 //! One whole machine, still pure: many Rafts, routing, waiting clients, retries.
 
 mod io;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the node's turn uses it next"))]
+mod link;
 mod options;
 mod status;
 

@@ -1,0 +1,249 @@
+//! Frames: packets cut into pieces of at most 256 KiB, each with a checksum of its own.
+//!
+//! | bytes | field | |
+//! |---|---|---|
+//! | 0..2 | magic | u16, 0xF17A |
+//! | 2 | kind | u8, a [`PacketKind`]; the same in all frames of a packet |
+//! | 3 | flags | u8, bit 0 = MORE: the packet goes on in the next frame, and this body is full |
+//! | 4..8 | length | u32, of the body, at most [`MAX_BODY`] |
+//! | 8..16 | wall_ms | u64, the sender's wall clock when it made the packet, for P9 |
+//! | 16..20 | crc | u32, CRC-32C of bytes 0..16 and the body |
+//! | 20.. | body | |
+//!
+//! A packet is at most [`MAX_PACKET`] long; the frames of one packet follow each other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::{LinkError, Packet, PacketKind};
+
+/// The longest body of a frame, bytes (P15).
+pub(crate) const MAX_BODY: usize = 256 << 10;
+
+/// The longest packet, bytes.
+pub(crate) const MAX_PACKET: usize = 128 << 20;
+
+const MAGIC: u16 = 0xF17A;
+const HEADER: usize = 20;
+const CHECKED: usize = 16;
+const MORE: u8 = 1;
+
+/// Cuts packets into frames.
+#[derive(Debug, Default)]
+pub(crate) struct FrameWriter {
+    out: Vec<u8>,
+}
+
+impl FrameWriter {
+    /// Appends a packet. Panics if `body` is longer than [`MAX_PACKET`].
+    pub(crate) fn packet(&mut self, kind: PacketKind, body: &[u8], wall_ms: u64) {
+        self.packet_with(kind, wall_ms, |out| out.extend_from_slice(body));
+    }
+
+    /// Appends a packet whose body `encode` appends to the buffer it is given, which already holds
+    /// other bytes. Panics if that is longer than [`MAX_PACKET`].
+    pub(crate) fn packet_with(
+        &mut self,
+        kind: PacketKind,
+        wall_ms: u64,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.out.len();
+        self.out.resize(start + HEADER, 0);
+        encode(&mut self.out);
+        assert!(self.out.len() >= start + HEADER, "a packet's encoder only appends");
+        let length = self.out.len() - start - HEADER;
+        assert!(length <= MAX_PACKET, "a packet of {length} bytes is above the limit");
+        let frames = length.div_ceil(MAX_BODY).max(1);
+        self.spread(start, length, frames);
+        for number in 0..frames {
+            let more = number + 1 < frames;
+            let body = if more { MAX_BODY } else { length - number * MAX_BODY };
+            let frame = start + number * (HEADER + MAX_BODY);
+            self.seal(frame, body, FrameHeader { kind: kind as u8, more, body, wall_ms });
+        }
+    }
+
+    /// Whether nothing was written since the last [`FrameWriter::take`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// The bytes of all frames so far, and begins anew.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Makes room for the headers of a long packet's other frames, moving the last piece first.
+    fn spread(&mut self, start: usize, length: usize, frames: usize) {
+        self.out.resize(self.out.len() + (frames - 1) * HEADER, 0);
+        for number in (1..frames).rev() {
+            let from = number * MAX_BODY;
+            let to = (from + MAX_BODY).min(length);
+            let shift = start + HEADER;
+            self.out.copy_within(shift + from..shift + to, shift + from + number * HEADER);
+        }
+    }
+
+    fn seal(&mut self, frame: usize, body: usize, header: FrameHeader) {
+        let bytes = &mut self.out[frame..frame + HEADER + body];
+        bytes[..CHECKED].copy_from_slice(&header.encode());
+        let crc = checksum(&bytes[..CHECKED], &bytes[HEADER..]);
+        bytes[CHECKED..HEADER].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Puts packets together again from bytes that arrive in pieces of any length.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    header: [u8; HEADER],
+    header_length: usize,
+    /// The header of the frame whose body is being received.
+    frame: Option<FrameHeader>,
+    /// The packet so far.
+    body: Vec<u8>,
+    /// Where in `body` the frame being received begins.
+    frame_start: usize,
+    /// The kind of the packet that goes on with the next frame.
+    goes_on: Option<u8>,
+    packets: VecDeque<Packet>,
+    failed: Option<LinkError>,
+}
+
+impl FrameReader {
+    /// Takes the next bytes received. After an error they are ignored.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.failed.is_none() {
+            let taken = match self.step(bytes) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    self.failed = Some(error);
+                    self.body = Vec::new();
+                    return;
+                }
+            };
+            bytes = &bytes[taken..];
+        }
+    }
+
+    /// The next whole packet, if there is one. The error comes after all packets before it, and
+    /// then for ever.
+    pub(crate) fn next_packet(&mut self) -> Result<Option<Packet>, LinkError> {
+        match (self.packets.pop_front(), self.failed) {
+            (Some(packet), _) => Ok(Some(packet)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Bytes that the packet being received takes in memory.
+    pub(crate) fn buffered(&self) -> usize {
+        self.body.capacity()
+    }
+
+    /// Takes some of `bytes`, which is not empty: how many.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, LinkError> {
+        let taken;
+        if let Some(frame) = self.frame {
+            let missing = frame.body - (self.body.len() - self.frame_start);
+            taken = missing.min(bytes.len());
+            self.body.extend_from_slice(&bytes[..taken]);
+        } else {
+            taken = (HEADER - self.header_length).min(bytes.len());
+            let end = self.header_length + taken;
+            self.header[self.header_length..end].copy_from_slice(&bytes[..taken]);
+            self.header_length = end;
+            if end == HEADER {
+                self.begin_frame()?;
+            }
+        }
+        match self.frame {
+            Some(frame) if self.body.len() - self.frame_start == frame.body => {
+                self.end_frame(frame)?;
+            }
+            _ => {}
+        }
+        Ok(taken)
+    }
+
+    fn begin_frame(&mut self) -> Result<(), LinkError> {
+        let frame = FrameHeader::decode(&self.header)?;
+        if self.goes_on.is_some_and(|kind| kind != frame.kind) {
+            return Err(LinkError::Kind { kind: frame.kind });
+        }
+        if self.body.len() + frame.body > MAX_PACKET {
+            return Err(LinkError::PacketLength);
+        }
+        self.frame = Some(frame);
+        self.frame_start = self.body.len();
+        Ok(())
+    }
+
+    fn end_frame(&mut self, frame: FrameHeader) -> Result<(), LinkError> {
+        let crc = checksum(&self.header[..CHECKED], &self.body[self.frame_start..]);
+        if crc.to_le_bytes() != self.header[CHECKED..] {
+            return Err(LinkError::Checksum);
+        }
+        let kind = PacketKind::from_byte(frame.kind).ok_or(LinkError::Kind { kind: frame.kind })?;
+        self.frame = None;
+        self.header_length = 0;
+        self.goes_on = frame.more.then_some(frame.kind);
+        if !frame.more {
+            let mut body = std::mem::take(&mut self.body);
+            // A log entry may keep the body in memory for long.
+            if body.capacity() - body.len() > body.len() / 4 {
+                body.shrink_to_fit();
+            }
+            self.packets.push_back(Packet { kind, wall_ms: frame.wall_ms, body: Arc::new(body) });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FrameHeader {
+    kind: u8,
+    more: bool,
+    body: usize,
+    wall_ms: u64,
+}
+
+impl FrameHeader {
+    fn encode(self) -> [u8; CHECKED] {
+        let mut bytes = [0; CHECKED];
+        bytes[..2].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[2] = self.kind;
+        bytes[3] = if self.more { MORE } else { 0 };
+        bytes[4..8].copy_from_slice(&(self.body as u32).to_le_bytes());
+        bytes[8..].copy_from_slice(&self.wall_ms.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER]) -> Result<Self, LinkError> {
+        if bytes[..2] != MAGIC.to_le_bytes() {
+            return Err(LinkError::Magic);
+        }
+        let flags = bytes[3];
+        let length = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        if length as usize > MAX_BODY {
+            return Err(LinkError::FrameLength { length });
+        }
+        let more = flags == MORE;
+        if flags & !MORE != 0 || (more && length as usize != MAX_BODY) {
+            return Err(LinkError::Flags { flags });
+        }
+        let mut wall = [0; 8];
+        wall.copy_from_slice(&bytes[8..CHECKED]);
+        let wall_ms = u64::from_le_bytes(wall);
+        Ok(Self { kind: bytes[2], more, body: length as usize, wall_ms })
+    }
+}
+
+fn checksum(header: &[u8], body: &[u8]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(header);
+    digest.update(body);
+    digest.finalize() as u32
+}
