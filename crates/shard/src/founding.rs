@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn the_record_of_a_default_cluster_is_known() {
         let record = record(3, 3, 3);
-        assert_eq!(record.cluster_id().to_string(), "3d2cfc12d32f24cdd7c01e4d4b5d1f7c");
-        assert_eq!(record.hash_seed, 0);
+        assert_eq!(record.cluster_id().to_string(), "aa2428dfeca5e84dd7b8619d07fe3533");
+        assert_eq!(record.hash_seed, 17_690_844_308_490_390_670);
         assert_eq!(FoundingRecord::decode(&record.encode()), Ok(record));
     }
 

@@ -1,24 +1,31 @@
 //! The planner: from what the ring proposes to a map with exact shares.
 //!
-//! A bare ring is uneven. The first map takes the ring's proposal and then shifts the fewest slots that
-//! give every shard its share; a later map starts from the one before it and follows the ring only
-//! where a slot has to move anyway. Either way a slot moves at most once, and only from a shard with too
-//! many to one with too few, so the number of moved slots is the least possible.
+//! A bare ring is uneven: with 16 tokens a member, the largest of 3 has 1.1 times its share, and the
+//! largest of 64 twice. The first map takes the ring's proposal and then shifts the fewest slots that
+//! give every shard its share. A later map starts from the one before it in the same way. A slot moves
+//! at most once, and only from a shard with too many to one with too few, so the number of moved slots
+//! is the least possible; which ones move is chosen so that the map stays in few ranges.
 //!
 //! Invariants: a shard of weight `w` among `W` owns `16384 × w / W` slots, rounded up or down. The
 //! result depends on the arguments alone, and golden tests pin it: a cluster's first map must be the
 //! same on every node.
+//!
+//! Differs: a later map does not ask the ring again. It would move as many slots, but cut the map
+//! into more and more pieces: after growing to 64 shards and shrinking again it had 593 ranges at 16
+//! shards, against 335.
 
-use core::ops::Range;
+use core::cmp::Reverse;
+use core::iter::repeat_n;
 use std::collections::BTreeMap;
 
-use crate::{MAX_WEIGHT, Ring, SLOTS, ShardId, Slot, SlotMap, TOKENS_PER_WEIGHT};
+use crate::{MAX_WEIGHT, META, Ring, SLOTS, ShardId, Slot, SlotMap};
 
 /// The map in which each shard owns its share by weight, as near to `previous` as can be.
 ///
 /// A shard of weight 0 owns nothing; shards of `previous` that are not listed lose all they have. The
 /// epoch is one above that of `previous` if any slot moves, and 1 without `previous`. Without any
-/// weight at all nobody owns a slot. Panics if a shard is listed twice or above [`MAX_WEIGHT`].
+/// weight at all nobody owns a slot. Panics if META is
+/// listed, or a shard twice or above [`MAX_WEIGHT`].
 ///
 /// ```
 /// use flotilla_shard::{ShardId, plan};
@@ -31,46 +38,31 @@ use crate::{MAX_WEIGHT, Ring, SLOTS, ShardId, Slot, SlotMap, TOKENS_PER_WEIGHT};
 pub fn plan(shards: &[(ShardId, u32)], previous: Option<&SlotMap>) -> SlotMap {
     let weights: BTreeMap<ShardId, u32> = shards.iter().copied().collect();
     assert!(weights.len() == shards.len(), "a plan lists every shard once");
+    assert!(!weights.contains_key(&META), "META owns no slot");
     assert!(weights.values().all(|&weight| weight <= MAX_WEIGHT), "a weight is at most 1024");
     if weights.values().all(|&weight| weight == 0) {
-        return next_map(previous, |_| None);
+        return next_map(previous, &vec![None; usize::from(SLOTS)]);
     }
-    let proposed = proposal(&weights);
-    let Some(previous) = previous else {
-        let mut draft = Draft::new(&weights, proposed.iter().map(|&shard| Some(shard)).collect());
-        draft.settle();
-        return next_map(None, |slot| draft.owners[usize::from(slot.0)]);
+    let owners = match previous {
+        Some(previous) => Slot::all().map(|slot| previous.owner(slot)).collect(),
+        None => proposal(&weights),
     };
-    let start = Draft::new(&weights, Slot::all().map(|slot| previous.owner(slot)).collect());
-    let mut draft = start.clone();
-    draft.follow(&proposed);
+    let mut draft = Draft::new(&weights, &owners);
     draft.settle();
-    if draft.ranges() > range_limit(&weights) {
-        // Where following the ring would cut the map into too many pieces, few pieces win.
-        draft = start;
-        draft.settle();
-    }
-    next_map(Some(previous), |slot| draft.owners[usize::from(slot.0)])
+    next_map(previous, &draft.owners())
 }
 
-fn next_map(previous: Option<&SlotMap>, owner: impl FnMut(Slot) -> Option<ShardId>) -> SlotMap {
+fn next_map(previous: Option<&SlotMap>, owners: &[Option<ShardId>]) -> SlotMap {
     let epoch = previous.map_or(1, |map| map.epoch() + 1);
-    let map = SlotMap::from_owners(epoch, owner);
+    let map = SlotMap::from_owners(epoch, |slot| owners[usize::from(slot.0)]);
     match previous {
         Some(previous) if previous.ranges() == map.ranges() => previous.clone(),
         _ => map,
     }
 }
 
-/// Twice as many ranges as there are tokens.
-fn range_limit(weights: &BTreeMap<ShardId, u32>) -> usize {
-    let divisor = common_divisor(weights);
-    let tokens = weights.values().map(|weight| (weight / divisor * TOKENS_PER_WEIGHT) as usize);
-    2 * tokens.sum::<usize>()
-}
-
 /// What the ring of these shards says for each slot.
-fn proposal(weights: &BTreeMap<ShardId, u32>) -> Vec<ShardId> {
+fn proposal(weights: &BTreeMap<ShardId, u32>) -> Vec<Option<ShardId>> {
     // Weights 10 and 20 say the same as 1 and 2, in a tenth of the ranges.
     let divisor = common_divisor(weights);
     let mut ring = Ring::new();
@@ -82,7 +74,7 @@ fn proposal(weights: &BTreeMap<ShardId, u32>) -> Vec<ShardId> {
             ring.add_node(name, weight).expect("ids differ and weights are in range");
         }
     }
-    Slot::all().map(|slot| names[ring.node_for_slot(slot).expect("some weight")]).collect()
+    Slot::all().map(|slot| ring.node_for_slot(slot).map(|name| names[name])).collect()
 }
 
 fn common_divisor(weights: &BTreeMap<ShardId, u32>) -> u32 {
@@ -95,118 +87,140 @@ fn common_divisor(weights: &BTreeMap<ShardId, u32>) -> u32 {
     weights.values().copied().fold(0, gcd).max(1)
 }
 
-/// A map in the making: owners, and how many slots each owner has too many.
-#[derive(Clone)]
+/// A map in the making: runs of slots, and how many slots each owner has too many.
 struct Draft {
+    /// All owners before and after, in order; `None` owns the slots without an owner.
     owners: Vec<Option<ShardId>>,
-    /// Positive: must give; negative: must get. `None` holds the slots without an owner.
-    surplus: BTreeMap<Option<ShardId>, i32>,
+    /// How many slots each owner has above its share: positive ones must give, negative ones get.
+    surplus: Vec<i32>,
+    /// Neighbours have different owners; together they cover all slots.
+    runs: Vec<Run>,
+}
+
+/// Slots in a row with one owner, who is named by the position in [`Draft::owners`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    owner: usize,
+    length: usize,
+}
+
+/// One step towards the shares: `length` slots at an end of run `run` go to `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    run: usize,
+    to: usize,
+    length: usize,
+    /// Whether the slots are the last of the run and not its first.
+    at_end: bool,
 }
 
 impl Draft {
-    fn new(weights: &BTreeMap<ShardId, u32>, owners: Vec<Option<ShardId>>) -> Self {
-        let mut surplus: BTreeMap<Option<ShardId>, i32> = BTreeMap::new();
-        for &owner in &owners {
-            *surplus.entry(owner).or_insert(0) += 1;
+    fn new(weights: &BTreeMap<ShardId, u32>, slots: &[Option<ShardId>]) -> Self {
+        let mut held: BTreeMap<Option<ShardId>, i32> =
+            weights.keys().map(|&shard| (Some(shard), 0)).collect();
+        for &owner in slots {
+            *held.entry(owner).or_insert(0) += 1;
         }
-        for (shard, share) in shares(weights, &surplus) {
-            *surplus.entry(Some(shard)).or_insert(0) -= share;
-        }
-        Self { owners, surplus }
+        let shares = shares(weights, &held);
+        let share = |owner: &Option<ShardId>| owner.and_then(|shard| shares.get(&shard).copied());
+        let owners: Vec<Option<ShardId>> = held.keys().copied().collect();
+        let surplus = held.iter().map(|(owner, held)| held - share(owner).unwrap_or(0)).collect();
+        let run = |chunk: &[Option<ShardId>]| Run {
+            owner: owners.binary_search(&chunk[0]).expect("every owner is listed"),
+            length: chunk.len(),
+        };
+        let runs = slots.chunk_by(|left, right| left == right).map(run).collect();
+        Self { owners, surplus, runs }
     }
 
-    /// Moves slots to whom `proposed` names, as far as both sides gain by it.
-    fn follow(&mut self, proposed: &[ShardId]) {
-        for (slot, &to) in proposed.iter().enumerate() {
-            if self.room(self.owners[slot], Some(to)) > 0 {
-                self.give(slot..slot + 1, Some(to));
+    /// The owner of each slot.
+    fn owners(&self) -> Vec<Option<ShardId>> {
+        self.runs.iter().flat_map(|run| repeat_n(self.owners[run.owner], run.length)).collect()
+    }
+
+    /// Moves slots until every shard has its share.
+    fn settle(&mut self) {
+        while let Some(step) = self.best_step() {
+            self.take(step);
+        }
+        assert!(self.surplus.iter().all(|&surplus| surplus == 0), "every share is met");
+    }
+
+    /// The step of the highest rank, the first of equals; `None` when every share is met.
+    fn best_step(&self) -> Option<Step> {
+        let owners = 0..self.owners.len();
+        let lacking = owners.min_by_key(|&owner| self.surplus[owner])?;
+        let mut best: Option<(Rank, Step)> = None;
+        for (position, run) in self.runs.iter().enumerate() {
+            if self.surplus[run.owner] <= 0 {
+                continue;
+            }
+            let left = position.checked_sub(1).map(|left| self.runs[left].owner);
+            let right = self.runs.get(position + 1).map(|right| right.owner);
+            for (to, at_end) in [(left, false), (right, true), (Some(lacking), false)] {
+                let Some(to) = to else { continue };
+                let length = run.length.min(self.room(run.owner, to));
+                if length == 0 {
+                    continue;
+                }
+                let joined = u8::from(left == Some(to)) + u8::from(right == Some(to));
+                let rank = Rank::of(joined, length == run.length, length);
+                if best.is_none_or(|(highest, _)| rank > highest) {
+                    best = Some((rank, Step { run: position, to, length, at_end }));
+                }
             }
         }
+        best.map(|(_, step)| step)
     }
 
-    /// Shifts slots until every shard has its share.
-    fn settle(&mut self) {
-        while self.shift_borders() || self.carve() {}
-        assert!(self.surplus.values().all(|&surplus| surplus == 0), "every share is met");
-    }
-
-    /// Moves borders between a run that must shrink and a neighbour that must grow: this never adds a
-    /// range. True if anything moved.
-    fn shift_borders(&mut self) -> bool {
-        let mut moved = false;
-        for right in 1..self.owners.len() {
-            moved |= self.shift_down(right);
-        }
-        for right in (1..self.owners.len()).rev() {
-            moved |= self.shift_up(right);
-        }
-        moved
-    }
-
-    /// Lets the owner of `right` grow downwards.
-    fn shift_down(&mut self, right: usize) -> bool {
-        let (from, to) = (self.owners[right - 1], self.owners[right]);
-        let room = self.room(from, to);
-        let run = self.owners[..right].iter().rev().take(room).take_while(|&&owner| owner == from);
-        let start = right - run.count();
-        self.give(start..right, to);
-        start < right
-    }
-
-    /// Lets the owner below `right` grow upwards.
-    fn shift_up(&mut self, right: usize) -> bool {
-        let (to, from) = (self.owners[right - 1], self.owners[right]);
-        let room = self.room(from, to);
-        let run = self.owners[right..].iter().take(room).take_while(|&&owner| owner == from);
-        let end = right + run.count();
-        self.give(right..end, to);
-        right < end
-    }
-
-    /// Moves one run to the shard that lacks most; true if there was one.
-    ///
-    /// The longest run that may move whole is taken, since that adds no range; if there is none, a
-    /// piece is cut off the longest run there is.
-    fn carve(&mut self) -> bool {
-        let lacking = self.surplus.iter().min_by_key(|&(_, &surplus)| surplus);
-        let Some((&to, _)) = lacking.filter(|&(_, &surplus)| surplus < 0) else { return false };
-        let movable = |run: &Range<usize>| run.len().min(self.room(self.owners[run.start], to));
-        let runs = || self.runs().into_iter().filter(|run| movable(run) > 0).rev();
-        let whole = runs().filter(|run| movable(run) == run.len()).max_by_key(Range::len);
-        let Some(run) = whole.or_else(|| runs().max_by_key(Range::len)) else { return false };
-        let length = movable(&run);
-        self.give(run.start..run.start + length, to);
-        true
+    fn take(&mut self, step: Step) {
+        let Step { run: position, to, length, at_end } = step;
+        let from = self.runs[position];
+        self.surplus[from.owner] -= length as i32;
+        self.surplus[to] += length as i32;
+        let rest = Run { length: from.length - length, ..from };
+        let moved = Run { owner: to, length };
+        let pieces = if at_end { [rest, moved] } else { [moved, rest] };
+        let pieces = pieces.into_iter().filter(|piece| piece.length > 0);
+        self.runs.splice(position..=position, pieces);
+        self.runs.dedup_by(|next, run| {
+            let same = next.owner == run.owner;
+            if same {
+                run.length += next.length;
+            }
+            same
+        });
     }
 
     /// How many slots may go from `from` to `to`, so that neither has to move any back.
-    fn room(&self, from: Option<ShardId>, to: Option<ShardId>) -> usize {
-        let of = |owner| self.surplus.get(&owner).copied().unwrap_or(0);
-        of(from).min(-of(to)).max(0) as usize
+    fn room(&self, from: usize, to: usize) -> usize {
+        self.surplus[from].min(-self.surplus[to]).max(0) as usize
     }
+}
 
-    fn give(&mut self, slots: Range<usize>, to: Option<ShardId>) {
-        for slot in slots {
-            let from = core::mem::replace(&mut self.owners[slot], to);
-            *self.surplus.entry(from).or_insert(0) -= 1;
-            *self.surplus.entry(to).or_insert(0) += 1;
+/// How much a step helps to keep the runs few; the greatest is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Cuts a piece out of a run, the longer the better: one run more.
+    Cuts { length: usize },
+    /// Hands on a whole run, the longer the better: as many runs as before.
+    HandsOn { length: usize },
+    /// Shifts a border, the further the better: as many runs as before.
+    Shifts { length: usize },
+    /// Joins a run to one or two neighbours: so many runs fewer. The shorter the better, since the
+    /// slots that may move are few.
+    Joins { runs: u8, length: Reverse<usize> },
+}
+
+impl Rank {
+    /// The rank of moving `length` slots next to `joined` runs of their new owner.
+    fn of(joined: u8, whole: bool, length: usize) -> Self {
+        match (joined, whole) {
+            (0, false) => Self::Cuts { length },
+            (0, true) => Self::HandsOn { length },
+            (_, false) => Self::Shifts { length },
+            (runs, true) => Self::Joins { runs, length: Reverse(length) },
         }
-    }
-
-    /// The runs of slots with one owner, in order.
-    fn runs(&self) -> Vec<Range<usize>> {
-        let mut end = 0;
-        let chunks = self.owners.chunk_by(|left, right| left == right);
-        let run = |chunk: &[Option<ShardId>]| {
-            let start = end;
-            end += chunk.len();
-            start..end
-        };
-        chunks.map(run).collect()
-    }
-
-    fn ranges(&self) -> usize {
-        self.runs().len()
     }
 }
 
