@@ -11,6 +11,11 @@
 //! A value is a string today. The functions of strings look it up through [`Reading::string`] and
 //! [`Writing::string`] only; a value of another kind is told there.
 
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "the functions of the table share one type, whether or not they can fail"
+)]
+
 pub(crate) mod counter;
 pub(crate) mod expiry;
 pub(crate) mod generic;

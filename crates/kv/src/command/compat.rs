@@ -81,7 +81,9 @@ pub fn compat_markdown() -> String {
         line(&mut page, format_args!("| Command | What it does | Differences |\n|---|---|---|"));
         for spec in all().filter(|spec| spec.group == *group) {
             row(&mut page, spec);
-            spec.subcommands.iter().for_each(|sub| row(&mut page, sub));
+            for sub in spec.subcommands {
+                row(&mut page, sub);
+            }
         }
     }
     page

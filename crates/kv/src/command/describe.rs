@@ -59,7 +59,9 @@ fn by_full_name(name: &[u8]) -> Option<&'static Spec> {
 
 fn every_info(out: &mut Vec<u8>) {
     encode::array_header(out, all().count());
-    all().for_each(|spec| info(spec, out));
+    for spec in all() {
+        info(spec, out);
+    }
 }
 
 /// The ten fields of a command in Redis 7.
@@ -73,15 +75,25 @@ fn info(spec: &Spec, out: &mut Vec<u8>) {
     encode::integer(out, i64::from(spec.key_step));
     set_of_words(spec.acl_categories, out);
     encode::set_header(out, spec.tips.len());
-    spec.tips.iter().for_each(|tip| encode::bulk(out, tip));
+    for tip in spec.tips {
+        encode::bulk(out, tip);
+    }
     key_specifications(spec, out);
+    if spec.subcommands.is_empty() {
+        // Redis gives a set where there are none and an array where there are some.
+        return encode::set_header(out, 0);
+    }
     encode::array_header(out, spec.subcommands.len());
-    spec.subcommands.iter().for_each(|sub| info(sub, out));
+    for sub in spec.subcommands {
+        info(sub, out);
+    }
 }
 
 fn set_of_words(words: &[&str], out: &mut Vec<u8>) {
     encode::set_header(out, words.len());
-    words.iter().for_each(|word| encode::simple(out, word));
+    for word in words {
+        encode::simple(out, word);
+    }
 }
 
 /// All keys of a command are a range from a fixed argument on, so that one specification says it.
@@ -157,7 +169,9 @@ fn get_keys(args: Args<'_>, out: &mut Vec<u8>) {
         Ok(keys) => {
             let keys: Vec<&[u8]> = keys.map(|(_, key)| key).collect();
             encode::array_header(out, keys.len());
-            keys.iter().for_each(|key| encode::bulk(out, key));
+            for key in &keys {
+                encode::bulk(out, key);
+            }
         }
         Err(error) => encode::error(out, error.to_string()),
     }
@@ -178,7 +192,9 @@ fn list(args: Args<'_>, out: &mut Vec<u8>) {
         _ => return encode::error(out, "ERR syntax error"),
     };
     encode::array_header(out, names.len());
-    names.iter().for_each(|name| encode::bulk(out, name));
+    for name in &names {
+        encode::bulk(out, name);
+    }
 }
 
 /// How `COMMAND LIST FILTERBY` chooses.

@@ -45,7 +45,9 @@ fn whole(spec: &Spec, args: Args<'_>) -> Result<Part, KeysError> {
         return Err(KeysError::CrossSlot);
     }
     let mut same = ArgsBuf::new();
-    args.iter().for_each(|word| same.push(word));
+    for word in args.iter() {
+        same.push(word);
+    }
     Ok(Part { slot, args: same, positions: (0..slots.len() as u32).collect() })
 }
 

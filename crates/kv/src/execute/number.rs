@@ -12,9 +12,8 @@ pub(crate) fn parse_i64(text: &[u8]) -> Option<i64> {
         digits => (false, digits),
     };
     match digits {
-        [] => return None,
         [b'0'] if !negative => return Some(0),
-        [b'0', ..] => return None,
+        [] | [b'0', ..] => return None,
         _ => {}
     }
     digits.iter().try_fold(0_i64, |number, byte| {

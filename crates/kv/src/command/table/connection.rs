@@ -137,7 +137,7 @@ const CLIENT_COMMANDS: &[Spec] = &[
         summary: "Asks that the connection be spared when memory is short.",
         syntax: "ON | OFF",
         since: "7.0.0",
-        difference: "Accepted; connections are never closed to free memory.",
+        difference: "Accepted; no connection is closed because others need memory.",
         ..CLIENT_ADMIN
     },
     Spec {
