@@ -298,15 +298,19 @@ impl Sender<'_> {
     fn send_appends(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
         let last = self.log.last_index();
         while progress.next <= last {
+            if matches!(progress.flow, Flow::Snapshot { .. }) {
+                return;
+            }
+            // Before the window: what is in flight can't fill a gap that the log has no more.
+            let prev_index = progress.next.previous();
+            let Some(prev_term) = self.log.term_at(prev_index) else {
+                return self.ask_for_snapshot(progress, effects);
+            };
             let (messages_max, bytes_max) =
                 (self.config.max_inflight_messages, self.config.max_inflight_bytes);
             if !progress.has_room(self.log, messages_max, bytes_max) {
                 return;
             }
-            let prev_index = progress.next.previous();
-            let Some(prev_term) = self.log.term_at(prev_index) else {
-                return self.ask_for_snapshot(progress, effects);
-            };
             let prev = Position { index: prev_index, term: prev_term };
             let entries = self.log.batch(progress.next, self.config.max_message_bytes);
             let sent = Index(prev_index.0 + entries.len() as u64);

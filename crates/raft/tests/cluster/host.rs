@@ -1,0 +1,157 @@
+//! One host: a disk whose writes finish when the test says so, and a machine that remembers all it
+//! applied.
+
+use std::collections::VecDeque;
+
+use flotilla_raft::{
+    Config, Entry, HardState, Index, Raft, Recovered, ReplicaId, SnapshotMeta, Term, Time, Write,
+    WriteSeq,
+};
+
+/// A snapshot file: all that was applied.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) history: Vec<Entry>,
+}
+
+/// A log as a disk, or a disk with all its open writes, would show it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) snapshot: SnapshotMeta,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn apply(&mut self, write: &Write) {
+        self.hard_state = write.hard_state;
+        if let Some(meta) = &write.snapshot {
+            if self.term_at(meta.index) == Some(meta.term) {
+                self.entries.retain(|entry| entry.index > meta.index);
+            } else {
+                self.entries.clear();
+            }
+            self.snapshot = meta.clone();
+        }
+        if let Some(first) = write.entries.first() {
+            assert!(first.index > self.snapshot.index, "a write is above the snapshot");
+            assert!(first.index <= self.last_index().next(), "a write leaves no gap");
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend(write.entries.iter().cloned());
+        }
+    }
+
+    pub(crate) fn last_index(&self) -> Index {
+        Index(self.snapshot.index.0 + self.entries.len() as u64)
+    }
+
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.snapshot.index {
+            return Some(self.snapshot.term);
+        }
+        let offset = index.0.checked_sub(self.snapshot.index.0 + 1)?;
+        self.entries.get(offset as usize).map(|entry| entry.term)
+    }
+}
+
+pub(crate) struct Host {
+    pub(crate) config: Config,
+    /// `None` while it is down.
+    pub(crate) raft: Option<Raft>,
+    /// What would survive a crash.
+    pub(crate) disk: Disk,
+    /// The disk with all open writes.
+    pub(crate) asked: Disk,
+    open: VecDeque<Write>,
+    /// The newest snapshot file.
+    pub(crate) snapshot: Snapshot,
+    /// Every snapshot file ever made or received here, which a log may begin at.
+    pub(crate) files: Vec<Snapshot>,
+    /// Everything applied, from index 1.
+    pub(crate) applied: Vec<Entry>,
+    pub(crate) to_report: Option<Index>,
+}
+
+impl Host {
+    pub(crate) fn new(config: Config, recovered: Recovered, now: Time) -> Self {
+        let disk = Disk {
+            hard_state: recovered.hard_state,
+            snapshot: recovered.snapshot.clone(),
+            entries: recovered.entries.clone(),
+        };
+        let snapshot = Snapshot { meta: recovered.snapshot.clone(), history: Vec::new() };
+        Self {
+            raft: Some(Raft::new(config.clone(), recovered, now)),
+            config,
+            asked: disk.clone(),
+            disk,
+            open: VecDeque::new(),
+            files: vec![snapshot.clone()],
+            snapshot,
+            applied: Vec::new(),
+            to_report: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.config.id
+    }
+
+    pub(crate) fn applied_index(&self) -> Index {
+        Index(self.applied.len() as u64)
+    }
+
+    pub(crate) fn has_open_write(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    pub(crate) fn ask(&mut self, write: Write) {
+        self.asked.apply(&write);
+        self.open.push_back(write);
+    }
+
+    pub(crate) fn finish_write(&mut self) -> Option<WriteSeq> {
+        let write = self.open.pop_front()?;
+        self.disk.apply(&write);
+        self.raft.is_some().then_some(write.seq)
+    }
+
+    pub(crate) fn apply(&mut self, entries: Vec<Entry>) {
+        assert_eq!(entries[0].index, self.applied_index().next(), "entries are applied in order");
+        self.applied.extend(entries);
+    }
+
+    pub(crate) fn restore(&mut self, meta: &SnapshotMeta) {
+        self.snapshot = self.file(meta);
+        self.applied = self.snapshot.history.clone();
+        self.to_report = None;
+    }
+
+    fn file(&self, meta: &SnapshotMeta) -> Snapshot {
+        let file = self.files.iter().find(|file| file.meta == *meta);
+        file.expect("a log begins at a snapshot that is there").clone()
+    }
+
+    pub(crate) fn crash(&mut self, kept: usize) {
+        for _ in 0..kept.min(self.open.len()) {
+            let write = self.open.pop_front().expect("it was counted");
+            self.disk.apply(&write);
+        }
+        self.open.clear();
+        self.asked = self.disk.clone();
+        self.raft = None;
+        self.to_report = None;
+    }
+
+    pub(crate) fn restart(&mut self, now: Time) {
+        self.snapshot = self.file(&self.disk.snapshot);
+        self.applied = self.snapshot.history.clone();
+        let recovered = Recovered {
+            hard_state: self.disk.hard_state,
+            snapshot: self.disk.snapshot.clone(),
+            entries: self.disk.entries.clone(),
+        };
+        self.raft = Some(Raft::new(self.config.clone(), recovered, now));
+    }
+}

@@ -1,0 +1,155 @@
+//! The safety properties of [Raft Figure 3], and what the crate promises beyond them, checked from
+//! outside while a test runs.
+
+use std::collections::BTreeMap;
+
+use flotilla_raft::{
+    AppendOutcome, Body, Entry, Index, Message, Note, ReplicaId, RequestId, SnapshotMeta, Term,
+};
+
+use super::host::Host;
+
+#[derive(Default)]
+pub(crate) struct Judge {
+    leaders: BTreeMap<Term, ReplicaId>,
+    /// Everything that any replica ever applied; `committed[0]` has index 1.
+    pub(crate) committed: Vec<Entry>,
+    /// What was committed when each read was registered.
+    reads: BTreeMap<RequestId, Index>,
+    pub(crate) reads_served: usize,
+    pub(crate) served: BTreeMap<RequestId, Index>,
+    last_commit: BTreeMap<ReplicaId, (Term, Index)>,
+}
+
+impl Judge {
+    /// The last index any replica knows to be committed.
+    pub(crate) fn committed_index(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// Terms and commit indexes never descend in the life of a replica.
+    pub(crate) fn stepped(&mut self, host: &Host) {
+        let Some(raft) = &host.raft else { return };
+        let now = (raft.term(), raft.commit_index());
+        let before = self.last_commit.insert(raft.id(), now).unwrap_or_default();
+        assert!(before.0 <= now.0, "a term never descends");
+        assert!(before.1 <= now.1, "a commit index never descends");
+    }
+
+    pub(crate) fn restarted(&mut self, id: ReplicaId) {
+        let (term, _) = self.last_commit.get(&id).copied().unwrap_or_default();
+        // The commit index is not kept, and a term may be lost that was never durable.
+        let _ = term;
+        self.last_commit.remove(&id);
+    }
+
+    /// Promises are made of what is durable only.
+    pub(crate) fn sent(&mut self, host: &Host, message: &Message) {
+        let (durable, term) = (&host.disk, message.term);
+        match &message.body {
+            Body::RequestVote { .. } => {
+                let own = (durable.hard_state.term, durable.hard_state.voted_for);
+                assert_eq!(own, (term, Some(message.from)), "a vote is asked for once durable");
+            }
+            Body::VoteReply { granted: true } => {
+                let vote = (durable.hard_state.term, durable.hard_state.voted_for);
+                assert_eq!(vote, (term, Some(message.to)), "a vote is given once durable");
+            }
+            Body::AppendReply { outcome: AppendOutcome::Matched { index }, .. } => {
+                assert_eq!(durable.hard_state.term, term, "an answer is of a durable term");
+                assert!(durable.last_index() >= *index, "an answer is of durable entries");
+                for at in durable.snapshot.index.0 + 1..=index.0 {
+                    let asked = host.asked.term_at(Index(at));
+                    let known = asked.is_none() || asked == durable.term_at(Index(at));
+                    assert!(known, "an answer is of entries that were not replaced");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// State machine safety: no two replicas apply different entries at one index.
+    pub(crate) fn applied(&mut self, id: ReplicaId, entries: &[Entry]) {
+        for entry in entries {
+            let offset = entry.index.0 as usize - 1;
+            match self.committed.get(offset) {
+                Some(known) => assert_eq!(known, entry, "replica {id} applies what all apply"),
+                None => {
+                    assert_eq!(offset, self.committed.len(), "nothing is committed behind a gap");
+                    self.committed.push(entry.clone());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn restored(&mut self, id: ReplicaId, meta: &SnapshotMeta) {
+        let known = &self.committed[meta.index.0 as usize - 1];
+        assert_eq!(known.term, meta.term, "replica {id} restores what was committed");
+    }
+
+    /// Election safety: one leader per term.
+    pub(crate) fn noted(&mut self, id: ReplicaId, note: &Note) {
+        if let Note::BecameLeader { term } = note {
+            let known = *self.leaders.entry(*term).or_insert(id);
+            assert_eq!(known, id, "term {term} has one leader");
+        }
+    }
+
+    pub(crate) fn read_registered(&mut self, request: RequestId) {
+        self.reads.insert(request, self.committed_index());
+    }
+
+    /// A read sees everything that was committed anywhere when it was registered.
+    pub(crate) fn read_ready(&mut self, request: RequestId, index: Index) {
+        let least = self.reads.remove(&request).expect("a read is answered once");
+        assert!(index >= least, "read {request} at {index} misses entries up to {least}");
+        assert!(index <= self.committed_index(), "a read waits for committed entries only");
+        self.reads_served += 1;
+        self.served.insert(request, index);
+    }
+
+    pub(crate) fn refused(&mut self, request: RequestId) {
+        self.reads.remove(&request);
+    }
+
+    /// Leader completeness and log matching, over all replicas that are up.
+    pub(crate) fn check_logs(&self, hosts: &BTreeMap<ReplicaId, Host>) {
+        let up: Vec<&Host> = hosts.values().filter(|host| host.raft.is_some()).collect();
+        for host in &up {
+            self.check_leader_is_complete(host, &up);
+            for other in &up {
+                check_logs_match(host, other);
+            }
+        }
+    }
+
+    fn check_leader_is_complete(&self, host: &Host, up: &[&Host]) {
+        let Some(raft) = host.raft.as_ref().filter(|raft| raft.is_leader()) else { return };
+        let newest =
+            up.iter().filter_map(|host| host.raft.as_ref()).all(|r| r.term() <= raft.term());
+        if !newest {
+            return;
+        }
+        for entry in &self.committed {
+            if entry.index > host.asked.snapshot.index {
+                let term = host.asked.term_at(entry.index);
+                assert_eq!(term, Some(entry.term), "a leader has every committed entry");
+            }
+        }
+    }
+}
+
+/// If two logs have an entry of one index and term, they agree up to it.
+fn check_logs_match(one: &Host, other: &Host) {
+    let first = one.asked.snapshot.index.max(other.asked.snapshot.index).0 + 1;
+    let last = one.asked.last_index().min(other.asked.last_index()).0;
+    let entry = |host: &Host, index: u64| {
+        host.asked.entries[(index - host.asked.snapshot.index.0 - 1) as usize].clone()
+    };
+    let mut agreed = false;
+    for index in (first..=last).rev() {
+        let (a, b) = (entry(one, index), entry(other, index));
+        agreed |= a.term == b.term;
+        assert!(!agreed || a == b, "logs that agree at one place agree before it");
+    }
+}

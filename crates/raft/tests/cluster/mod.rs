@@ -1,0 +1,296 @@
+//! A whole group in memory: hosts that keep the contract of the crate, and the judge that watches
+//! them. Used by every test of the crate; each uses another part of it.
+#![allow(dead_code, reason = "each test binary uses another part of the cluster")]
+
+pub(crate) mod host;
+pub(crate) mod judge;
+
+use std::collections::BTreeMap;
+
+use flotilla_raft::{
+    Config, Configuration, Effect, Index, Input, Message, Payload, Raft, Recovered, ReplicaId,
+    RequestId, SnapshotMeta, Term, Time,
+};
+
+use host::{Host, Snapshot};
+use judge::Judge;
+
+/// What is under way between two replicas.
+#[derive(Clone, Debug)]
+pub(crate) enum Parcel {
+    Message(Message),
+    Snapshot {
+        from: ReplicaId,
+        to: ReplicaId,
+        term: Term,
+        snapshot: Snapshot,
+    },
+    /// The receiver's word that a snapshot is durable there, or that it was lost.
+    SnapshotReport {
+        from: ReplicaId,
+        to: ReplicaId,
+        delivered: Option<Index>,
+    },
+}
+
+impl Parcel {
+    pub(crate) fn ends(&self) -> (ReplicaId, ReplicaId) {
+        match self {
+            Self::Message(message) => (message.from, message.to),
+            Self::Snapshot { from, to, .. } | Self::SnapshotReport { from, to, .. } => (*from, *to),
+        }
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: Time,
+    pub(crate) hosts: BTreeMap<ReplicaId, Host>,
+    /// Everything sent and not yet taken by [`Cluster::deliver`], oldest first.
+    pub(crate) sent: Vec<Parcel>,
+    pub(crate) judge: Judge,
+    /// What each step did, for those who read along.
+    pub(crate) effects: Vec<(ReplicaId, Effect)>,
+    next_request: u64,
+}
+
+pub(crate) fn id(number: u64) -> ReplicaId {
+    ReplicaId(number)
+}
+
+pub(crate) fn voters(count: u64) -> Configuration {
+    Configuration::of_voters((1..=count).map(ReplicaId))
+}
+
+impl Cluster {
+    /// Replicas of `configuration`, all blank.
+    pub(crate) fn new(configuration: &Configuration, seed: u64) -> Self {
+        Self::with(configuration, |_| Recovered::default(), |id| Config::new(id, seed))
+    }
+
+    /// Replicas with logs; the founding configuration is filled in.
+    pub(crate) fn with(
+        configuration: &Configuration,
+        recovered: impl Fn(ReplicaId) -> Recovered,
+        config: impl Fn(ReplicaId) -> Config,
+    ) -> Self {
+        let mut cluster = Self {
+            now: Time(0),
+            hosts: BTreeMap::new(),
+            sent: Vec::new(),
+            judge: Judge::default(),
+            effects: Vec::new(),
+            next_request: 0,
+        };
+        for id in configuration.members() {
+            let founding =
+                SnapshotMeta { configuration: configuration.clone(), ..SnapshotMeta::default() };
+            let recovered = Recovered { snapshot: founding, ..recovered(id) };
+            cluster.hosts.insert(id, Host::new(config(id), recovered, Time(0)));
+        }
+        cluster
+    }
+
+    pub(crate) fn host(&self, id: ReplicaId) -> &Host {
+        &self.hosts[&id]
+    }
+
+    pub(crate) fn host_mut(&mut self, id: ReplicaId) -> &mut Host {
+        self.hosts.get_mut(&id).expect("the cluster has this replica")
+    }
+
+    pub(crate) fn raft(&self, id: ReplicaId) -> &Raft {
+        self.host(id).raft.as_ref().expect("this replica is up")
+    }
+
+    pub(crate) fn is_up(&self, id: ReplicaId) -> bool {
+        self.host(id).raft.is_some()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<ReplicaId> {
+        self.hosts.keys().copied().collect()
+    }
+
+    /// The replica that leads the highest term, if any does.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        let rafts = self.hosts.values().filter_map(|host| host.raft.as_ref());
+        rafts.filter(|raft| raft.is_leader()).max_by_key(|raft| raft.term()).map(Raft::id)
+    }
+
+    pub(crate) fn request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    /// One input to one replica; does nothing if it is down.
+    pub(crate) fn step(&mut self, id: ReplicaId, input: Input) {
+        let now = self.now;
+        let host = self.hosts.get_mut(&id).expect("the cluster has this replica");
+        let Some(raft) = &mut host.raft else { return };
+        if let Input::Read { id: request } = input {
+            self.judge.read_registered(request);
+        }
+        let mut effects = Vec::new();
+        raft.step(now, input, &mut effects);
+        raft.check_invariants();
+        for effect in effects {
+            self.effects.push((id, effect.clone()));
+            self.carry_out(id, effect);
+        }
+        let host = &self.hosts[&id];
+        self.judge.stepped(host);
+    }
+
+    fn carry_out(&mut self, id: ReplicaId, effect: Effect) {
+        let host = self.hosts.get_mut(&id).expect("the cluster has this replica");
+        match effect {
+            Effect::Write(write) => host.ask(write),
+            Effect::Send(message) => {
+                self.judge.sent(host, &message);
+                self.sent.push(Parcel::Message(message));
+            }
+            Effect::Apply { entries } => {
+                self.judge.applied(id, &entries);
+                let last = entries[entries.len() - 1].index;
+                host.apply(entries);
+                host.to_report = Some(last);
+            }
+            Effect::Restore(meta) => {
+                self.judge.restored(id, &meta);
+                host.restore(&meta);
+            }
+            Effect::SendSnapshot { to, at_least, term } => {
+                let snapshot = host.snapshot.clone();
+                assert!(snapshot.meta.index >= at_least, "the newest snapshot suffices");
+                self.sent.push(Parcel::Snapshot { from: id, to, term, snapshot });
+            }
+            Effect::ReadReady { id: request, index } => self.judge.read_ready(request, index),
+            Effect::Refuse { id: request, .. } => self.judge.refused(request),
+            Effect::Note(note) => self.judge.noted(id, &note),
+            Effect::Proposed { .. } => {}
+        }
+    }
+
+    /// Gives a parcel to its receiver.
+    pub(crate) fn deliver(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::Message(message) => self.step(message.to, Input::Message(message)),
+            Parcel::Snapshot { from, to, term, snapshot } => {
+                let host = self.host_mut(to);
+                let delivered = host.raft.is_some().then_some(snapshot.meta.index);
+                if delivered.is_some() {
+                    let meta = snapshot.meta.clone();
+                    host.files.push(snapshot);
+                    self.step(to, Input::SnapshotReceived { from, term, meta });
+                }
+                self.sent.push(Parcel::SnapshotReport { from: to, to: from, delivered });
+            }
+            Parcel::SnapshotReport { from, to, delivered } => {
+                self.step(to, Input::SnapshotSent { to: from, delivered });
+            }
+        }
+    }
+
+    /// The oldest open write of `id` becomes durable.
+    pub(crate) fn finish_write(&mut self, id: ReplicaId) {
+        if let Some(seq) = self.host_mut(id).finish_write() {
+            self.step(id, Input::Written(seq));
+        }
+        self.report_applied(id);
+    }
+
+    pub(crate) fn report_applied(&mut self, id: ReplicaId) {
+        if let Some(index) = self.host_mut(id).to_report.take() {
+            self.step(id, Input::Applied(index));
+        }
+    }
+
+    /// `id` makes a snapshot of what it has applied.
+    pub(crate) fn compact(&mut self, id: ReplicaId) {
+        self.report_applied(id);
+        let host = self.host_mut(id);
+        let Some(raft) = &host.raft else { return };
+        let applied = host.applied_index();
+        if applied <= raft.status().snapshot_index {
+            return;
+        }
+        let meta = raft.snapshot_meta(applied);
+        host.snapshot = Snapshot { meta: meta.clone(), history: host.applied.clone() };
+        host.files.push(host.snapshot.clone());
+        self.step(id, Input::Compact { meta });
+    }
+
+    pub(crate) fn propose(&mut self, id: ReplicaId, text: &str) {
+        let request = self.request();
+        let payload = Payload::new(text.as_bytes().to_vec());
+        self.step(id, Input::Propose { id: request, payload });
+    }
+
+    pub(crate) fn read(&mut self, id: ReplicaId) -> RequestId {
+        let request = self.request();
+        self.step(id, Input::Read { id: request });
+        request
+    }
+
+    /// Steps `id` at its deadline, which moves the time there.
+    pub(crate) fn wake(&mut self, id: ReplicaId) {
+        let deadline = self.raft(id).deadline();
+        assert!(deadline < Time::NEVER, "this replica waits for something");
+        self.now = self.now.max(deadline);
+        self.step(id, Input::Wake);
+    }
+
+    /// `id` dies with the first `kept` of its open writes on disk, the others not.
+    pub(crate) fn crash(&mut self, id: ReplicaId, kept: usize) {
+        self.host_mut(id).crash(kept);
+    }
+
+    pub(crate) fn restart(&mut self, id: ReplicaId) {
+        let now = self.now;
+        self.host_mut(id).restart(now);
+        self.judge.restarted(id);
+    }
+
+    /// Delivers everything and makes everything durable until nothing is under way. `passes` says
+    /// which parcels arrive, `writes` whose disk works.
+    pub(crate) fn settle(
+        &mut self,
+        passes: impl Fn(&Parcel) -> bool,
+        writes: impl Fn(ReplicaId) -> bool,
+    ) {
+        for _ in 0..10_000 {
+            for id in self.ids() {
+                while writes(id) && self.host(id).has_open_write() {
+                    self.finish_write(id);
+                }
+                self.report_applied(id);
+            }
+            let parcels = std::mem::take(&mut self.sent);
+            if parcels.is_empty() {
+                return;
+            }
+            for parcel in parcels.into_iter().filter(&passes) {
+                self.deliver(parcel);
+            }
+        }
+        panic!("a group that nobody disturbs comes to rest");
+    }
+
+    /// [`Cluster::settle`] without faults.
+    pub(crate) fn settle_all(&mut self) {
+        self.settle(|_| true, |_| true);
+    }
+
+    /// Makes `id` leader of a new term, all links and disks working.
+    pub(crate) fn elect(&mut self, id: ReplicaId) {
+        for other in self.ids() {
+            if other != id && self.is_up(other) {
+                if let Some(leader) = self.raft(other).leader() {
+                    self.step(other, Input::PeerGone(leader));
+                }
+            }
+        }
+        self.wake(id);
+        self.settle_all();
+        assert!(self.raft(id).is_leader(), "{id} won");
+    }
+}

@@ -1,0 +1,299 @@
+//! Whole groups under faults, one seed a run: loss, delay, reordering, repetition, partitions,
+//! slow disks, crashes that lose open writes, compaction, snapshots that get lost. While the run
+//! lasts the judge checks safety; then all faults end, and the group must come to life.
+
+mod cluster;
+
+use cluster::{Cluster, Parcel, id};
+use flotilla_raft::{Config, Configuration, Input, Message, Recovered, ReplicaId, Time};
+
+/// xorshift64*: a run is a function of its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+struct World {
+    cluster: Cluster,
+    dice: Dice,
+    /// What is under way, with the time of its arrival.
+    network: Vec<(Time, Parcel)>,
+    /// When the oldest open write of each replica ends.
+    disks: Vec<(ReplicaId, Time)>,
+    /// Pairs that can't hear each other, in this direction.
+    cut: Vec<(ReplicaId, ReplicaId)>,
+    loss_percent: u64,
+    repeat_percent: u64,
+    delay_max: u64,
+    write_max: u64,
+}
+
+const MS: u64 = 1000;
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut configuration =
+            Configuration::of_voters((1..=[1, 2, 3, 3, 3, 5, 5][dice.below(7) as usize]).map(id));
+        if dice.percent(20) {
+            configuration.learners = vec![id(8)];
+        }
+        if dice.percent(20) {
+            // A joint configuration that overlaps only in part.
+            configuration.outgoing = [1, 6, 7].map(id).to_vec();
+        }
+        let (messages, bytes, trailing) =
+            (1 + dice.below(4), 40 + dice.below(400), dice.below(300));
+        let config = |id| Config {
+            max_inflight_messages: messages as usize,
+            max_message_bytes: bytes as usize,
+            max_inflight_bytes: 3 * bytes as usize,
+            max_uncommitted_bytes: 2000,
+            max_undurable_bytes: 1500,
+            max_trailing_bytes: trailing as usize,
+            campaign_at_start: id == ReplicaId(1),
+            ..Config::new(id, seed)
+        };
+        let cluster = Cluster::with(&configuration, |_| Recovered::default(), config);
+        let (loss_percent, repeat_percent) =
+            ([0, 2, 10, 30][dice.below(4) as usize], dice.below(10));
+        let delay_max = [2, 20, 200][dice.below(3) as usize] * MS;
+        let write_max = [1, 10, 150][dice.below(3) as usize] * MS;
+        Self {
+            cluster,
+            dice,
+            network: Vec::new(),
+            disks: Vec::new(),
+            cut: Vec::new(),
+            loss_percent,
+            repeat_percent,
+            delay_max,
+            write_max,
+        }
+    }
+
+    /// Goes on to the next thing that happens, at most until `end`.
+    fn advance(&mut self, end: Time) {
+        self.collect();
+        let ids = self.cluster.ids();
+        let up = ids.iter().filter_map(|&id| self.cluster.host(id).raft.as_ref());
+        let timer = up.map(|raft| (raft.deadline(), raft.id())).min();
+        let arrival = (0..self.network.len()).min_by_key(|&at| (self.network[at].0, at));
+        let arrival = arrival.map(|at| (self.network[at].0, at));
+        let disk = (0..self.disks.len()).min_by_key(|&at| self.disks[at].1);
+        let disk = disk.map(|at| (self.disks[at].1, at));
+        let next = [timer.map(|t| t.0), arrival.map(|a| a.0), disk.map(|d| d.0)];
+        let next = next.into_iter().flatten().min().unwrap_or(end).min(end);
+        self.cluster.now = self.cluster.now.max(next);
+        if next >= end {
+            return;
+        }
+        if let Some((at, place)) = arrival.filter(|a| a.0 == next) {
+            let (_, parcel) = self.network.remove(place);
+            debug_assert!(at == next);
+            self.cluster.deliver(parcel);
+        } else if let Some((_, place)) = disk.filter(|d| d.0 == next) {
+            let (id, _) = self.disks.remove(place);
+            self.cluster.finish_write(id);
+        } else if let Some((_, id)) = timer {
+            self.cluster.step(id, Input::Wake);
+        }
+    }
+
+    /// Takes what was sent and asked for, and decides its fate.
+    fn collect(&mut self) {
+        for parcel in std::mem::take(&mut self.cluster.sent) {
+            let (from, to) = parcel.ends();
+            let lost = self.cut.contains(&(from, to)) || self.dice.percent(self.loss_percent);
+            let now = self.cluster.now;
+            let delay = 1 + self.dice.below(self.delay_max);
+            match parcel {
+                Parcel::Snapshot { from, to, .. } if lost => {
+                    let report = Parcel::SnapshotReport { from: to, to: from, delivered: None };
+                    self.network.push((now + delay, report));
+                }
+                // The sender's own host always learns what became of its transfer.
+                Parcel::SnapshotReport { .. } => self.network.push((now + delay, parcel)),
+                _ if lost => {}
+                Parcel::Message(_) if self.dice.percent(self.repeat_percent) => {
+                    let again = now + delay + 5 * self.dice.below(self.delay_max);
+                    self.network.push((again, parcel.clone()));
+                    self.network.push((now + delay, parcel));
+                }
+                _ => self.network.push((now + delay, parcel)),
+            }
+        }
+        for id in self.cluster.ids() {
+            let busy = self.disks.iter().any(|disk| disk.0 == id);
+            if self.cluster.host(id).has_open_write() && !busy {
+                let end = self.cluster.now + 1 + self.dice.below(self.write_max);
+                self.disks.push((id, end));
+            }
+            self.cluster.report_applied(id);
+        }
+    }
+
+    fn run_until(&mut self, end: Time) {
+        while self.cluster.now < end {
+            self.advance(end);
+        }
+    }
+
+    fn pick(&mut self) -> ReplicaId {
+        let ids = self.cluster.ids();
+        ids[self.dice.below(ids.len() as u64) as usize]
+    }
+
+    fn disturb(&mut self) {
+        let id = self.pick();
+        match self.dice.below(16) {
+            0..=1 => {
+                let kept = self.dice.below(4) as usize;
+                self.disks.retain(|disk| disk.0 != id);
+                self.cluster.crash(id, kept);
+            }
+            2..=5 => self.restart_all(),
+            6 => {
+                let other = self.pick();
+                self.cut.push((id, other));
+                if self.dice.percent(60) {
+                    self.cut.push((other, id));
+                }
+            }
+            7 => {
+                for other in self.cluster.ids() {
+                    self.cut.extend([(id, other), (other, id)]);
+                }
+            }
+            8..=10 => self.cut.clear(),
+            11 => self.cluster.compact(id),
+            12 => {
+                let other = self.pick();
+                self.cluster.step(id, Input::PeerGone(other));
+            }
+            13 => {
+                let other = self.pick();
+                self.cluster.step(id, Input::PeerAlive(other));
+            }
+            14 if self.cluster.is_up(id) && self.cluster.raft(id).is_leader() => {
+                let (term, to) = (self.cluster.raft(id).term(), self.pick());
+                let body = flotilla_raft::Body::TimeoutNow;
+                let message = Message { from: id, to, term, body };
+                self.network.push((self.cluster.now + MS, Parcel::Message(message)));
+            }
+            _ => {}
+        }
+    }
+
+    fn restart_all(&mut self) {
+        for id in self.cluster.ids() {
+            if !self.cluster.is_up(id) {
+                self.cluster.restart(id);
+            }
+        }
+    }
+
+    fn use_it(&mut self) {
+        let up: Vec<_> = self.cluster.ids();
+        for id in up {
+            if !self.cluster.is_up(id) || !self.cluster.raft(id).is_leader() {
+                continue;
+            }
+            if self.dice.percent(70) {
+                let text = format!("{}", self.cluster.now);
+                self.cluster.propose(id, &text);
+            }
+            if self.dice.percent(70) {
+                self.cluster.read(id);
+            }
+        }
+    }
+
+    /// No more faults: the group elects a leader, which commits a new entry on every replica and
+    /// serves a read.
+    fn heal_and_check(&mut self) {
+        self.cut.clear();
+        self.restart_all();
+        (self.loss_percent, self.repeat_percent) = (0, 0);
+        (self.delay_max, self.write_max) = (2 * MS, MS);
+        self.network.retain(|(at, _)| *at < self.cluster.now + 2000 * MS);
+        let quiet = self.cluster.now + 8000 * MS;
+        self.run_until(quiet);
+        let leader = self.cluster.leader().expect("a healed group has a leader");
+        let before = self.cluster.judge.committed_index();
+        self.cluster.propose(leader, "last");
+        let read = self.cluster.read(leader);
+        self.run_until(quiet + 500 * MS);
+        let committed = self.cluster.judge.committed_index();
+        assert!(committed > before, "a healed group commits");
+        assert!(self.cluster.judge.served.contains_key(&read), "a healed group serves reads");
+        for id in self.cluster.ids() {
+            let host = self.cluster.host(id);
+            let state = self.cluster.raft(leader).status();
+            assert_eq!(host.applied_index(), committed, "replica {id} has caught up: {state:#?}");
+            assert_eq!(host.applied, self.cluster.judge.committed, "with the same entries");
+        }
+    }
+}
+
+fn run(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for round in 0..60 {
+        let pause = 1 + world.dice.below(120);
+        let end = world.cluster.now + pause * MS;
+        world.run_until(end);
+        world.use_it();
+        if world.dice.percent(50) {
+            world.disturb();
+        }
+        if round % 4 == 0 {
+            world.cluster.judge.check_logs(&world.cluster.hosts);
+        }
+    }
+    world.heal_and_check();
+    world.cluster.judge.check_logs(&world.cluster.hosts);
+    world
+}
+
+/// `RAFT_SEED=n` runs one seed, `RAFT_SEEDS=n` the first n instead of 400.
+#[test]
+fn groups_stay_safe_under_faults_and_live_after_them() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match number("RAFT_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("RAFT_SEEDS").unwrap_or(400),
+    };
+    let (mut committed, mut reads) = (0, 0);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let caught = std::panic::catch_unwind(|| {
+            let world = run(seed);
+            (world.cluster.judge.committed.len(), world.cluster.judge.reads_served)
+        });
+        let (entries, served) =
+            caught.unwrap_or_else(|_| panic!("seed {seed} fails; replay it with RAFT_SEED={seed}"));
+        committed += entries;
+        reads += served;
+    }
+    // A run in which nothing happens proves nothing.
+    assert!(count < 100 || committed as u64 > 10 * count, "{committed} entries were committed");
+    assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..10 {
+        let (one, other) = (run(seed), run(seed));
+        assert_eq!(one.cluster.effects, other.cluster.effects);
+    }
+}
