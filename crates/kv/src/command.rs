@@ -8,6 +8,20 @@
 //! [`split`] cuts it by slot when it has several, [`crate::execute`] runs each part, and
 //! [`Combine::replies`] puts the replies together.
 //!
+//! ```
+//! use flotilla_kv::command::{self, Combine, Reach};
+//! use flotilla_kv::{ArgsBuf, Slot};
+//!
+//! let request = ArgsBuf::from_slices(&[b"DEL", b"foo", b"bar", b"{foo}x"]);
+//! let spec = command::resolve(request.as_args()).expect("a known command, and enough arguments");
+//! assert_eq!((spec.reach, spec.combine), (Reach::Write, Some(Combine::Sum)));
+//! assert_eq!(spec.one_slot(request.as_args()), Ok(None));
+//!
+//! let parts = command::split(spec, request.as_args()).expect("the command has keys");
+//! assert_eq!(parts[0].slot, Slot(5061));
+//! assert_eq!(parts[1].args, ArgsBuf::from_slices(&[b"DEL", b"foo", b"{foo}x"]));
+//! ```
+//!
 //! Invariants, each with a test: names are unique and lower case; a keyed command is a read or a
 //! write and has its function; a command of the node has none; flags agree with the reach.
 

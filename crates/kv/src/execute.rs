@@ -36,7 +36,7 @@ use crate::command::{Rejected, Run, Spec, find};
 use crate::keyspace::{Found, Keyspace};
 use crate::scope::Scope;
 use failure::Failure;
-use flotilla_shard::{Slot, slot_of};
+use flotilla_shard::Slot;
 
 /// The longest string that a command may build up in place, in bytes (P15).
 ///
@@ -82,11 +82,10 @@ fn admit(scope: &Scope<'_>, args: Args<'_>) -> Result<&'static Spec, Failure> {
         return if scope.slot.is_none() { Ok(spec) } else { Err(Failure::CrossSlot) };
     }
     let slot = scope.slot.ok_or(Failure::CrossSlot)?;
-    let mut keys = spec.keys(args).map_err(|_| Failure::CrossSlot)?;
-    if keys.any(|(_, key)| slot_of(key) != slot) {
-        return Err(Failure::CrossSlot);
+    match spec.one_slot(args) {
+        Ok(Some(of_keys)) if of_keys == slot => Ok(spec),
+        _ => Err(Failure::CrossSlot),
     }
-    Ok(spec)
 }
 
 /// Replaces whatever a failed command wrote by its error.

@@ -2,6 +2,7 @@
 
 use super::Spec;
 use crate::args::Args;
+use flotilla_shard::{Slot, slot_of};
 use thiserror::Error;
 
 /// Why the keys of a request can't be told.
@@ -31,6 +32,14 @@ impl Spec {
         let every = args.iter().enumerate().take(last + 1);
         Ok(every.skip(self.first_key as usize).step_by(self.key_step as usize))
     }
+    /// The slot that all keys of a request share, or `None` if they lie in several: then the request
+    /// has to be [`super::split`].
+    pub fn one_slot(&self, args: Args<'_>) -> Result<Option<Slot>, KeysError> {
+        let mut slots = self.keys(args)?.map(|(_, key)| slot_of(key));
+        let first = slots.next().ok_or(KeysError::NoKeys)?;
+        Ok(slots.all(|slot| slot == first).then_some(first))
+    }
+
     /// The argument number of the last key in a request of `argc` arguments.
     pub(super) fn last_key_of(&self, argc: usize) -> Result<usize, KeysError> {
         if !self.has_keys() {

@@ -39,16 +39,13 @@ pub fn split(spec: &Spec, args: Args<'_>) -> Result<Vec<Part>, KeysError> {
 
 /// The command as its only part, if its keys share a slot.
 fn whole(spec: &Spec, args: Args<'_>) -> Result<Part, KeysError> {
-    let slots: Vec<Slot> = spec.keys(args)?.map(|(_, key)| slot_of(key)).collect();
-    let slot = *slots.first().ok_or(KeysError::NoKeys)?;
-    if slots.iter().any(|other| *other != slot) {
-        return Err(KeysError::CrossSlot);
-    }
+    let slot = spec.one_slot(args)?.ok_or(KeysError::CrossSlot)?;
     let mut same = ArgsBuf::new();
     for word in args.iter() {
         same.push(word);
     }
-    Ok(Part { slot, args: same, positions: (0..slots.len() as u32).collect() })
+    let keys = spec.keys(args)?.count() as u32;
+    Ok(Part { slot, args: same, positions: (0..keys).collect() })
 }
 
 /// One key and the words that follow it up to the next key.

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::number::integer;
-use super::options::{Unit, absolute_ms};
+use super::options::{Keyword, Unit, absolute_ms};
 use super::{Reading, Writing};
 use flotilla_resp::encode;
 
@@ -65,7 +65,7 @@ impl Conditions {
     fn parse(call: &Writing<'_>) -> Result<Self, Failure> {
         let mut conditions = Self::default();
         for word in call.args.iter().skip(3) {
-            match word.to_ascii_lowercase().as_slice() {
+            match Keyword::of(word).as_slice() {
                 b"nx" => conditions.none_before = true,
                 b"xx" => conditions.some_before = true,
                 b"gt" => conditions.later = true,

@@ -1,4 +1,5 @@
-//! The options of SET and GETEX, and how an expiry becomes absolute.
+//! The words after a command's arguments, those of SET and GETEX as a whole, and how an expiry
+//! becomes absolute.
 
 use super::failure::Failure;
 use super::number::integer;
@@ -55,6 +56,31 @@ pub(super) enum Expiry<'a> {
     New(Unit, &'a [u8]),
 }
 
+/// A word that may be one of ours, in lower case and without allocating.
+pub(super) struct Keyword {
+    bytes: [u8; Self::BYTES_MAX],
+    length: usize,
+}
+
+impl Keyword {
+    /// The longest word that any command knows has seven bytes; what is longer is none of them.
+    const BYTES_MAX: usize = 8;
+
+    /// The word, or the empty one in place of one that is too long.
+    pub(super) fn of(word: &[u8]) -> Self {
+        let word = if word.len() <= Self::BYTES_MAX { word } else { &[] };
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..word.len()].copy_from_slice(word);
+        bytes.make_ascii_lowercase();
+        Self { bytes, length: word.len() }
+    }
+
+    /// Its bytes.
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// The options of a SET or GETEX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options<'a> {
@@ -78,7 +104,7 @@ impl<'a> Options<'a> {
     pub(super) fn parse(mut words: ArgsIter<'a>, of: Of) -> Result<Self, Failure> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
-            let fits = match word.to_ascii_lowercase().as_slice() {
+            let fits = match Keyword::of(word).as_slice() {
                 b"nx" => of == Of::Set && options.demand(Condition::Absent),
                 b"xx" => of == Of::Set && options.demand(Condition::Present),
                 b"get" => {

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::generic::STRING;
 use super::number::integer;
+use super::options::Keyword;
 use super::{Reading, Writing, glob_matches};
 use flotilla_resp::encode;
 
@@ -72,7 +73,7 @@ impl<'a> Page<'a> {
         let mut words = call.args.iter().skip(2);
         while let Some(word) = words.next() {
             let value = words.next().ok_or(Failure::Syntax)?;
-            match word.to_ascii_lowercase().as_slice() {
+            match Keyword::of(word).as_slice() {
                 b"match" => page.pattern = Some(value),
                 b"count" => {
                     let count = integer(value)?;
