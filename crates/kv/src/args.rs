@@ -83,6 +83,15 @@ impl<'a> IntoIterator for Args<'a> {
     }
 }
 
+impl<'a> IntoIterator for &Args<'a> {
+    type Item = &'a [u8];
+    type IntoIter = ArgsIter<'a>;
+
+    fn into_iter(self) -> ArgsIter<'a> {
+        self.iter()
+    }
+}
+
 /// The arguments of a command, in order.
 #[derive(Clone, Debug)]
 pub struct ArgsIter<'a> {

@@ -155,7 +155,7 @@ impl Keyspace {
             if at > now_ms {
                 return purged;
             }
-            self.change(Slot(slot), |change| change.remove_earliest());
+            self.change(Slot(slot), |mut change| change.take_out_earliest());
         }
         at_most
     }
@@ -322,7 +322,7 @@ impl Change<'_> {
     }
 
     /// Removes the key that expires first; of equal ones that with the lowest hash, then key.
-    fn remove_earliest(mut self) {
+    fn take_out_earliest(&mut self) {
         let (at, hash) = self.table.earliest_expiry().expect("the slot has an expiring key");
         let due = self.table.with_hash(hash).filter(|item| item.expires_at_ms() == Some(at));
         let key = due.map(Item::key).min().expect("the order of expiry names only present keys");

@@ -50,10 +50,10 @@ pub mod command;
 pub mod entry;
 pub mod execute;
 pub mod keyspace;
-//pub mod machine;
+pub mod machine;
 pub mod scope;
-//pub mod session;
-//pub mod snapshot;
+pub mod session;
+pub mod snapshot;
 
 pub use args::{Args, ArgsBuf, Malformed};
 pub use command::TABLE_VERSION;
@@ -62,6 +62,6 @@ pub use entry::{
 };
 pub use flotilla_shard::Slot;
 pub use keyspace::{Found, Keyspace};
-//pub use machine::{Answer, Answers, Diverged, Machine, Outcome, ReadOutcome};
+pub use machine::{Answer, Answers, Diverged, Machine, Outcome, ReadOutcome};
 pub use scope::{Scope, SlotSet};
-//pub use snapshot::Restorer;
+pub use snapshot::Restorer;

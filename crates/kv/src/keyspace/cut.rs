@@ -22,8 +22,8 @@ use super::slot_table::{KEYS_PER_TABLE, SlotTable};
 use super::slots::{PAGE_SLOTS, PAGES, Page, Slots};
 use crate::scope::SlotSet;
 
-/// Most keys that one call looks at: a sub-table is collected whole, then written.
-const STEPS_PER_WALK: usize = 2 * KEYS_PER_TABLE;
+/// Keys looked at after which a call ends; the last sub-table is still listed whole.
+const STEPS_PER_WALK: usize = KEYS_PER_TABLE;
 
 /// The old states of changed keys, by slot and hash.
 pub(super) type Shadows = BTreeMap<(u16, u64), SmallVec<[Shadow; 1]>>;

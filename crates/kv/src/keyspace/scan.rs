@@ -55,10 +55,10 @@ impl Keyspace {
             if !owned(Slot(slot)) || left == 0 {
                 return cursor_at(Slot(slot)) | (from >> (64 - PREFIX_BITS));
             }
-            if let Some(table) = self.slots.get(slot).filter(|table| table.len() > 0) {
-                if let Some(next) = scan_slot(table, from, &mut left, now_ms, visit) {
-                    return cursor_at(Slot(slot)) | (next >> (64 - PREFIX_BITS));
-                }
+            let table = self.slots.get(slot).filter(|table| table.len() > 0);
+            let next = table.and_then(|table| scan_slot(table, from, &mut left, now_ms, visit));
+            if let Some(next) = next {
+                return cursor_at(Slot(slot)) | (next >> (64 - PREFIX_BITS));
             }
             from = 0;
         }

@@ -30,12 +30,6 @@ impl Slots {
         Some(&page[usize::from(slot) % PAGE_SLOTS])
     }
 
-    /// The table of a slot to be changed, if its page exists.
-    pub(super) fn get_mut(&mut self, slot: u16) -> Option<&mut SlotTable> {
-        let page = self.pages[usize::from(slot) / PAGE_SLOTS].as_mut()?;
-        Some(&mut page[usize::from(slot) % PAGE_SLOTS])
-    }
-
     /// The table of a slot; its page is created if needed.
     pub(super) fn obtain(&mut self, slot: u16) -> &mut SlotTable {
         let page = self.pages[usize::from(slot) / PAGE_SLOTS]

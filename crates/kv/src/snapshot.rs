@@ -1,0 +1,246 @@
+//! A machine as bytes and back, while it goes on (P11).
+//!
+//! [`Machine::start_snapshot`] fixes the state at the applied index. [`Machine::walk_snapshot`],
+//! called once a turn, writes a bounded part of it; what is applied in between does not show.
+//! [`Restorer`] builds a machine from the parts. The bytes depend on the state alone: replicas at the
+//! same index write the same, however their tables came about.
+//!
+//! A snapshot is a sequence of pieces, in this order, and each call writes whole pieces. All
+//! integers are little-endian.
+//!
+//! | kind | bytes after the kind | piece |
+//! |---|---|---|
+//! | 1 | 1 + 8 + 8 + 8 | head: format, hash seed, applied index, clock in Unix milliseconds |
+//! | 2 | 2 + 2 | slots owned: first, last |
+//! | 3 | 2 + 4 | slot, its generation if not 0 |
+//! | 4 | 8 + 8 | checkpoint: index, state hash |
+//! | 5 | 4 + 8 + 8 + 8 | node: id, lowest incarnation allowed, incarnation, boot nonce |
+//! | 6 | 2 + 8 + 8 + 8 | stream of that node: lane, epoch, acked, floor |
+//! | 7 | 8 + 2 + 4 | record of that stream: position, slot, length of the reply; bodies follow |
+//! | 8 | 2 + 8 + 4 + 4 | key: slot, expiry or 0, length of key, of value; bodies follow |
+//! | 9 | 4 + … | body: length, next bytes of a reply or of key and value |
+//! | 10 | 8 + 8 | end: number of keys, state hash |
+//!
+//! The state hash in the end piece is computed anew from what was restored: a snapshot that was not
+//! written or carried faithfully is refused.
+
+mod restore;
+
+pub use restore::Restorer;
+
+use std::collections::VecDeque;
+
+use crate::keyspace::Old;
+use crate::machine::Machine;
+use crate::session::Reply;
+
+/// The least that one call of [`Machine::walk_snapshot`] may be allowed to write, in bytes.
+pub const BUDGET_MIN: usize = 256;
+
+const FORMAT: u8 = 1;
+
+const HEAD: u8 = 1;
+const OWNED: u8 = 2;
+const GENERATION: u8 = 3;
+const CHECKPOINT: u8 = 4;
+const NODE: u8 = 5;
+const STREAM: u8 = 6;
+const RECORD: u8 = 7;
+const KEY: u8 = 8;
+const BODY: u8 = 9;
+const END: u8 = 10;
+
+/// Kind and length of a body piece.
+const BODY_HEADER: usize = 5;
+
+/// Shortest body piece that is worth its header, unless no more is left.
+const BODY_MIN: usize = 64;
+
+/// A snapshot being written.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// What comes before the keys, captured whole at the start.
+    captured: VecDeque<Captured>,
+    /// How much of the first captured body is written.
+    written: usize,
+    keys_done: bool,
+    end: Vec<u8>,
+}
+
+/// A piece captured at the start, with the reply that follows it.
+#[derive(Debug)]
+struct Captured {
+    piece: Vec<u8>,
+    reply: Option<Reply>,
+}
+
+impl Machine {
+    /// Fixes the present state to be written, and gives its applied index.
+    ///
+    /// # Panics
+    /// If a snapshot is being written.
+    pub fn start_snapshot(&mut self) -> u64 {
+        assert!(self.walk.is_none(), "one snapshot is written at a time");
+        self.keyspace.begin_cut();
+        let end = [self.keyspace.len(), self.state_hash()];
+        let end = piece(END, &end.map(u64::to_le_bytes).concat());
+        let captured = self.capture();
+        self.walk = Some(Walk { captured, written: 0, keys_done: false, end });
+        self.applied_index
+    }
+
+    /// Adds the next whole pieces of the snapshot to `out`, at most `budget_bytes` of them and for a
+    /// bounded time, and says whether it is complete. A call may write nothing and yet get on.
+    ///
+    /// # Panics
+    /// If no snapshot was started, or if the budget is below [`BUDGET_MIN`].
+    pub fn walk_snapshot(&mut self, budget_bytes: usize, out: &mut Vec<u8>) -> bool {
+        assert!(budget_bytes >= BUDGET_MIN, "a budget holds at least a piece");
+        let walk = self.walk.as_mut().expect("a snapshot was started");
+        let mut pieces = Pieces { limit: out.len() + budget_bytes, out };
+        if !walk.write_captured(&mut pieces) {
+            return false;
+        }
+        if !walk.keys_done {
+            walk.keys_done = self.keyspace.walk_cut(&mut |old, written| pieces.key(old, written));
+        }
+        let complete = walk.keys_done && pieces.whole(&walk.end);
+        if complete {
+            self.cancel_snapshot();
+        }
+        complete
+    }
+
+    /// Gives a snapshot up, if one is being written.
+    pub fn cancel_snapshot(&mut self) {
+        self.keyspace.end_cut();
+        self.walk = None;
+    }
+
+    /// Whether a snapshot is being written.
+    pub fn is_writing_snapshot(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    /// All that comes before the keys.
+    fn capture(&self) -> VecDeque<Captured> {
+        let mut captured = VecDeque::new();
+        let mut add = |kind, fields: &[&[u8]], reply: Option<&Reply>| {
+            captured.push_back(Captured {
+                piece: piece(kind, &fields.concat()),
+                reply: reply.cloned(),
+            });
+        };
+        let head = [self.keyspace.hash_seed(), self.applied_index, self.clock_ms];
+        add(HEAD, &[&[FORMAT], &head.map(u64::to_le_bytes).concat()], None);
+        for (first, last) in self.ownership.owned.ranges() {
+            add(OWNED, &[&first.0.to_le_bytes(), &last.0.to_le_bytes()], None);
+        }
+        for (slot, generation) in &self.ownership.generations {
+            add(GENERATION, &[&slot.to_le_bytes(), &generation.to_le_bytes()], None);
+        }
+        for (index, hash) in &self.checkpoints {
+            add(CHECKPOINT, &[&index.to_le_bytes(), &hash.to_le_bytes()], None);
+        }
+        for (id, node) in self.sessions.nodes() {
+            let boots = [node.min_incarnation, node.incarnation, node.nonce];
+            add(NODE, &[&id.to_le_bytes(), &boots.map(u64::to_le_bytes).concat()], None);
+            for (lane, stream) in &node.streams {
+                let positions = [stream.epoch, stream.acked, stream.floor];
+                let positions = positions.map(u64::to_le_bytes).concat();
+                add(STREAM, &[&lane.to_le_bytes(), &positions], None);
+                for (seq, record) in stream.records() {
+                    let len = length(record.reply.bytes().len());
+                    let fields: [&[u8]; 3] =
+                        [&seq.to_le_bytes(), &record.slot.to_le_bytes(), &len.to_le_bytes()];
+                    add(RECORD, &fields, Some(&record.reply));
+                }
+            }
+        }
+        captured
+    }
+}
+
+impl Walk {
+    /// Writes what was captured at the start; says whether all of it is written.
+    fn write_captured(&mut self, pieces: &mut Pieces<'_>) -> bool {
+        while let Some(first) = self.captured.front_mut() {
+            if !first.piece.is_empty() {
+                if !pieces.whole(&first.piece) {
+                    return false;
+                }
+                first.piece = Vec::new();
+            }
+            if let Some(reply) = &first.reply {
+                self.written = pieces.body(reply.bytes(), self.written);
+                if self.written < reply.bytes().len() {
+                    return false;
+                }
+            }
+            self.written = 0;
+            self.captured.pop_front();
+        }
+        true
+    }
+}
+
+/// Adds whole pieces to `out`, up to a limit.
+struct Pieces<'a> {
+    out: &'a mut Vec<u8>,
+    limit: usize,
+}
+
+impl Pieces<'_> {
+    /// Writes a piece if it fits; says whether it did.
+    fn whole(&mut self, piece: &[u8]) -> bool {
+        let fits = self.room() >= piece.len();
+        if fits {
+            self.out.extend_from_slice(piece);
+        }
+        fits
+    }
+
+    /// Writes as much of `body` behind its first `written` bytes as fits, and gives how much of it
+    /// is written then.
+    fn body(&mut self, body: &[u8], written: usize) -> usize {
+        let rest = &body[written..];
+        let taken = rest.len().min(self.room().saturating_sub(BODY_HEADER));
+        if taken < rest.len().min(BODY_MIN) || rest.is_empty() {
+            return written;
+        }
+        self.out.push(BODY);
+        self.out.extend_from_slice(&length(taken).to_le_bytes());
+        self.out.extend_from_slice(&rest[..taken]);
+        written + taken
+    }
+
+    /// Writes a key of which `written` bytes are written, or none of it, not even the piece that
+    /// announces it. Gives how much is written then.
+    fn key(&mut self, old: &Old<'_>, written: Option<usize>) -> Option<usize> {
+        if let Some(written) = written {
+            return Some(self.body(old.body, written));
+        }
+        let mut header = [0; 19];
+        header[0] = KEY;
+        header[1..3].copy_from_slice(&old.slot.0.to_le_bytes());
+        header[3..11].copy_from_slice(&old.expires_at_ms.unwrap_or(0).to_le_bytes());
+        header[11..15].copy_from_slice(&length(old.key_len).to_le_bytes());
+        header[15..].copy_from_slice(&length(old.body.len() - old.key_len).to_le_bytes());
+        self.whole(&header).then(|| self.body(old.body, 0))
+    }
+
+    fn room(&self) -> usize {
+        self.limit - self.out.len()
+    }
+}
+
+fn piece(kind: u8, fields: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + fields.len());
+    bytes.push(kind);
+    bytes.extend_from_slice(fields);
+    bytes
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len).expect("keys, values and replies are limited far below 4 GiB (P15)")
+}
