@@ -41,7 +41,7 @@ pub fn split(spec: &Spec, args: Args<'_>) -> Result<Vec<Part>, KeysError> {
 fn whole(spec: &Spec, args: Args<'_>) -> Result<Part, KeysError> {
     let slot = spec.one_slot(args)?.ok_or(KeysError::CrossSlot)?;
     let mut same = ArgsBuf::new();
-    for word in args.iter() {
+    for word in args {
         same.push(word);
     }
     let keys = spec.keys(args)?.count() as u32;
