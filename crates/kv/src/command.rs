@@ -4,8 +4,8 @@
 //! function applies it), `COMMAND` and its subcommands, and `docs/COMPAT.md` are all read from the
 //! same [`Spec`]. A command that has no entry does not exist.
 //!
-//! The order of a command's life: [`resolve`] names it or rejects it, [`Spec::keys`] gives its keys,
-//! [`split`] cuts it by slot when it has several, [`crate::execute`] runs each part, and
+//! The order of a command's life: [`resolve`] names it or rejects it, [`Spec::keys`] gives its
+//! keys, [`split`] cuts it by slot when it has several, [`crate::execute`] runs each part, and
 //! [`Combine::replies`] puts the replies together.
 //!
 //! ```

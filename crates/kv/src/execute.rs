@@ -1,8 +1,8 @@
 //! Executing commands on a replica's tables.
 //!
 //! [`write()`] runs what comes out of the log, [`read()`] what was admitted at a read index. Both
-//! take the function from the command table and append one reply, as RESP3 bytes; whoever has a RESP2
-//! client downgrades it.
+//! take the function from the command table and append one reply, as RESP3 bytes; whoever has a
+//! RESP2 client downgrades it.
 //!
 //! Execution can't fail: an error is a reply, the same on every replica (P12). A function either
 //! changes the tables or gives a `Failure`, never both. Time is the entry's stamp alone (P9):

@@ -12,7 +12,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Reads",
-        "Every read is linearizable, on every node. `READONLY` is accepted and never weakens a read.",
+        "Every read is linearizable, on every node. `READONLY` is accepted and never weakens one.",
     ),
     (
         "Order",
@@ -28,8 +28,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("Whole keyspace", "`FLUSHALL`, `KEYS` and `DBSIZE` reach each shard at a moment of its own."),
     (
         "Two ports",
-        "The plain port serves every key. The cluster port, which `CLUSTER SLOTS` names, serves the \
-         shards its node leads: a key of another shard answers `MOVED`, and commands without keys \
+        "The plain port serves every key. The cluster port, which `CLUSTER SLOTS` names, serves \
+         the shards its node leads: a key of another shard answers `MOVED`, and commands without keys \
          are about its own shards.",
     ),
     (
@@ -45,8 +45,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Uncertain writes",
-        "An answer that begins with `UNCERTAIN` means that the write may or may not have been done, \
-         and that no retry could settle it. No client library retries on it by itself. `MOVED`, \
+        "An answer that begins with `UNCERTAIN` means that the write may or may not have been \
+         done, and that no retry could settle it. No client library retries on it by itself. `MOVED`, \
          `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the command was \
          not and will not be done.",
     ),
@@ -70,7 +70,8 @@ pub fn compat_markdown() -> String {
          Flotilla speaks RESP2 and RESP3. Replies and error texts are those of Redis 7 unless this \
          page says otherwise.\nA command that is not listed is answered with Redis's error for \
          unknown commands.\n\n\
-         This page is generated from the command table: `UPDATE_COMPAT=1 cargo test -p flotilla-kv`.\n\n\
+         This page is generated from the command table by\n`UPDATE_COMPAT=1 cargo test -p \
+         flotilla-kv`.\n\n\
          ## What differs everywhere\n\n",
     );
     for (topic, text) in DIFFERENCES {

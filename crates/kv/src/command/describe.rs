@@ -1,6 +1,6 @@
 //! `COMMAND` and the `HELP` of every container, answered from the table.
 //!
-//! Replies are RESP3, with the maps and sets that Redis 7 gives; a RESP2 client gets them flattened.
+//! Replies are RESP3, with the maps and sets that Redis 7 gives; a RESP2 client gets them flat.
 
 use super::{Rejected, Spec, all, find, resolve};
 use crate::args::{Args, ArgsBuf};
@@ -35,8 +35,8 @@ pub fn command_reply(args: Args<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the reply of a container's `HELP`: its subcommands with their arguments, each followed by
-/// what it does.
+/// Appends the reply of a container's `HELP`: its subcommands with their arguments, each followed
+/// by what it does.
 pub fn help_reply(container: &Spec, out: &mut Vec<u8>) {
     let name = container.name.to_ascii_uppercase();
     encode::array_header(out, 1 + 2 * container.subcommands.len());

@@ -32,8 +32,9 @@ impl Spec {
         let every = args.iter().enumerate().take(last + 1);
         Ok(every.skip(self.first_key as usize).step_by(self.key_step as usize))
     }
-    /// The slot that all keys of a request share, or `None` if they lie in several: then the request
-    /// has to be [`super::split`].
+
+    /// The slot that all keys of a request share, or `None` if they lie in several: then the
+    /// request has to be [`super::split`].
     pub fn one_slot(&self, args: Args<'_>) -> Result<Option<Slot>, KeysError> {
         let mut slots = self.keys(args)?.map(|(_, key)| slot_of(key));
         let first = slots.next().ok_or(KeysError::NoKeys)?;

@@ -168,8 +168,8 @@ pub(super) const COMMANDS: &[Spec] = &[
         since: "4.0.0",
         group: "generic",
         acl_categories: &["@keyspace", "@write", "@fast"],
-        difference: "The same as DEL. Keys in several shards: each shard's part is atomic, the whole is \
-                     not.",
+        difference: "The same as DEL. Keys in several shards: each shard's part is atomic, the \
+                     whole is not.",
         run: Run::Write(generic::del),
         ..WRITE_MANY
     },
