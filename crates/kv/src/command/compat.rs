@@ -29,8 +29,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     (
         "Two ports",
         "The plain port serves every key. The cluster port, which `CLUSTER SLOTS` names, serves \
-         the shards its node leads: a key of another shard answers `MOVED`, and commands without keys \
-         are about its own shards.",
+         the shards its node leads: a key of another shard answers `MOVED`, and commands without \
+         keys are about its own shards.",
     ),
     (
         "SCAN",
@@ -46,8 +46,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     (
         "Uncertain writes",
         "An answer that begins with `UNCERTAIN` means that the write may or may not have been \
-         done, and that no retry could settle it. No client library retries on it by itself. `MOVED`, \
-         `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the command was \
+         done, and that no retry could settle it. No client library retries on it by itself. \
+         `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the command was \
          not and will not be done.",
     ),
     ("Limits", "A value has at most 16 MiB and a request at most 64 MiB; more is an error."),
