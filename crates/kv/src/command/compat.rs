@@ -47,8 +47,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "Uncertain writes",
         "An answer that begins with `UNCERTAIN` means that the write may or may not have been \
          done, and that no retry could settle it. No client library retries on it by itself. \
-         `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the command \
-         was not and will not be done.",
+         `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the \
+         command was not and will not be done.",
     ),
     ("Limits", "A value has at most 16 MiB and a request at most 64 MiB; more is an error."),
     ("Types", "Strings. Commands of the other types are unknown so far."),
