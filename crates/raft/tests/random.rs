@@ -125,7 +125,9 @@ impl World {
                 // The sender's own host always learns what became of its transfer.
                 Parcel::SnapshotReport { .. } => self.network.push((now + delay, parcel)),
                 _ if lost => {}
-                Parcel::Message(_) if self.dice.percent(self.repeat_percent) => {
+                Parcel::Message(_) | Parcel::Snapshot { .. }
+                    if self.dice.percent(self.repeat_percent) =>
+                {
                     let again = now + delay + 5 * self.dice.below(self.delay_max);
                     self.network.push((again, parcel.clone()));
                     self.network.push((now + delay, parcel));
@@ -175,7 +177,8 @@ impl World {
                     self.cut.extend([(id, other), (other, id)]);
                 }
             }
-            8..=10 => self.cut.clear(),
+            8 => self.split(),
+            9..=10 => self.cut.clear(),
             11 => self.cluster.compact(id),
             12 => {
                 let other = self.pick();
@@ -192,6 +195,17 @@ impl World {
                 self.network.push((self.cluster.now + MS, Parcel::Message(message)));
             }
             _ => {}
+        }
+    }
+
+    /// Two halves that can't hear each other.
+    fn split(&mut self) {
+        let sides = self.dice.below(256);
+        let ids = self.cluster.ids();
+        for (&one, &other) in ids.iter().flat_map(|one| ids.iter().map(move |other| (one, other))) {
+            if (sides >> one.0) & 1 != (sides >> other.0) & 1 {
+                self.cut.push((one, other));
+            }
         }
     }
 
@@ -249,10 +263,12 @@ impl World {
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
     for round in 0..60 {
-        let pause = 1 + world.dice.below(120);
-        let end = world.cluster.now + pause * MS;
-        world.run_until(end);
-        world.use_it();
+        for _ in 0..3 {
+            let pause = 1 + world.dice.below(60);
+            let end = world.cluster.now + pause * MS;
+            world.run_until(end);
+            world.use_it();
+        }
         if world.dice.percent(50) {
             world.disturb();
         }

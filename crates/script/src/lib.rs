@@ -95,7 +95,9 @@ where
     let mut differences = String::new();
     for path in paths {
         let script = fs::read_to_string(&path).expect("a script is readable text");
+        let named = NameOnPanic(&path);
         let actual = run_text(&script, &mut start());
+        drop(named);
         if actual == script {
             continue;
         }
@@ -107,6 +109,17 @@ where
         }
     }
     assert!(differences.is_empty(), "{differences}\nUPDATE_SCRIPTS=1 accepts what is new.");
+}
+
+/// Says which script it was, if a command panics.
+struct NameOnPanic<'a>(&'a Path);
+
+impl Drop for NameOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("while running {}", self.0.display());
+        }
+    }
 }
 
 /// Runs one script and returns it with the actual output in place of the expected one.

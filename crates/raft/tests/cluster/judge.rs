@@ -30,6 +30,11 @@ impl Judge {
     /// Terms and commit indexes never descend in the life of a replica.
     pub(crate) fn stepped(&mut self, host: &Host) {
         let Some(raft) = &host.raft else { return };
+        assert_eq!(
+            raft.last_index(),
+            host.asked.last_index(),
+            "every change of the log is asked for"
+        );
         let now = (raft.term(), raft.commit_index());
         let before = self.last_commit.insert(raft.id(), now).unwrap_or_default();
         assert!(before.0 <= now.0, "a term never descends");
@@ -37,9 +42,7 @@ impl Judge {
     }
 
     pub(crate) fn restarted(&mut self, id: ReplicaId) {
-        let (term, _) = self.last_commit.get(&id).copied().unwrap_or_default();
         // The commit index is not kept, and a term may be lost that was never durable.
-        let _ = term;
         self.last_commit.remove(&id);
     }
 

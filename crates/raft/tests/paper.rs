@@ -1,0 +1,368 @@
+//! The safety sentences of the papers, each as the shortest run that a core without it would fail.
+
+mod cluster;
+
+use cluster::{Cluster, id, voters};
+use flotilla_raft::{
+    AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
+    Message, Note, Payload, Raft, Recovered, Refusal, ReplicaId, RequestId, RoleName, SnapshotMeta,
+    Term, Time, WriteSeq,
+};
+
+/// Replica 1 of three, with a log of these terms, in term `term`, driven by hand.
+struct Alone {
+    raft: Raft,
+    now: Time,
+    seq: WriteSeq,
+}
+
+impl Alone {
+    fn new(terms: &[u64], term: u64) -> Self {
+        let snapshot = SnapshotMeta { configuration: voters(3), ..SnapshotMeta::default() };
+        let hard_state = HardState { term: Term(term), voted_for: None };
+        let recovered = Recovered { hard_state, snapshot, entries: entries(1, terms) };
+        let raft = Raft::new(Config::new(id(1), 1), recovered, Time(0));
+        Self { raft, now: Time(0), seq: WriteSeq(0) }
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.raft.step(self.now, input, &mut effects);
+        self.raft.check_invariants();
+        for effect in &effects {
+            if let Effect::Write(write) = effect {
+                self.seq = write.seq;
+            }
+        }
+        effects
+    }
+
+    fn hear(&mut self, from: u64, term: u64, body: Body) -> Vec<Effect> {
+        self.step(Input::Message(Message { from: id(from), to: id(1), term: Term(term), body }))
+    }
+
+    fn written(&mut self) -> Vec<Effect> {
+        let seq = self.seq;
+        self.step(Input::Written(seq))
+    }
+
+    fn wake(&mut self) -> Vec<Effect> {
+        self.now = self.raft.deadline();
+        self.step(Input::Wake)
+    }
+
+    /// Wins the next term, its no-op asked for but not written.
+    fn lead(&mut self) -> u64 {
+        self.wake();
+        let term = self.raft.term().0 + 1;
+        self.hear(2, term, Body::PreVoteReply { granted: true });
+        self.written();
+        self.hear(2, term, Body::VoteReply { granted: true });
+        assert!(self.raft.is_leader(), "two of three voted for it");
+        term
+    }
+}
+
+fn entries(first: u64, terms: &[u64]) -> Vec<Entry> {
+    (first..)
+        .zip(terms)
+        .map(|(index, &term)| Entry {
+            index: Index(index),
+            term: Term(term),
+            kind: EntryKind::Normal,
+            payload: Payload::default(),
+        })
+        .collect()
+}
+
+fn append(prev: (u64, u64), commit: u64, entries: Vec<Entry>) -> Body {
+    Body::AppendEntries {
+        prev_index: Index(prev.0),
+        prev_term: Term(prev.1),
+        commit: Index(commit),
+        round: 0,
+        entries,
+    }
+}
+
+fn matched(index: u64) -> Body {
+    Body::AppendReply { round: 0, outcome: AppendOutcome::Matched { index: Index(index) } }
+}
+
+fn request_vote(last: (u64, u64)) -> Body {
+    let (last_index, last_term) = (Index(last.0), Term(last.1));
+    Body::RequestVote { last_index, last_term, transfer: false }
+}
+
+/// What was sent, without the rest.
+fn sent(effects: &[Effect]) -> Vec<(u64, Body)> {
+    let messages = effects.iter().filter_map(|effect| match effect {
+        Effect::Send(message) => Some((message.to.0, message.body.clone())),
+        _ => None,
+    });
+    messages.collect()
+}
+
+/// "Each server will vote for at most one candidate in a given term" [Raft §5.2].
+#[test]
+fn one_vote_per_term_also_after_a_crash() {
+    let mut replica = Alone::new(&[], 1);
+    replica.hear(2, 2, request_vote((0, 0)));
+    assert_eq!(sent(&replica.written()), [(2, Body::VoteReply { granted: true })]);
+    let refused = replica.hear(3, 2, request_vote((9, 1)));
+    assert_eq!(sent(&refused), [(3, Body::VoteReply { granted: false })]);
+    let again = replica.hear(2, 2, request_vote((0, 0)));
+    assert_eq!(sent(&again), [(2, Body::VoteReply { granted: true })]);
+
+    let mut cluster = Cluster::new(&voters(3), 1);
+    cluster.elect(id(1));
+    let kept = cluster.host(id(2)).disk.hard_state;
+    assert_eq!(kept.voted_for, Some(id(1)));
+    cluster.crash(id(2), 0);
+    cluster.restart(id(2));
+    assert_eq!(cluster.raft(id(2)).status().voted_for, Some(id(1)));
+}
+
+/// A pre-vote is no vote, and asking for one does not take a vote back [Thesis §9.6].
+#[test]
+fn pre_votes_leave_term_and_vote_alone() {
+    let mut replica = Alone::new(&[], 1);
+    replica.hear(2, 2, request_vote((0, 0)));
+    replica.written();
+    replica.wake();
+    assert_eq!(replica.raft.status().role, RoleName::PreCandidate);
+    let refused = replica.hear(3, 2, request_vote((9, 1)));
+    assert_eq!(sent(&refused), [(3, Body::VoteReply { granted: false })]);
+
+    let (last_index, last_term) = (Index(0), Term(0));
+    let granted = replica.hear(3, 3, Body::RequestPreVote { last_index, last_term });
+    assert_eq!(sent(&granted), [(3, Body::PreVoteReply { granted: true })]);
+    assert_eq!(replica.raft.term(), Term(2));
+}
+
+/// "The voter denies its vote if its own log is more up-to-date" [Raft §5.4.1].
+#[test]
+fn a_vote_goes_to_logs_at_least_as_up_to_date() {
+    for (last, granted) in
+        [((2, 2), false), ((9, 1), false), ((3, 2), true), ((4, 2), true), ((1, 3), true)]
+    {
+        let mut replica = Alone::new(&[1, 2, 2], 3);
+        let mut effects = replica.hear(2, 4, request_vote(last));
+        effects.extend(replica.written());
+        assert_eq!(sent(&effects), [(2, Body::VoteReply { granted })], "last entry {last:?}");
+    }
+}
+
+/// Only the leader of the term and a vote given reset the timer [Raft §5.2].
+#[test]
+fn a_hopeless_candidate_does_not_delay_others() {
+    let mut replica = Alone::new(&[1], 1);
+    let deadline = replica.raft.deadline();
+    replica.now = Time(deadline.0 - 1);
+    replica.hear(2, 5, request_vote((0, 0)));
+    replica.hear(3, 4, append((0, 0), 0, Vec::new()));
+    assert_eq!(replica.raft.deadline(), deadline);
+    replica.hear(3, 5, append((0, 0), 0, Vec::new()));
+    assert!(replica.raft.deadline() > deadline);
+}
+
+/// Votes and answers of an older term say nothing about this one [Raft §5.1].
+#[test]
+fn answers_of_older_terms_do_not_count() {
+    let mut candidate = Alone::new(&[], 1);
+    candidate.wake();
+    candidate.hear(2, 2, Body::PreVoteReply { granted: true });
+    candidate.written();
+    assert_eq!(candidate.raft.status().role, RoleName::Candidate);
+    candidate.hear(2, 1, Body::VoteReply { granted: true });
+    assert!(!candidate.raft.is_leader());
+
+    let mut leader = Alone::new(&[1, 1], 1);
+    let term = leader.lead();
+    leader.hear(2, term - 1, matched(3));
+    leader.hear(3, term - 1, matched(3));
+    assert_eq!(leader.raft.commit_index(), Index(0));
+    leader.hear(2, term, matched(3));
+    leader.hear(3, term, matched(3));
+    assert_eq!(leader.raft.commit_index(), Index(3));
+}
+
+/// Late grants of a pre-vote find a leader, and start nothing.
+#[test]
+fn late_pre_votes_do_not_unseat_their_winner() {
+    let mut leader = Alone::new(&[], 1);
+    let term = leader.lead();
+    leader.hear(3, term, Body::PreVoteReply { granted: true });
+    leader.hear(3, term + 1, Body::PreVoteReply { granted: true });
+    assert!(leader.raft.is_leader());
+    assert_eq!(leader.raft.term(), Term(term));
+}
+
+/// "Raft never commits log entries from previous terms by counting replicas" [Raft §5.4.2].
+#[test]
+fn only_entries_of_the_own_term_are_committed_by_counting() {
+    let mut leader = Alone::new(&[1, 1], 1);
+    let term = leader.lead();
+    leader.written();
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    assert_eq!(leader.raft.commit_index(), Index(0));
+    leader.hear(3, term, matched(3));
+    assert_eq!(leader.raft.commit_index(), Index(3));
+}
+
+/// A leader's own disk counts when it is done, and is not waited for if others are [Thesis §10.2.1].
+#[test]
+fn the_leaders_disk_is_one_of_many() {
+    let mut leader = Alone::new(&[], 1);
+    let term = leader.lead();
+    leader.hear(2, term, matched(1));
+    assert_eq!(leader.raft.commit_index(), Index(0));
+    leader.hear(3, term, matched(1));
+    assert_eq!(leader.raft.commit_index(), Index(1));
+    leader.step(Input::Propose { id: RequestId(1), payload: Payload::default() });
+    leader.hear(2, term, matched(2));
+    assert_eq!(leader.raft.commit_index(), Index(1));
+    leader.written();
+    assert_eq!(leader.raft.commit_index(), Index(2));
+}
+
+/// "If an existing entry conflicts with a new one, delete it and all that follow it": and only
+/// then [Raft Figure 2, AppendEntries 3].
+#[test]
+fn an_old_append_does_not_truncate() {
+    let mut follower = Alone::new(&[1, 1, 1], 1);
+    follower.hear(2, 2, append((3, 1), 0, entries(4, &[2, 2])));
+    follower.hear(2, 2, append((1, 1), 0, entries(2, &[1])));
+    assert_eq!(follower.raft.last_index(), Index(5));
+    follower.hear(2, 2, append((0, 0), 0, Vec::new()));
+    assert_eq!(follower.raft.last_index(), Index(5));
+    follower.hear(3, 3, append((2, 1), 0, entries(3, &[3])));
+    assert_eq!(follower.raft.last_index(), Index(3));
+}
+
+/// "Set commitIndex = min(leaderCommit, index of last new entry)" [Raft Figure 2,
+/// AppendEntries 5]: what lies behind it may not be the leader's.
+#[test]
+fn a_follower_commits_only_what_it_knows_to_agree() {
+    let mut follower = Alone::new(&[1, 1, 1], 1);
+    follower.hear(2, 2, append((1, 1), 3, Vec::new()));
+    assert_eq!(follower.raft.commit_index(), Index(1));
+    follower.hear(2, 2, append((1, 1), 3, entries(2, &[2])));
+    assert_eq!(follower.raft.commit_index(), Index(2));
+}
+
+/// An append that no leader would send is ignored as a whole.
+#[test]
+fn malformed_appends_change_nothing() {
+    let unreadable = |index| Entry {
+        index: Index(index),
+        term: Term(2),
+        kind: EntryKind::Configuration,
+        payload: Payload::new(vec![1, 2, 3]),
+    };
+    for body in [
+        append((1, 1), 1, entries(3, &[2])),
+        append((1, 1), 1, entries(2, &[2, 1])),
+        append((1, 1), 1, entries(2, &[3])),
+        append((1, 1), 1, vec![unreadable(2)]),
+    ] {
+        let mut follower = Alone::new(&[1], 1);
+        follower.hear(2, 2, body);
+        assert_eq!(follower.raft.last_index(), Index(1));
+        assert_eq!(follower.raft.commit_index(), Index(0));
+    }
+    let mut follower = Alone::new(&[1], 1);
+    let elsewhere =
+        Message { from: id(2), to: id(3), term: Term(9), body: append((0, 0), 0, Vec::new()) };
+    assert_eq!(follower.step(Input::Message(elsewhere)), []);
+}
+
+/// A configuration counts from its append on, and no more once it is truncated [Raft §6].
+#[test]
+fn truncated_configurations_are_rolled_back() {
+    let change = |index, term, voters: &[u64]| Entry {
+        index: Index(index),
+        term: Term(term),
+        kind: EntryKind::Configuration,
+        payload: Payload::new(
+            Configuration::of_voters(voters.iter().copied().map(ReplicaId)).encode(),
+        ),
+    };
+    let mut follower = Alone::new(&[1], 1);
+    let two = vec![change(2, 2, &[1, 2]), change(3, 2, &[1])];
+    follower.hear(2, 2, append((1, 1), 1, two));
+    assert_eq!(follower.raft.configuration().voters, [id(1)]);
+    follower.hear(3, 3, append((1, 1), 1, entries(2, &[3])));
+    assert_eq!(*follower.raft.configuration(), voters(3));
+
+    follower.hear(3, 3, append((2, 3), 3, vec![change(3, 3, &[2, 3])]));
+    assert!(!follower.raft.is_voter());
+    assert_eq!(follower.raft.deadline(), Time::NEVER);
+    let meta = follower.raft.snapshot_meta(Index(2));
+    assert_eq!(meta.configuration, voters(3), "a snapshot has the configuration of its index");
+}
+
+/// Snapshots never go back: neither a leader's below the commit index, nor an older own one after
+/// a newer [Raft §7].
+#[test]
+fn older_snapshots_are_ignored() {
+    let meta = |index, term| SnapshotMeta {
+        index: Index(index),
+        term: Term(term),
+        configuration: voters(3),
+    };
+    let received = |term, meta| Input::SnapshotReceived { from: id(2), term: Term(term), meta };
+    let mut follower = Alone::new(&[1, 1, 1], 1);
+    follower.hear(2, 2, append((3, 1), 2, Vec::new()));
+    assert_eq!(follower.raft.commit_index(), Index(2));
+
+    let restores =
+        |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Restore(_)));
+    assert!(!restores(&follower.step(received(2, meta(1, 1)))));
+    assert!(!restores(&follower.step(received(1, meta(9, 1)))), "it is of an older term");
+    assert!(!restores(&follower.step(received(2, meta(3, 1)))), "the log has its entry");
+    assert_eq!(follower.raft.commit_index(), Index(3));
+    assert!(restores(&follower.step(received(2, meta(9, 2)))));
+    follower.step(Input::Compact { meta: meta(3, 1) });
+    assert_eq!(follower.raft.status().snapshot_index, Index(9));
+    assert_eq!(follower.raft.commit_index(), Index(9));
+}
+
+/// A leader that steps down keeps its log: it was perhaps one of a majority [Raft §5.3].
+#[test]
+fn a_deposed_leader_keeps_what_it_acknowledged() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.step(Input::Propose { id: RequestId(1), payload: Payload::default() });
+    let refused = leader.hear(2, term + 1, append((9, term + 1), 0, Vec::new()));
+    assert!(refused.contains(&Effect::Note(Note::SteppedDown { term: Term(term) })));
+    assert_eq!(leader.raft.last_index(), Index(3));
+    let after = leader.step(Input::Propose { id: RequestId(2), payload: Payload::default() });
+    assert_eq!(after, [Effect::Refuse { id: RequestId(2), reason: Refusal::NotLeader }]);
+}
+
+/// The limits on what is open count nothing twice and forget nothing, over changes of leader.
+#[test]
+fn admission_recovers_from_every_change_of_leader() {
+    let config = |id| Config { max_uncommitted_bytes: 200, ..Config::new(id, 3) };
+    let mut cluster = Cluster::with(&voters(3), |_| Recovered::default(), config);
+    for round in 0..6 {
+        let leader = id(1 + round % 3);
+        cluster.elect(leader);
+        for _ in 0..20 {
+            cluster.propose(leader, "0123456789");
+        }
+        // The followers never hear of it: it is replaced by the next leader's log.
+        cluster.sent.clear();
+        assert!(cluster.raft(leader).status().uncommitted_bytes <= 200);
+    }
+    cluster.elect(id(1));
+    for id in cluster.ids() {
+        assert!(cluster.raft(id).status().uncommitted_bytes <= 200);
+    }
+    assert_eq!(cluster.raft(id(1)).status().uncommitted_bytes, 0);
+    let before = cluster.raft(id(1)).last_index();
+    cluster.propose(id(1), "again");
+    assert_eq!(cluster.raft(id(1)).last_index(), before.next());
+}

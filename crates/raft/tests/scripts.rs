@@ -1,0 +1,328 @@
+//! The golden scripts below `tests/scripts`: whole groups, step by step, with every effect drawn.
+//!
+//! | command | does |
+//! |---|---|
+//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n]` | blank replicas |
+//! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
+//! | `campaign n` / `wake n` | its deadline comes (time goes there) |
+//! | `elect n` | it campaigns, everything else works; nothing is drawn |
+//! | `pass ms` | time goes on, no timer fires |
+//! | `propose n text` / `read n` | of a client |
+//! | `deliver [a>b …]` | the oldest message of each pair given, or all that are under way, once |
+//! | `drop [a>b …]` | loses them |
+//! | `settle [but=n,m]` | everything is delivered and written, except to, from and by those |
+//! | `write n` | its oldest open write becomes durable |
+//! | `crash n [kept=k]` / `restart n` | loses its open writes, or all after the first k |
+//! | `compact n` | it makes a snapshot of what it has applied |
+//! | `gone n peer` / `alive n peer` | its link |
+//! | `timeout-now a b` | leader a asks b to take over |
+//! | `status` / `logs` / `flight` | draws the replicas, their logs, what is under way |
+//!
+//! Any command with `quiet=yes` draws no effects.
+
+mod cluster;
+
+use std::collections::BTreeMap;
+
+use cluster::{Cluster, Parcel, id};
+use flotilla_raft::{
+    AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
+    Message, Note, Payload, Recovered, ReplicaId, RoleName, Term,
+};
+use flotilla_script::Command;
+
+#[test]
+fn scripts() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    flotilla_script::run(directory, || {
+        let mut group = None;
+        move |command| run(&mut group, command)
+    });
+}
+
+fn run(group: &mut Option<Cluster>, command: &Command) -> Result<String, String> {
+    if command.name == "group" {
+        *group = Some(new_group(command)?);
+        return Ok(String::new());
+    }
+    let cluster = group.as_mut().ok_or("there is no group yet")?;
+    let silent = command.named("quiet").is_some() || command.name == "elect";
+    let drawn = act(cluster, command)?;
+    for id in cluster.ids() {
+        cluster.report_applied(id);
+    }
+    let effects = std::mem::take(&mut cluster.effects);
+    cluster.judge.check_logs(&cluster.hosts);
+    if silent {
+        return Ok(drawn);
+    }
+    let lines: Vec<String> = effects.iter().map(|(id, effect)| draw_effect(*id, effect)).collect();
+    Ok(lines.join("\n") + &drawn)
+}
+
+fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
+    let replica = || command.parsed(0).map(ReplicaId);
+    match command.name.as_str() {
+        "campaign" | "wake" => cluster.wake(replica()?),
+        "elect" => cluster.elect(replica()?),
+        "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
+        "propose" => cluster.propose(replica()?, command.argument(1)?),
+        "read" => {
+            cluster.read(replica()?);
+        }
+        "deliver" => {
+            for parcel in take(cluster, command)? {
+                cluster.deliver(parcel);
+            }
+        }
+        "drop" => {
+            take(cluster, command)?;
+        }
+        "settle" => settle(cluster, command)?,
+        "write" => cluster.finish_write(replica()?),
+        "crash" => {
+            let kept = command.named("kept").map_or(Ok(0), str::parse);
+            cluster.crash(replica()?, kept.map_err(|_| "kept is a number")?);
+        }
+        "restart" => cluster.restart(replica()?),
+        "compact" => cluster.compact(replica()?),
+        "gone" => cluster.step(replica()?, Input::PeerGone(ReplicaId(command.parsed(1)?))),
+        "alive" => cluster.step(replica()?, Input::PeerAlive(ReplicaId(command.parsed(1)?))),
+        "timeout-now" => {
+            let (from, to) = (replica()?, ReplicaId(command.parsed(1)?));
+            let term = cluster.raft(from).term();
+            let message = Message { from, to, term, body: Body::TimeoutNow };
+            cluster.deliver(Parcel::Message(message));
+        }
+        "status" => return Ok(lines(cluster.ids().iter().map(|&id| draw_status(cluster, id)))),
+        "logs" => return Ok(lines(cluster.ids().iter().map(|&id| draw_log(cluster, id)))),
+        "flight" => return Ok(lines(cluster.sent.iter().map(draw_parcel))),
+        other => return Err(format!("no command {other}")),
+    }
+    Ok(String::new())
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `a>b` words; the oldest parcel under way of each, or all without any.
+fn take(cluster: &mut Cluster, command: &Command) -> Result<Vec<Parcel>, String> {
+    let pairs: Vec<&String> = command.arguments.iter().filter(|word| word.contains('>')).collect();
+    if pairs.is_empty() {
+        return Ok(std::mem::take(&mut cluster.sent));
+    }
+    let mut taken = Vec::new();
+    for pair in pairs {
+        let (from, to) = pair.split_once('>').expect("it was filtered by this");
+        let number = |text: &str| text.parse().map(ReplicaId).map_err(|_| "a>b names replicas");
+        let ends = (number(from)?, number(to)?);
+        let place = cluster.sent.iter().position(|parcel| parcel.ends() == ends);
+        taken.push(
+            cluster.sent.remove(place.ok_or_else(|| format!("nothing is under way {pair}"))?),
+        );
+    }
+    Ok(taken)
+}
+
+fn settle(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
+    let but = ids(command.named("but").unwrap_or(""))?;
+    let passes = |parcel: &Parcel| {
+        let (from, to) = parcel.ends();
+        !but.contains(&from) && !but.contains(&to)
+    };
+    cluster.settle(passes, |id| !but.contains(&id));
+    Ok(())
+}
+
+fn ids(text: &str) -> Result<Vec<ReplicaId>, String> {
+    numbers(text).map(|list| list.into_iter().map(ReplicaId).collect())
+}
+
+fn numbers(text: &str) -> Result<Vec<u64>, String> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    words.map(|word| word.parse().map_err(|_| format!("{word} is no number"))).collect()
+}
+
+/// `1:3,4;2:5` as a map.
+fn by_replica(text: Option<&str>) -> Result<BTreeMap<u64, Vec<u64>>, String> {
+    let mut map = BTreeMap::new();
+    for part in text.unwrap_or("").split(';').filter(|part| !part.is_empty()) {
+        let (id, list) = part.split_once(':').ok_or("replica:numbers;…")?;
+        map.insert(id.parse().map_err(|_| format!("{id} is no replica"))?, numbers(list)?);
+    }
+    Ok(map)
+}
+
+fn new_group(command: &Command) -> Result<Cluster, String> {
+    let plain = command.arguments.iter().filter(|word| !word.contains('='));
+    let voters = plain.map(|word| word.parse().map(id).map_err(|_| format!("{word}: no replica")));
+    let mut configuration = Configuration::of_voters(voters.collect::<Result<Vec<_>, _>>()?);
+    configuration.learners = ids(command.named("learners").unwrap_or(""))?;
+    configuration.outgoing = ids(command.named("outgoing").unwrap_or(""))?;
+    let (logs, terms) = (by_replica(command.named("logs"))?, by_replica(command.named("terms"))?);
+    let recovered = |id: ReplicaId| {
+        let entries: Vec<Entry> = (1..)
+            .zip(logs.get(&id.0).into_iter().flatten())
+            .map(|(index, &term)| Entry {
+                index: Index(index),
+                term: Term(term),
+                kind: EntryKind::Normal,
+                payload: Payload::default(),
+            })
+            .collect();
+        let logged = entries.last().map_or(Term(0), |entry| entry.term);
+        let term = terms.get(&id.0).map_or(logged, |list| Term(list[0]));
+        let hard_state = HardState { term, voted_for: None };
+        Recovered { hard_state, entries, ..Recovered::default() }
+    };
+    let limit = |name: &str, default: usize| {
+        command
+            .named(name)
+            .map_or(Ok(default), str::parse)
+            .map_err(|_| format!("{name} is a number"))
+    };
+    let base = Config::new(id(0), 1);
+    let base = Config {
+        max_trailing_bytes: limit("trailing", 0)?,
+        max_message_bytes: limit("message", base.max_message_bytes)?,
+        max_inflight_messages: limit("window", base.max_inflight_messages)?,
+        max_uncommitted_bytes: limit("uncommitted", base.max_uncommitted_bytes)?,
+        max_undurable_bytes: limit("undurable", base.max_undurable_bytes)?,
+        ..base
+    };
+    Ok(Cluster::with(&configuration, recovered, |id| Config { id, ..base.clone() }))
+}
+
+fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
+    match effect {
+        Effect::Write(write) => {
+            let vote = write.hard_state.voted_for.map(|vote| format!(" vote {vote}"));
+            let snapshot = write
+                .snapshot
+                .as_ref()
+                .map(|meta| format!(" snapshot {}.{}", meta.index, meta.term));
+            format!(
+                "{id} writes #{} term {}{}{}{}",
+                write.seq,
+                write.hard_state.term,
+                vote.unwrap_or_default(),
+                snapshot.unwrap_or_default(),
+                draw_entries(&write.entries),
+            )
+        }
+        Effect::Send(message) => draw_message(message),
+        Effect::Apply { entries } => format!("{id} applies{}", draw_entries(entries)),
+        Effect::Proposed { index, term, .. } => format!("{id} proposes {index}.{term}"),
+        Effect::ReadReady { id: read, index } => format!("{id} reads #{read} at {index}"),
+        Effect::Refuse { id: request, reason } => format!("{id} refuses #{request}: {reason:?}"),
+        Effect::SendSnapshot { to, at_least, .. } => {
+            format!("{id} asks for a snapshot to {to}, {at_least} or later")
+        }
+        Effect::Restore(meta) => format!("{id} restores {}.{}", meta.index, meta.term),
+        Effect::Note(Note::BecameLeader { term }) => format!("{id} leads term {term}"),
+        Effect::Note(Note::SteppedDown { term }) => format!("{id} steps down from term {term}"),
+        Effect::Note(Note::LeaderChanged { term, leader: Some(leader) }) => {
+            format!("{id} knows the leader of term {term}: {leader}")
+        }
+        Effect::Note(Note::LeaderChanged { term, leader: None }) => {
+            format!("{id} knows no leader in term {term}")
+        }
+    }
+}
+
+/// Entries as `index.term`, with their text.
+fn draw_entries(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return String::new();
+    }
+    let draw = |entry: &Entry| {
+        let text = match entry.kind {
+            EntryKind::Normal if entry.payload.is_empty() => String::new(),
+            EntryKind::Empty => "=no-op".to_owned(),
+            EntryKind::Normal => format!("={}", String::from_utf8_lossy(entry.payload.bytes())),
+            EntryKind::Configuration => "=configuration".to_owned(),
+        };
+        format!("{}.{}{text}", entry.index, entry.term)
+    };
+    format!(" [{}]", entries.iter().map(draw).collect::<Vec<_>>().join(" "))
+}
+
+fn draw_message(message: &Message) -> String {
+    let body = match &message.body {
+        Body::RequestPreVote { last_index, last_term } => {
+            format!("RequestPreVote last {last_index}.{last_term}")
+        }
+        Body::PreVoteReply { granted } => format!("PreVoteReply {}", yes(*granted)),
+        Body::RequestVote { last_index, last_term, transfer } => {
+            let transfer = if *transfer { " transfer" } else { "" };
+            format!("RequestVote last {last_index}.{last_term}{transfer}")
+        }
+        Body::VoteReply { granted } => format!("VoteReply {}", yes(*granted)),
+        Body::AppendEntries { prev_index, prev_term, commit, round, entries } => {
+            let round = if *round > 0 { format!(" round {round}") } else { String::new() };
+            let entries = draw_entries(entries);
+            format!("AppendEntries after {prev_index}.{prev_term}{entries} commit {commit}{round}")
+        }
+        Body::AppendReply { round, outcome } => {
+            let round = if *round > 0 { format!(" round {round}") } else { String::new() };
+            match outcome {
+                AppendOutcome::Matched { index } => format!("AppendReply matched {index}{round}"),
+                AppendOutcome::Conflict { prev_index, hint_index, hint_term } => format!(
+                    "AppendReply conflict at {prev_index}, try {hint_index}.{hint_term}{round}"
+                ),
+            }
+        }
+        Body::TimeoutNow => "TimeoutNow".to_owned(),
+    };
+    format!("{}>{} t{} {body}", message.from, message.to, message.term)
+}
+
+fn yes(granted: bool) -> &'static str {
+    if granted { "granted" } else { "refused" }
+}
+
+fn draw_parcel(parcel: &Parcel) -> String {
+    match parcel {
+        Parcel::Message(message) => draw_message(message),
+        Parcel::Snapshot { from, to, term, snapshot } => {
+            format!("{from}>{to} t{term} snapshot {}.{}", snapshot.meta.index, snapshot.meta.term)
+        }
+        Parcel::SnapshotReport { from, to, delivered } => {
+            let delivered =
+                delivered.map_or("lost".to_owned(), |index| format!("delivered {index}"));
+            format!("{from}>{to} snapshot {delivered}")
+        }
+    }
+}
+
+fn draw_status(cluster: &Cluster, id: ReplicaId) -> String {
+    let host = cluster.host(id);
+    let Some(raft) = &host.raft else { return format!("{id}: down") };
+    let status = raft.status();
+    let role = match status.role {
+        RoleName::Follower if !status.voter => "learner",
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    };
+    let mut text = format!(
+        "{id}: {role} term {} commit {} last {} durable {} log from {}",
+        status.term, status.commit, status.last_index, status.durable_index, status.first_index,
+    );
+    for follower in &status.followers {
+        let state = format!("{:?}", follower.state).to_lowercase();
+        text += &format!(
+            "\n   {} {state} matched {} next {}",
+            follower.id, follower.matched, follower.next
+        );
+    }
+    text
+}
+
+fn draw_log(cluster: &Cluster, id: ReplicaId) -> String {
+    let log = &cluster.host(id).asked;
+    let entries = draw_entries(&log.entries);
+    format!("{id}: after {}.{}{entries}", log.snapshot.index, log.snapshot.term)
+}
