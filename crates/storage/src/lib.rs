@@ -1,1 +1,95 @@
-//! The log shared by all shards of a lane, and snapshots: format, recovery, repair, pure over sectors
+//! The log that all shards of one lane share, and snapshot files: format, appending, recovery.
+//!
+//! Nothing here touches a file. [`Log::append`] turns one turn's writes into the bytes of one
+//! frame and says where they go; the driver writes them and reports [`Log::written`]. What is
+//! cold (recovery, housekeeping, snapshots) goes through the [`Disk`] trait, which the server
+//! implements over files and the simulator by [`MemoryDisk`], with sectors that crashes tear.
+//!
+//! # How to drive it
+//!
+//! ```
+//! use flotilla_raft::{HardState, Term, Write, WriteSeq};
+//! use flotilla_shard::ShardId;
+//! use flotilla_storage::{Disk, Log, MemoryDisk, Options};
+//!
+//! let mut disk = MemoryDisk::new();
+//! let options = Options { segment_bytes: 1 << 20, ..Options::default() };
+//! let (mut log, lane) = Log::recover(&mut disk, options.clone(), 42).expect("a blank disk is fine");
+//! assert!(lane.fresh);
+//!
+//! let hard_state = HardState { term: Term(3), voted_for: None };
+//! let write = Write { seq: WriteSeq(1), hard_state, snapshot: None, entries: Vec::new() };
+//! let frame = log.append(Some(b"who I am"), &[(ShardId(7), write)]);
+//! if let Some(bytes) = frame.create {
+//!     disk.create(&frame.file, bytes).expect("room");
+//! }
+//! disk.write(&frame.file, frame.offset, &frame.data).expect("room");
+//! disk.sync(&frame.file).expect("durable");
+//! log.written(frame.sequence); // only now may anything that depends on it leave the node
+//! if let Some(seal) = log.seal() { // after 2 ms without work, and at a clean stop
+//!     disk.write(&seal.file, seal.offset, &seal.data).expect("room");
+//!     disk.sync(&seal.file).expect("durable");
+//!     log.written(seal.sequence);
+//! }
+//!
+//! disk.crash(1);
+//! let (_, lane) = Log::recover(&mut disk, options, 43).expect("all is whole");
+//! assert_eq!(lane.node_state.as_deref(), Some(&b"who I am"[..]));
+//! assert_eq!(lane.shards[&ShardId(7)].hard_state, hard_state);
+//! ```
+//!
+//! # The contract of the driver
+//!
+//! - Frames are written in the order given out. A [`FrameWrite`] with `create` needs that file
+//!   made first. A failed write or sync is final: the process ends, nothing is tried again.
+//! - [`Log::written`] only after a successful sync of those bytes. What depends on a frame may
+//!   leave once [`Log::durable_through`] has reached its sequence.
+//! - [`Log::housekeeping`] now and then; each [`Chore`] is `run` on some thread and given back to
+//!   [`Log::chore_done`] (or [`Log::chore_failed`]).
+//! - A snapshot file is synced, renamed and its directory synced before [`Log::snapshot_durable`].
+//!
+//! # Invariants
+//!
+//! - `attested_through ≤ durable_through ≤ sequence`.
+//! - `floor ≤ segment of every live entry`, and a segment is overwritten only when a durable and
+//!   attested frame has said `floor > segment`.
+//! - A block that holds an acknowledged frame is not written again while its segment is live.
+//! - `snapshot.index ≤ last.index` of each shard, and every index between is in one live segment.
+//! - Recovery gives back all frames that were reported durable, or an error that names what is
+//!   damaged; it never gives back part of a frame, or anything after a hole.
+//!
+//! # What is left out
+//!
+//! Repair of damaged entries from other replicas: damage is found, named and refused. What it
+//! needs (the table of each frame, twice) is on disk already.
+
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod chore;
+mod disk;
+mod error;
+mod format;
+mod frame;
+mod live;
+mod log;
+mod memory_disk;
+mod recovery;
+mod replay;
+mod scan;
+mod segment;
+mod shelf;
+mod snapshot;
+
+pub use buffer::AlignedBuffer;
+pub use chore::{CarryLoad, Chore};
+pub use disk::{Disk, DiskError};
+pub use error::{DamagedFrame, RecoverError};
+pub use format::BLOCK;
+pub use log::{FrameWrite, Log, Options, SEGMENT_BYTES};
+pub use memory_disk::{Counters, MemoryDisk};
+pub use recovery::{Cut, RecoveredLane, RecoveryReport};
+pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! What recovery, housekeeping and snapshots need of a disk.
+
+use thiserror::Error;
+
+/// The error of a disk operation: which file, what was tried, what the system said.
+///
+/// Errors of writes and syncs are final: a sync that failed may have dropped the data, and the
+/// next one may succeed without it [Rebello et al., ATC'20].
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct DiskError(pub String);
+
+/// A flat directory of files. Synchronous: only the cold paths use it.
+pub trait Disk {
+    /// The names of all files, in any order.
+    fn list(&mut self) -> Result<Vec<String>, DiskError>;
+
+    /// Size of a file in bytes.
+    fn size(&mut self, name: &str) -> Result<u64, DiskError>;
+
+    /// The bytes `offset..offset + len`, all of them or an error; past the page cache where what
+    /// is cached may differ from what is on the medium.
+    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError>;
+
+    /// Makes a file of `bytes` zeros; contents and directory entry are durable on return. A file
+    /// that is there is replaced.
+    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError>;
+
+    /// Writes at `offset`; makes or extends the file if needed. Durable only after [`Disk::sync`],
+    /// a new name only after [`Disk::sync_directory`].
+    fn write(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes everything written to the file durable.
+    fn sync(&mut self, name: &str) -> Result<(), DiskError>;
+
+    /// Gives a file another name, replacing what has it. Durable after [`Disk::sync_directory`].
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
+
+    /// Removes a file. Durable after [`Disk::sync_directory`].
+    fn remove(&mut self, name: &str) -> Result<(), DiskError>;
+
+    /// Makes all renames, removals and new names durable.
+    fn sync_directory(&mut self) -> Result<(), DiskError>;
+}

@@ -1,0 +1,381 @@
+//! The log of a lane: one frame per turn, and the bookkeeping of what is durable and live.
+
+mod append;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use flotilla_raft::{Index, SnapshotMeta, Write};
+use flotilla_shard::ShardId;
+
+use crate::buffer::AlignedBuffer;
+use crate::chore::{Carry, CarryLoad, CarryPiece, Chore};
+use crate::frame::Identity;
+use crate::live::{Live, ShardLog};
+use crate::segment::Segments;
+use crate::shelf::Shelf;
+use crate::snapshot::{SnapshotFile, SnapshotWriter};
+use append::Turn;
+
+/// The default size of a segment in bytes.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// How a log uses its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Size of a segment in bytes, rounded up to blocks. One that would be too small for its
+    /// first frame is made larger.
+    pub segment_bytes: u64,
+    /// How many blank segments are kept ready.
+    pub spare_segments: usize,
+    /// With more segments than this, what keeps the oldest alive is carried, unless more than
+    /// half of all bytes are live.
+    pub max_segments: usize,
+    /// About how many bytes of carried entries go into one frame.
+    pub carry_frame_bytes: usize,
+    /// About how many bytes of entries are read at a time for carrying.
+    pub carry_load_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            spare_segments: 2,
+            max_segments: 8,
+            carry_frame_bytes: 1 << 20,
+            carry_load_bytes: 4 << 20,
+        }
+    }
+}
+
+/// One write to make durable: a frame, perhaps with the head of a segment before it.
+#[derive(Clone, Debug)]
+pub struct FrameWrite {
+    /// To be reported to [`Log::written`] once it is durable.
+    pub sequence: u64,
+    /// Name of the file.
+    pub file: Arc<str>,
+    /// Where in it; a multiple of [`crate::BLOCK`].
+    pub offset: u64,
+    /// What; its length and its place in memory are multiples of [`crate::BLOCK`].
+    pub data: AlignedBuffer,
+    /// The file does not exist yet: [`crate::Disk::create`] it with this size first.
+    pub create: Option<u64>,
+}
+
+/// What is written and not yet durable.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    sequence: u64,
+    attests: u64,
+    written: bool,
+}
+
+/// How far segments are not needed any more: known, said on disk, and attested.
+#[derive(Clone, Debug, Default)]
+struct Floors {
+    /// True once the frame of that sequence is durable.
+    candidates: VecDeque<(u64, u64)>,
+    /// True now; every frame says it.
+    proven: u64,
+    /// Said by the frame of that sequence.
+    said: VecDeque<(u64, u64)>,
+}
+
+/// Numbers that look random; the sequence of them is a function of the seed [Steele et al., 2014].
+#[derive(Clone, Debug)]
+pub(crate) struct SplitMix(pub(crate) u64);
+
+impl SplitMix {
+    /// The next number, never 0.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).max(1)
+    }
+}
+
+/// The log that all shards of one lane share.
+#[derive(Clone, Debug)]
+pub struct Log {
+    options: Options,
+    random: SplitMix,
+    shards: BTreeMap<ShardId, ShardLog>,
+    node_state: Option<Vec<u8>>,
+    live: Live,
+    segments: Segments,
+    shelf: Shelf,
+    carry: Carry,
+    leaving: Vec<ShardId>,
+    /// The last sequence given out.
+    sequence: u64,
+    /// The last frame of the log; differs from `sequence` only after recovery.
+    last_kept: u64,
+    last_is_empty: bool,
+    durable_through: u64,
+    attested_through: u64,
+    in_flight: VecDeque<InFlight>,
+    floors: Floors,
+    previous_table: Vec<u8>,
+    spare_table: Vec<u8>,
+    spare_buffer: AlignedBuffer,
+}
+
+/// What recovery hands to a log.
+pub(crate) struct Parts {
+    pub(crate) random: SplitMix,
+    pub(crate) shards: BTreeMap<ShardId, ShardLog>,
+    pub(crate) node_state: Option<Vec<u8>>,
+    pub(crate) live: Live,
+    pub(crate) segments: Segments,
+    pub(crate) shelf: Shelf,
+    /// The sequence before the first new frame's.
+    pub(crate) sequence: u64,
+    /// The sequence of the last frame kept, all of which is durable.
+    pub(crate) last_kept: u64,
+    pub(crate) floor: u64,
+    pub(crate) previous_table: Vec<u8>,
+}
+
+impl Log {
+    /// A log that goes on behind what was recovered; [`Log::open_segment`] must come next.
+    pub(crate) fn from_parts(options: Options, parts: Parts) -> Self {
+        Self {
+            options,
+            random: parts.random,
+            shards: parts.shards,
+            node_state: parts.node_state,
+            live: parts.live,
+            segments: parts.segments,
+            shelf: parts.shelf,
+            carry: Carry::default(),
+            leaving: Vec::new(),
+            sequence: parts.sequence,
+            last_kept: parts.last_kept,
+            last_is_empty: true,
+            durable_through: parts.last_kept,
+            attested_through: parts.last_kept,
+            in_flight: VecDeque::new(),
+            floors: Floors { proven: parts.floor, ..Floors::default() },
+            previous_table: parts.previous_table,
+            spare_table: Vec::new(),
+            spare_buffer: AlignedBuffer::default(),
+        }
+    }
+
+    /// Encodes one turn as one frame: the node's own state if it changed, and the shards' writes
+    /// in order. Panics if a write does not fit its shard's log (a gap, an unknown snapshot, a
+    /// term or vote that goes back).
+    pub fn append(&mut self, node_state: Option<&[u8]>, writes: &[(ShardId, Write)]) -> FrameWrite {
+        let carried = self.carry.take(self.options.carry_frame_bytes, &self.shards);
+        let leaving = std::mem::take(&mut self.leaving);
+        self.write_frame(&Turn { node_state, writes, carried, leaving })
+    }
+
+    /// Forgets a shard with the next frame.
+    pub fn remove_shard(&mut self, shard: ShardId) {
+        self.leaving.push(shard);
+    }
+
+    /// The frame of that sequence is durable. Panics if it is not in flight.
+    pub fn written(&mut self, sequence: u64) {
+        let frame = self.in_flight.iter_mut().find(|frame| frame.sequence == sequence);
+        frame.expect("a frame is reported durable once").written = true;
+        while let Some(frame) = self.in_flight.pop_front_if(|frame| frame.written) {
+            self.durable_through = frame.sequence;
+            self.attested_through = frame.attests;
+        }
+        let (durable, attested) = (self.durable_through, self.attested_through);
+        while let Some(due) = self.floors.candidates.pop_front_if(|floor| floor.0 <= durable) {
+            self.floors.proven = due.1;
+        }
+        while let Some(due) = self.floors.said.pop_front_if(|floor| floor.0 <= attested) {
+            self.segments.release_below(due.1);
+        }
+        let unneeded = self.shelf.removable(attested);
+        self.segments.removals.extend(unneeded);
+    }
+
+    /// Whether an empty frame should attest the last one: all is durable, and the last frame is
+    /// not an empty one. The driver asks after 2 ms without work, and at a clean stop.
+    pub fn needs_seal(&self) -> bool {
+        !self.last_is_empty && self.in_flight.is_empty()
+    }
+
+    /// The empty frame that attests the last one, if it is needed.
+    pub fn seal(&mut self) -> Option<FrameWrite> {
+        self.needs_seal().then(|| self.write_frame(&Turn::default()))
+    }
+
+    /// Gives the memory of a frame back for the next one.
+    pub fn reuse(&mut self, data: AlignedBuffer) {
+        self.spare_buffer = data;
+    }
+
+    /// What a helper thread should do now. Each chore is given out once.
+    pub fn housekeeping(&mut self) -> Vec<Chore> {
+        let mut chores = Vec::new();
+        while let Some((name, bytes)) = self.segments.next_to_prepare() {
+            chores.push(Chore::Prepare { name, bytes });
+        }
+        let removals = std::mem::take(&mut self.segments.removals);
+        chores.extend(removals.into_iter().map(|name| Chore::Remove { name }));
+        chores.extend(self.load_to_carry().map(Chore::Load));
+        chores
+    }
+
+    /// A chore was run.
+    pub fn chore_done(&mut self, chore: &Chore) {
+        match chore {
+            Chore::Prepare { name, bytes } => self.segments.prepared(name, *bytes, true),
+            Chore::Remove { .. } => {}
+            Chore::Load(load) => self.carry.loaded(load),
+        }
+    }
+
+    /// A chore could not be done: it will be given out again. (Not for a failed
+    /// [`Chore::Load`], which is damage, and final.)
+    pub fn chore_failed(&mut self, chore: &Chore) {
+        match chore {
+            Chore::Prepare { name, bytes } => self.segments.prepared(name, *bytes, false),
+            Chore::Remove { name } => self.segments.removals.push(name.clone()),
+            Chore::Load(_) => panic!("a log that can't be read any more is final"),
+        }
+    }
+
+    /// Begins a snapshot file of a shard. The second value is the name to write it under until
+    /// it is complete and synced.
+    pub fn snapshot_writer(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+    ) -> (SnapshotWriter, String) {
+        SnapshotWriter::new(shard, meta, self.random.next())
+    }
+
+    /// A snapshot file is complete, and durable under its final name. Only now may a write that
+    /// begins the shard's log at it be appended. An older one than the log begins at is dropped.
+    pub fn snapshot_durable(&mut self, file: SnapshotFile) {
+        let begins_at = self.shards.get(&file.shard).map_or(Index(0), |log| log.snapshot.index);
+        let dropped = self.shelf.register(file, begins_at);
+        self.segments.removals.extend(dropped);
+    }
+
+    /// A durable snapshot will not be used after all.
+    pub fn discard_snapshot(&mut self, shard: ShardId, index: Index) {
+        let begins_at = self.shards.get(&shard).map_or(Index(0), |log| log.snapshot.index);
+        self.shelf.discard(shard, index, begins_at);
+    }
+
+    /// Keeps a snapshot file from being removed until [`Log::release_snapshot`], as often as held.
+    pub fn hold_snapshot(&mut self, name: &str) {
+        self.shelf.hold(name);
+    }
+
+    /// Ends one [`Log::hold_snapshot`].
+    pub fn release_snapshot(&mut self, name: &str) {
+        self.shelf.release(name);
+        let unneeded = self.shelf.removable(self.attested_through);
+        self.segments.removals.extend(unneeded);
+    }
+
+    /// The newest durable snapshot of a shard.
+    pub fn snapshot_file(&self, shard: ShardId) -> Option<&SnapshotFile> {
+        self.shelf.newest(shard)
+    }
+
+    /// The durable snapshot of a shard at exactly this index, if its file is still there.
+    pub fn snapshot_at(&self, shard: ShardId, index: Index) -> Option<&SnapshotFile> {
+        self.shelf.at(shard, index)
+    }
+
+    /// The last sequence given out.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Every frame up to this sequence is durable.
+    pub fn durable_through(&self) -> u64 {
+        self.durable_through
+    }
+
+    /// A durable frame says that every frame up to this sequence is durable.
+    pub fn attested_through(&self) -> u64 {
+        self.attested_through
+    }
+
+    /// Bytes of log that a recovery would have to read: from the oldest live segment on.
+    pub fn live_bytes(&self) -> u64 {
+        let floor = self.oldest_live();
+        let live = self.segments.chain.iter().filter(|segment| segment.number >= floor);
+        live.map(|segment| segment.written).sum()
+    }
+
+    /// Bytes that all segment files take on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.segments.disk_bytes()
+    }
+
+    /// Bytes that can be written before another file must be created.
+    pub fn ready_bytes(&self) -> u64 {
+        self.segments.ready_bytes()
+    }
+
+    /// Bytes of entries above the snapshots of their shards.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.live.bytes()
+    }
+
+    /// Bytes of a shard's entries above its snapshot.
+    pub fn shard_bytes_since_snapshot(&self, shard: ShardId) -> u64 {
+        self.shards.get(&shard).map_or(0, ShardLog::bytes)
+    }
+
+    /// The shards that keep the oldest segment alive, if it is not the one written to: a snapshot
+    /// of these frees it.
+    pub fn oldest_live_shards(&self) -> Vec<ShardId> {
+        let oldest = self.oldest_live();
+        if oldest == self.segments.active().number {
+            return Vec::new();
+        }
+        let holds = |log: &ShardLog| log.extents_in(oldest).next().is_some();
+        self.shards.iter().filter(|(_, log)| holds(log)).map(|(&shard, _)| shard).collect()
+    }
+
+    fn oldest_live(&self) -> u64 {
+        let active = self.segments.active().number;
+        self.live.oldest().unwrap_or(active)
+    }
+
+    /// What to read so that the oldest segment can be carried, if there are too many.
+    fn load_to_carry(&mut self) -> Option<CarryLoad> {
+        let chain = &self.segments.chain;
+        let crowded = chain.len() > self.options.max_segments;
+        let bytes: u64 = chain.iter().map(|segment| segment.bytes).sum();
+        if !crowded || !self.carry.is_idle() || self.live.bytes() > bytes / 2 {
+            return None;
+        }
+        let oldest = chain.iter().find(|segment| Some(segment.number) == self.live.oldest())?;
+        let next = chain.iter().find(|segment| segment.number > oldest.number)?;
+        if next.first_sequence > self.durable_through {
+            return None;
+        }
+        let mut wanted = Vec::new();
+        let mut bytes = 0;
+        for (&shard, log) in &self.shards {
+            for extent in log.extents_in(oldest.number) {
+                if bytes < self.options.carry_load_bytes {
+                    let (place, first, last) = (extent.place, extent.first, extent.last);
+                    wanted.push(CarryPiece { shard, place, first, last, entries: Vec::new() });
+                    bytes += extent.bytes;
+                }
+            }
+        }
+        self.carry.loading = true;
+        let identity = Identity { nonce: oldest.nonce, number: oldest.number };
+        Some(CarryLoad { file: oldest.file.to_string(), identity, wanted })
+    }
+}
