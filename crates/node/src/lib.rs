@@ -1,19 +1,60 @@
 //! One whole machine, still pure: many Rafts, routing, waiting clients, retries.
+//!
+//! A [`Node`] is one lane: its shards, their tables, its clients and its links to other nodes. It
+//! touches nothing of the world. A driver gives it [`Event`]s and carries out its [`Output`]s;
+//! there are two drivers, one real and one simulated, and they run the same code, this one.
+//!
+//! # The way of a write
+//! bytes of a client → its front end (`client`) → requests per shard (`route`) → the shard's stream
+//! (`stream`) → here or by a peer's frame to the leader (`forward`) → its gate (`intake`) → one
+//! Raft entry per turn (`lead`, `consensus`) → applied by each replica (`replica`) → the answer
+//! back to the stream, by its number → the client's place in the row.
+//!
+//! # Invariants
+//! - A write's request stays in its stream until its answer came, or its client was told that
+//!   nobody knows; a retry has the same number, so it is applied once (P7).
+//! - Commands of one connection take effect in their order, per shard (P8).
+//! - A read is answered from a state that has every write acknowledged before it was asked (P6).
+//! - Nothing is sent before this boot's incarnation is durable; nothing that depends on a write is
+//!   sent before that write is (the cores see to it, P5).
+//!
+//! # Left out
+//! More lanes than one, moves of slots and replicas, and meta's own commands: the first map counts.
 
+pub mod client;
+
+mod clock;
+mod conns;
+mod consensus;
+mod forward;
+mod founding;
+mod gather;
+mod install;
+mod intake;
 mod io;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the node's turn uses it next"))]
+mod lead;
 mod link;
+mod links;
+mod node;
 mod options;
+mod peers;
+mod replica;
+mod replies;
+mod report;
+mod route;
+mod snapshots;
 mod status;
-
-pub use io::*;
-pub use options::Options;
-pub use status::*;
+mod stream;
 
 use std::collections::BTreeMap;
 
-use flotilla_raft::{Recovered, Time};
+use flotilla_raft::Recovered;
 use flotilla_shard::{Layout, NodeId, ShardId};
+
+pub use io::*;
+pub use node::Node;
+pub use options::Options;
+pub use status::*;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -30,45 +71,14 @@ pub struct Boot {
     pub storage_id: [u8; 16],
     /// Random per boot.
     pub nonce: u64,
-    /// Seeds the elections' jitter.
+    /// Seeds the jitter of elections and retries.
     pub seed: u64,
     /// The cluster port that was opened, 0 if off.
     pub cluster_port: u16,
     /// The HTTP port that was opened, 0 if off.
     pub http_port: u16,
+    /// Whether the disk keeps what was synced; false on a file system in memory.
+    pub durable: bool,
     /// Limits and times.
     pub options: Options,
-}
-
-/// A node: one lane's machine.
-#[derive(Debug)]
-pub struct Node {}
-
-impl Node {
-    /// Starts a node. An error says in words why this disk or layout can't be started with.
-    pub fn new(boot: Boot, now: Now) -> Result<Self, String> {
-        let _ = (boot, now);
-        Ok(Self {})
-    }
-
-    /// Takes one event.
-    pub fn handle(&mut self, now: Now, event: Event<'_>) {
-        let _ = (now, event);
-    }
-
-    /// Ends the turn: everything that it decided is appended to `outputs`.
-    pub fn end_turn(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        let _ = (now, outputs);
-    }
-
-    /// When [`Event::Wake`] is wanted next.
-    pub fn deadline(&self) -> Time {
-        Time::NEVER
-    }
-
-    /// This node's view of itself and the cluster.
-    pub fn status(&self, now: Now) -> Status {
-        let _ = now;
-        Status::default()
-    }
 }

@@ -83,6 +83,12 @@ pub enum FollowerState {
     Snapshot,
 }
 
+impl core::fmt::Debug for Raft {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Raft").field(&self.status()).finish()
+    }
+}
+
 impl Raft {
     /// The replica at this moment.
     pub fn status(&self) -> Status {

@@ -9,7 +9,8 @@
 //!
 //! Chunks and commands are opaque here: what is in them is the key-value machine's business.
 
-use flotilla_shard::{SLOTS, ShardId, Slot};
+use flotilla_kv::WHOLE_SHARD;
+use flotilla_shard::{SLOTS, ShardId};
 
 use super::LinkError;
 use super::wire::{Reader, put_bytes, put_number};
@@ -35,8 +36,8 @@ pub(crate) enum Request<'a> {
         epoch: u64,
         /// The origin's name for it.
         read_id: u64,
-        /// The slot read.
-        slot: Slot,
+        /// The slot read, or [`WHOLE_SHARD`].
+        slot: u16,
         /// The ownership generation of that slot that the origin knows.
         generation: u32,
         /// Whether its connection has earlier writes in this stream, which it must see.
@@ -72,7 +73,7 @@ impl<'a> RequestEncoder<'a> {
                 put_number(out, u64::from(shard.0));
                 put_number(out, epoch);
                 put_number(out, read_id);
-                put_number(out, u64::from(slot.0));
+                put_number(out, u64::from(slot));
                 put_number(out, u64::from(generation));
                 out.push(u8::from(after_writes));
                 put_bytes(out, command);
@@ -118,7 +119,7 @@ fn decode<'a>(reader: &mut Reader<'a>) -> Result<Request<'a>, LinkError> {
             epoch: reader.number("epoch of a read")?,
             read_id: reader.number("id of a read")?,
             slot: match reader.small("slot of a read")? {
-                slot if slot < SLOTS => Slot(slot),
+                slot if slot < SLOTS || slot == WHOLE_SHARD => slot,
                 _ => return Err(LinkError::Value { field: "slot of a read" }),
             },
             generation: reader.small("generation of a read")?,

@@ -4,7 +4,7 @@ use flotilla_raft::{
     AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, Payload, ReplicaId,
     SnapshotMeta, Term,
 };
-use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, Slot, StorageId};
+use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, StorageId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -125,7 +125,6 @@ pub(super) fn request() -> impl Strategy<Value = Request<'static>> {
     prop_oneof![
         (shard(), bytes()).prop_map(|(shard, chunk)| Request::Writes { shard, chunk }),
         read.prop_map(|(shard, epoch, read_id, slot, generation, after_writes, command)| {
-            let slot = Slot(slot);
             Request::Read { shard, epoch, read_id, slot, generation, after_writes, command }
         }),
     ]

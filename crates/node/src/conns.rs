@@ -1,0 +1,125 @@
+//! The connections of a node: clients, links to other nodes, and those that have not said yet.
+
+use std::collections::BTreeMap;
+
+use flotilla_kv::command::Spec;
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::client::{Client, Connected};
+use crate::io::ConnId;
+use crate::link::{FrameReader, Hello, Purpose};
+use crate::route::OpenRequests;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) enum Conn {
+    /// Accepted on the plain port; its first bytes will tell what it is.
+    Unknown {
+        /// What is known of it.
+        connected: Connected,
+        /// What it sent so far.
+        buffer: Vec<u8>,
+    },
+    /// A client.
+    Client(Box<Caller>),
+    /// A link to another node.
+    Link(Box<Link>),
+}
+
+/// A client and what it waits for.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Its front end.
+    pub(crate) client: Client,
+    /// A command that must wait for earlier ones.
+    pub(crate) parked: Option<&'static Spec>,
+    /// What it has open, by shard.
+    pub(crate) open: BTreeMap<ShardId, OpenRequests>,
+    /// Whether it waits for replies before it may go on.
+    pub(crate) stalled: bool,
+    /// Whether the driver was asked to stop reading from it.
+    pub(crate) paused: bool,
+}
+
+/// A connection with another node.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Puts its packets together.
+    pub(crate) reader: FrameReader,
+    /// To which node: known at once where this node dialled, else from its hello.
+    pub(crate) node: Option<NodeId>,
+    /// What it is for.
+    pub(crate) purpose: Purpose,
+    /// The other side's hello.
+    pub(crate) hello: Option<Hello>,
+    /// Whether the other side is no node of this node's list or cluster.
+    pub(crate) stranger: bool,
+    /// Whether this node dialled.
+    pub(crate) dialed: bool,
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(crate) struct Conns {
+    map: BTreeMap<ConnId, Conn>,
+    clients: u64,
+}
+
+impl Conns {
+    /// Adds a connection.
+    pub(crate) fn insert(&mut self, id: ConnId, conn: Conn) {
+        self.clients += u64::from(matches!(conn, Conn::Client(_)));
+        if let Some(Conn::Client(_)) = self.map.insert(id, conn) {
+            self.clients -= 1;
+        }
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
+        let conn = self.map.remove(&id);
+        self.clients -= u64::from(matches!(conn, Some(Conn::Client(_))));
+        conn
+    }
+
+    /// Any connection.
+    pub(crate) fn any_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.map.get_mut(&id)
+    }
+
+    /// A client.
+    pub(crate) fn client(&self, id: ConnId) -> Option<&Caller> {
+        match self.map.get(&id) {
+            Some(Conn::Client(caller)) => Some(caller),
+            _ => None,
+        }
+    }
+
+    /// A client.
+    pub(crate) fn client_mut(&mut self, id: ConnId) -> Option<&mut Caller> {
+        match self.map.get_mut(&id) {
+            Some(Conn::Client(caller)) => Some(caller),
+            _ => None,
+        }
+    }
+
+    /// A link.
+    pub(crate) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+        match self.map.get_mut(&id) {
+            Some(Conn::Link(link)) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Every client.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Caller> {
+        self.map.values().filter_map(|conn| match conn {
+            Conn::Client(caller) => Some(caller.as_ref()),
+            Conn::Unknown { .. } | Conn::Link(_) => None,
+        })
+    }
+
+    /// How many clients there are.
+    pub(crate) fn client_count(&self) -> u64 {
+        self.clients
+    }
+}

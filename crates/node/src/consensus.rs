@@ -1,0 +1,255 @@
+//! Driving the cores: inputs in, effects carried out, proposals and reads of the turn.
+
+use flotilla_raft::{Effect, Input, Note, Payload, Refusal};
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::io::{Notice, Now, Output};
+use crate::lead::Lead;
+use crate::link::RaftEncoder;
+use crate::node::Node;
+use crate::replica::Halt;
+
+/// Expiries are ticked for at most this often, microseconds.
+const TICK_MICROS: u64 = 5_000;
+
+impl Node {
+    /// Gives one input to a core and carries out all that follows.
+    pub(crate) fn step(&mut self, shard: ShardId, input: Input, now: Now) {
+        let mut effects = Vec::new();
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if replica.is_halted() {
+            return;
+        }
+        replica.raft.step(now.time, input, &mut effects);
+        self.carry_out_all(shard, effects, now);
+    }
+
+    /// Carries out effects, and those that follow from them.
+    pub(crate) fn carry_out_all(&mut self, shard: ShardId, mut effects: Vec<Effect>, now: Now) {
+        while !effects.is_empty() {
+            for effect in std::mem::take(&mut effects) {
+                self.carry_out(shard, effect, &mut effects, now);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, shard: ShardId, effect: Effect, more: &mut Vec<Effect>, now: Now) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if replica.is_halted() {
+            return;
+        }
+        match effect {
+            Effect::Write(write) => self.log_write(shard, write),
+            Effect::Send(message) => {
+                if let Some(node) = replica.node_of(message.to)
+                    && let Some(outbox) = self.peers.outbox(node)
+                {
+                    RaftEncoder::new(&mut outbox.raft).push(shard, &message);
+                    outbox.close_long_rows();
+                }
+            }
+            Effect::Apply { entries } => {
+                let applied = replica.on_committed(entries, self.me, &mut self.replies);
+                self.on_applied(shard, applied, more, now);
+            }
+            Effect::Proposed { .. } => {
+                if let Some(lead) = &mut replica.lead {
+                    lead.on_proposed();
+                }
+            }
+            Effect::ReadReady { id, index } => {
+                if let Some(lead) = &mut replica.lead {
+                    lead.on_read_ready(id, index);
+                }
+            }
+            Effect::Refuse { reason: Refusal::Busy, .. } => {
+                if let Some(lead) = &mut replica.lead {
+                    lead.on_busy(shard, &mut self.replies);
+                }
+            }
+            // The lead ends with a note of its own, which gives up everything.
+            Effect::Refuse { reason: Refusal::NotLeader, .. } => {}
+            Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            Effect::Restore(meta) => {
+                let index = meta.index;
+                let number = replica.restore(meta);
+                self.outputs.push(Output::SnapshotRead { shard, index, number });
+            }
+            Effect::Note(note) => self.on_note(shard, note, now),
+        }
+    }
+
+    /// Reports what was applied, or halts the shard here (P13).
+    pub(crate) fn on_applied(
+        &mut self,
+        shard: ShardId,
+        applied: Result<Option<flotilla_raft::Index>, Halt>,
+        more: &mut Vec<Effect>,
+        now: Now,
+    ) {
+        match applied {
+            Ok(Some(index)) => {
+                if let Some(replica) = self.replicas.get_mut(&shard) {
+                    replica.raft.step(now.time, Input::Applied(index), more);
+                }
+            }
+            Ok(None) => {}
+            Err(Halt { index, reason }) => {
+                if let Some(replica) = self.replicas.get_mut(&shard)
+                    && let Some(lead) = replica.lead.take()
+                {
+                    lead.give_up(shard, &mut self.replies);
+                }
+                self.forget_leader(shard, self.me);
+                self.notice(Notice::Halted { shard, index, reason });
+            }
+        }
+    }
+
+    fn on_note(&mut self, shard: ShardId, note: Note, now: Now) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        match note {
+            Note::BecameLeader { term } => {
+                replica.lead = Some(Lead::new(term));
+                self.learn_leader(shard, term.0, self.me);
+                self.notice(Notice::Leading { shard, term: term.0, leads: true });
+            }
+            Note::SteppedDown { term } => {
+                if let Some(lead) = replica.lead.take() {
+                    lead.give_up(shard, &mut self.replies);
+                }
+                self.forget_leader(shard, self.me);
+                self.notice(Notice::Leading { shard, term: term.0, leads: false });
+            }
+            Note::LeaderChanged { term, leader } => {
+                let leader = leader.and_then(|id| replica.node_of(id));
+                if let Some(node) = leader.filter(|node| *node != self.me) {
+                    self.learn_leader(shard, term.0, node);
+                }
+            }
+        }
+        let _ = now;
+    }
+
+    /// `node` leads `shard` in `term`, unless something newer is known.
+    pub(crate) fn learn_leader(&mut self, shard: ShardId, term: u64, node: NodeId) {
+        let known = self.leaders.entry(shard).or_insert((term, None));
+        if term > known.0 || (term == known.0 && known.1.is_none()) {
+            *known = (term, Some(node));
+        }
+    }
+
+    /// `node` does not lead `shard` any more, if it did; an older claim will not be believed.
+    pub(crate) fn forget_leader(&mut self, shard: ShardId, node: NodeId) {
+        if let Some(known) = self.leaders.get_mut(&shard)
+            && known.1 == Some(node)
+        {
+            *known = (known.0 + 1, None);
+        }
+    }
+
+    /// The clock of a shard, if enough of its voters' clocks are known (P9).
+    pub(crate) fn shard_clock(&self, shard: ShardId, now: Now) -> Option<u64> {
+        let voters = self.replicas.get(&shard)?.voters();
+        self.clock.median_ms(&voters, self.me, now)
+    }
+
+    /// Proposes one entry for all chunks of a shard, or a tick where one is due; then asks for the
+    /// reads of this turn.
+    pub(crate) fn propose(&mut self, now: Now) {
+        let shards: Vec<ShardId> = self.led_and_open();
+        for shard in shards {
+            let clock_ms = self.shard_clock(shard, now);
+            let tick = self.tick_is_due(shard, clock_ms, now);
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let Some(lead) = &mut replica.lead else { continue };
+            let crate::replica::State::Serving(machine) = &replica.state else { continue };
+            if lead.has_staged() || tick {
+                let payload = Payload::new(lead.entry(clock_ms, machine));
+                let id = lead.next_id();
+                let before = replica.raft.last_index();
+                self.step(shard, Input::Propose { id, payload }, now);
+                self.after_propose(shard, before);
+            }
+            self.ask_for_reads(shard, now);
+        }
+    }
+
+    fn after_propose(&mut self, shard: ShardId, before: flotilla_raft::Index) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let last = replica.raft.last_index();
+        if last > before
+            && let Some(lead) = &mut replica.lead
+        {
+            lead.on_tick(last);
+        }
+    }
+
+    fn ask_for_reads(&mut self, shard: ShardId, now: Now) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let last = replica.raft.last_index();
+        let Some(lead) = replica.lead.as_mut().filter(|lead| lead.has_asked()) else { return };
+        let id = lead.begin_round(last);
+        self.step(shard, Input::Read { id }, now);
+    }
+
+    fn led_and_open(&self) -> Vec<ShardId> {
+        let open = self.replicas.values().filter(|replica| replica.is_open());
+        open.map(|replica| replica.shard).collect()
+    }
+
+    /// Whether a shard led here needs an entry only for its clock: a read waits for an expiry, or
+    /// the earliest expiry has come and nothing else is on its way (P9).
+    fn tick_is_due(&mut self, shard: ShardId, clock_ms: Option<u64>, now: Now) -> bool {
+        let Some(replica) = self.replicas.get(&shard) else { return false };
+        if replica.lead.as_ref().is_some_and(Lead::wants_tick) {
+            return true;
+        }
+        let Some(expiry) = replica.machine().and_then(flotilla_kv::Machine::next_expiry_ms) else {
+            return false;
+        };
+        let quiet = replica.applied == replica.raft.last_index();
+        let due = quiet
+            && clock_ms.is_some_and(|clock| expiry <= clock)
+            && now.time.since(self.last_tick) >= TICK_MICROS;
+        if due {
+            self.last_tick = now.time;
+        }
+        due
+    }
+
+    /// When the next expiry may want a tick.
+    pub(crate) fn next_tick_at(&self) -> flotilla_raft::Time {
+        let mut at = flotilla_raft::Time::NEVER;
+        for replica in self.replicas.values().filter(|replica| replica.is_open()) {
+            if replica.applied == replica.raft.last_index()
+                && let Some(expiry) =
+                    replica.machine().and_then(flotilla_kv::Machine::next_expiry_ms)
+            {
+                at = at.min(self.time_of_wall(expiry));
+            }
+        }
+        at.max(self.last_tick + TICK_MICROS)
+    }
+
+    /// When the own wall clock will show `wall_ms`, going by the start of this boot.
+    fn time_of_wall(&self, wall_ms: u64) -> flotilla_raft::Time {
+        let ahead_ms = wall_ms.saturating_sub(self.last_now.wall_ms);
+        self.last_now.time + ahead_ms * 1_000
+    }
+
+    /// Serves the reads whose index is applied.
+    pub(crate) fn serve_reads(&mut self, now: Now) {
+        let shards: Vec<ShardId> = self.led_and_open();
+        for shard in shards {
+            let clock_ms = self.shard_clock(shard, now);
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let crate::replica::State::Serving(machine) = &replica.state else { continue };
+            if let Some(lead) = &mut replica.lead
+                && lead.has_ready()
+            {
+                lead.serve(shard, replica.applied, machine, clock_ms, &mut self.replies);
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Requests out and answers in: streams to leaders, here or elsewhere, and what comes back.
+
+use flotilla_kv::args::Args;
+use flotilla_kv::entry::Chunk;
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::io::{Notice, Now};
+use crate::lead::{LeaderRead, refuse};
+use crate::link::{
+    LinkError, ReadOutcome, RefusalReason, Replies as ReplyReader, Reply, ReplyEncoder, Request,
+    RequestEncoder, Requests, WriteOutcome,
+};
+use crate::node::Node;
+use crate::replica::chunk_of;
+use crate::replies::{Answer, Refused};
+
+/// After a refusal a stream waits this long and up to twice as long, microseconds.
+const REFUSED_PAUSE_MICROS: u64 = 4_000;
+/// A reply longer than this does not travel between nodes, bytes.
+const REPLY_BYTES_MAX: usize = 96 << 20;
+
+impl Node {
+    /// Sends what waits in the streams to the leaders, as far as they are known and linked.
+    pub(crate) fn flush_streams(&mut self, now: Now) {
+        let shards: Vec<ShardId> = self.streams.keys().copied().collect();
+        for shard in shards {
+            let target = self.target_of(shard);
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
+            stream.set_target(target, now.time);
+            stream.check_silence(now.time);
+            let Some((_, node)) = target.filter(|_| stream.has_unsent()) else { continue };
+            if node == self.me {
+                self.flush_here(shard, now);
+            } else {
+                self.flush_to(shard, node, now);
+            }
+        }
+    }
+
+    /// Term and node of the leader that a shard's requests can go to now.
+    fn target_of(&self, shard: ShardId) -> Option<(u64, NodeId)> {
+        let (term, node) = *self.leaders.get(&shard)?;
+        let node = node?;
+        let reachable = if node == self.me {
+            self.replicas.get(&shard).is_some_and(|replica| replica.lead.is_some())
+        } else {
+            self.peers.is_linked(node)
+        };
+        reachable.then_some((term, node))
+    }
+
+    /// The lowest write of this origin that is not settled anywhere.
+    fn floor(&self) -> u64 {
+        let lowest = self.streams.values().filter_map(crate::stream::Stream::lowest_unsettled);
+        lowest.min().unwrap_or(self.last_seq + 1)
+    }
+
+    fn flush_here(&mut self, shard: ShardId, now: Now) {
+        let (origin, floor) = (self.origin, self.floor());
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let Some(lead) = self.replicas.get_mut(&shard).and_then(|replica| replica.lead.as_mut())
+        else {
+            return;
+        };
+        while let Some(bytes) = stream.next_chunk(origin, floor, now.time) {
+            let chunk = Chunk::parse(&bytes).expect("a chunk made here is well formed");
+            lead.take_chunk(shard, &chunk, &bytes, &mut self.replies);
+        }
+        let replies = &mut self.replies;
+        stream.send_reads(now.time, |epoch, read| {
+            let read = LeaderRead {
+                origin,
+                epoch,
+                id: read.id,
+                slot: read.slot,
+                generation: read.generation,
+                after_writes: read.after_writes,
+                args: read.args.bytes().to_vec(),
+            };
+            lead.take_read(shard, read, replies);
+        });
+    }
+
+    fn flush_to(&mut self, shard: ShardId, node: NodeId, now: Now) {
+        let (origin, floor) = (self.origin, self.floor());
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let Some(outbox) = self.peers.outbox(node) else { return };
+        while let Some(chunk) = stream.next_chunk(origin, floor, now.time) {
+            RequestEncoder::new(&mut outbox.requests)
+                .push(Request::Writes { shard, chunk: &chunk });
+            outbox.close_long_rows();
+        }
+        stream.send_reads(now.time, |epoch, read| {
+            RequestEncoder::new(&mut outbox.requests).push(Request::Read {
+                shard,
+                epoch,
+                read_id: read.id,
+                slot: read.slot,
+                generation: read.generation,
+                after_writes: read.after_writes,
+                command: read.args.bytes(),
+            });
+            outbox.close_long_rows();
+        });
+    }
+
+    /// Requests that a peer has forwarded. An error means that the peer's bytes make no sense.
+    pub(crate) fn on_requests(&mut self, from: NodeId, body: &[u8]) -> Result<(), LinkError> {
+        let Some(sender) = self.peers.map.get(&from).and_then(crate::peers::Peer::origin) else {
+            return Ok(());
+        };
+        for request in Requests::new(body) {
+            match request? {
+                Request::Writes { shard, chunk: bytes } => {
+                    let chunk = chunk_of(bytes, sender)
+                        .ok_or(LinkError::Value { field: "chunk of a stream" })?;
+                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+                        Some(lead) => lead.take_chunk(shard, &chunk, bytes, &mut self.replies),
+                        None => {
+                            let first = chunk.commands().next().map_or(0, |command| command.seq);
+                            let epoch = chunk.head().epoch;
+                            let reason = Refused::NotLeader;
+                            refuse(shard, sender, epoch, first, reason, &mut self.replies);
+                        }
+                    }
+                }
+                Request::Read {
+                    shard,
+                    epoch,
+                    read_id,
+                    slot,
+                    generation,
+                    after_writes,
+                    command,
+                } => {
+                    Args::parse(command)
+                        .map_err(|_| LinkError::Value { field: "command of a read" })?;
+                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+                        Some(lead) => {
+                            let read = LeaderRead {
+                                origin: sender,
+                                epoch,
+                                id: read_id,
+                                slot,
+                                generation,
+                                after_writes,
+                                args: command.to_vec(),
+                            };
+                            lead.take_read(shard, read, &mut self.replies);
+                        }
+                        None => {
+                            let reason = Refused::NotLeader;
+                            refuse(shard, sender, epoch, u64::MAX, reason, &mut self.replies);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the answers of this node's replicas to its own streams and to peers.
+    pub(crate) fn dispatch(&mut self, now: Now) {
+        let mut replies = std::mem::take(&mut self.replies);
+        for (shard, node, answer) in replies.items.drain(..) {
+            if node == self.me {
+                self.on_answer(shard, answer, &replies.bytes, now);
+            } else {
+                self.send_answer(shard, node, &answer, &replies.bytes);
+            }
+        }
+        replies.clear();
+        // What the answers have caused meanwhile is kept; usually nothing, and the memory is reused.
+        if self.replies.items.is_empty() {
+            self.replies = replies;
+        }
+    }
+
+    fn send_answer(&mut self, shard: ShardId, node: NodeId, answer: &Answer, bytes: &[u8]) {
+        let (term, leader) = self.leaders.get(&shard).copied().unwrap_or((0, None));
+        let Some(outbox) = self.peers.outbox(node) else { return };
+        let reply_bytes = |range: &std::ops::Range<usize>| -> &[u8] {
+            if range.len() > REPLY_BYTES_MAX {
+                b"-ERR the reply is too long to be sent between nodes: ask in smaller parts\r\n"
+            } else {
+                &bytes[range.clone()]
+            }
+        };
+        let reply = match answer {
+            Answer::Written { epoch, seq, reply } => Reply::Written {
+                shard,
+                epoch: *epoch,
+                seq: *seq,
+                outcome: WriteOutcome::Reply(reply_bytes(reply)),
+            },
+            Answer::NotOwner { epoch, seq } => {
+                Reply::Written { shard, epoch: *epoch, seq: *seq, outcome: WriteOutcome::NotOwner }
+            }
+            Answer::Fenced { epoch, seq, min_incarnation } => {
+                let min_incarnation = *min_incarnation;
+                let outcome = WriteOutcome::Fenced { min_incarnation };
+                Reply::Written { shard, epoch: *epoch, seq: *seq, outcome }
+            }
+            Answer::Read { id, epoch, reply } => Reply::Read {
+                shard,
+                epoch: *epoch,
+                read_id: *id,
+                outcome: reply
+                    .as_ref()
+                    .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
+            },
+            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
+                shard,
+                epoch: *epoch,
+                from_seq: *from_seq,
+                reason: match reason {
+                    Refused::NotLeader => RefusalReason::NotLeader,
+                    Refused::Busy => RefusalReason::Busy,
+                },
+                leader,
+                term: flotilla_raft::Term(term),
+            },
+        };
+        ReplyEncoder::new(&mut outbox.replies).push(reply);
+        outbox.close_long_rows();
+    }
+
+    /// Answers that a peer has sent.
+    pub(crate) fn on_replies(&mut self, body: &[u8], now: Now) -> Result<(), LinkError> {
+        for reply in ReplyReader::new(body) {
+            match reply? {
+                Reply::Written { shard, seq, epoch, outcome } => match outcome {
+                    WriteOutcome::Reply(bytes) => {
+                        let reply = 0..bytes.len();
+                        self.on_answer(shard, Answer::Written { epoch, seq, reply }, bytes, now);
+                    }
+                    WriteOutcome::NotOwner => {
+                        self.on_answer(shard, Answer::NotOwner { epoch, seq }, &[], now);
+                    }
+                    WriteOutcome::Fenced { min_incarnation } => {
+                        let answer = Answer::Fenced { epoch, seq, min_incarnation };
+                        self.on_answer(shard, answer, &[], now);
+                    }
+                },
+                Reply::Read { shard, epoch, read_id: id, outcome } => match outcome {
+                    ReadOutcome::Reply(bytes) => {
+                        let reply = Some(0..bytes.len());
+                        self.on_answer(shard, Answer::Read { id, epoch, reply }, bytes, now);
+                    }
+                    ReadOutcome::Refused => {
+                        let reply = None;
+                        self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
+                    }
+                },
+                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
+                    let reason = match reason {
+                        RefusalReason::Busy => Refused::Busy,
+                        RefusalReason::NotLeader | RefusalReason::Behind => Refused::NotLeader,
+                    };
+                    self.on_answer(shard, Answer::Refused { epoch, from_seq, reason }, &[], now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer for this node's own stream.
+    fn on_answer(&mut self, shard: ShardId, answer: Answer, bytes: &[u8], now: Now) {
+        let pause = REFUSED_PAUSE_MICROS + self.jitter(REFUSED_PAUSE_MICROS);
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        match answer {
+            Answer::Written { seq, reply, .. } => {
+                if let Some(write) = stream.settle_write(seq, now.time) {
+                    self.deliver(shard, write.reply_to, true, &bytes[reply]);
+                }
+            }
+            Answer::NotOwner { seq, .. } => {
+                if let Some(write) = stream.settle_write(seq, now.time) {
+                    self.deliver(shard, write.reply_to, true, NOT_SERVED);
+                }
+            }
+            Answer::Read { id, epoch, reply } => {
+                if let Some(read) = stream.settle_read(id, epoch, now.time) {
+                    let reply = reply.map_or(NOT_SERVED, |range| &bytes[range]);
+                    self.deliver(shard, read.reply_to, false, reply);
+                }
+            }
+            Answer::Fenced { min_incarnation, .. } => {
+                if min_incarnation > self.origin.incarnation {
+                    self.notice(Notice::Fatal(format!(
+                        "shard {shard} knows boot {min_incarnation} of this node, and this is boot \
+                         {}: its disk is an older image of itself (P4) and must not take part. \
+                         Put the newer disk back",
+                        self.origin.incarnation
+                    )));
+                }
+            }
+            Answer::Refused { epoch, from_seq, .. } => {
+                stream.on_refused(epoch, from_seq, now.time, pause);
+            }
+        }
+    }
+
+    /// Ends the requests whose time is up: a write that may have been applied is `UNCERTAIN`, all
+    /// others were provably not applied and may be tried again.
+    pub(crate) fn expire_requests(&mut self, now: Now) {
+        let shards: Vec<ShardId> = self.streams.keys().copied().collect();
+        let mut expired = Vec::new();
+        for shard in shards {
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
+            stream.expire(now.time, &mut expired);
+            for ended in expired.drain(..) {
+                let seconds = self.options.hold_ms as f64 / 1_000.0;
+                let text = if ended.uncertain {
+                    format!(
+                        "-UNCERTAIN shard {shard} has not answered within {seconds} s: the write \
+                         may or may not have been applied\r\n"
+                    )
+                } else {
+                    format!(
+                        "-CLUSTERDOWN shard {shard} has had no leader within reach for {seconds} s; \
+                         the command was not applied\r\n"
+                    )
+                };
+                self.deliver(shard, ended.reply_to, ended.write, text.as_bytes());
+            }
+        }
+    }
+
+    /// Whether another round of the turn would do something.
+    pub(crate) fn has_local_work(&self) -> bool {
+        self.replicas.values().filter(|replica| replica.is_open()).any(|replica| {
+            replica
+                .lead
+                .as_ref()
+                .is_some_and(|lead| lead.has_staged() || lead.has_asked() || lead.wants_tick())
+        })
+    }
+
+    /// Uniform below `bound`: splitmix64 over this boot's seed.
+    fn jitter(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+/// The slot's owner refused: with today's fixed map this can't happen, and a retry is safe.
+const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";

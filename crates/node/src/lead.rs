@@ -1,0 +1,292 @@
+//! What a leader holds for its clients: chunks that wait to be proposed, reads that wait to be
+//! served.
+//!
+//! All of a turn's chunks become one Raft entry (P8). A read waits for its round (Raft's
+//! `ReadReady`), and for the entries of its own connection that were proposed before it.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use flotilla_kv::args::Args;
+use flotilla_kv::command::TABLE_VERSION;
+use flotilla_kv::entry::{Chunk, EntryWriter, Origin};
+use flotilla_kv::machine::{Machine, ReadOutcome};
+use flotilla_raft::{Index, RequestId, Term};
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::intake::Intake;
+use crate::replies::{Answer, Refused, Replies};
+
+/// An entry takes no further chunk from this size on, bytes.
+const ENTRY_BYTES: usize = 16 << 20;
+
+/// Stands for the index of a tick that is not proposed yet.
+const TICK: Index = Index(u64::MAX);
+
+/// A chunk that waits for the turn's entry.
+#[derive(Debug)]
+struct Staged {
+    origin: Origin,
+    epoch: u64,
+    first_seq: u64,
+    bytes: Vec<u8>,
+}
+
+/// A read that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct LeaderRead {
+    /// Whose stream.
+    pub(crate) origin: Origin,
+    /// The stream's epoch.
+    pub(crate) epoch: u64,
+    /// Its number there.
+    pub(crate) id: u64,
+    /// Its slot, or the whole shard.
+    pub(crate) slot: u16,
+    /// The slot's ownership generation it was routed by.
+    pub(crate) generation: u32,
+    /// Whether writes of its connection go before it.
+    pub(crate) after_writes: bool,
+    /// The command, encoded.
+    pub(crate) args: Vec<u8>,
+}
+
+/// Reads that wait for the same thing.
+#[derive(Debug)]
+struct Group {
+    reads: Vec<LeaderRead>,
+    index: Index,
+}
+
+/// What a leader holds.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    /// Its term.
+    pub(crate) term: Term,
+    /// Whether the first entry of its term is applied.
+    pub(crate) open: bool,
+    /// The stamp of the last entry it proposed, milliseconds.
+    pub(crate) stamp_ms: u64,
+    intake: Intake,
+    staged: Vec<Staged>,
+    /// How many of `staged` are in the entry made last.
+    in_entry: usize,
+    asked: Vec<LeaderRead>,
+    rounds: BTreeMap<RequestId, Group>,
+    ready: Vec<Group>,
+    next_request: u64,
+}
+
+impl Lead {
+    /// The beginning of a term.
+    pub(crate) fn new(term: Term) -> Self {
+        Self {
+            term,
+            open: false,
+            stamp_ms: 0,
+            intake: Intake::default(),
+            staged: Vec::new(),
+            in_entry: 0,
+            asked: Vec::new(),
+            rounds: BTreeMap::new(),
+            ready: Vec::new(),
+            next_request: 1,
+        }
+    }
+
+    /// Takes a chunk, or answers that it is refused.
+    pub(crate) fn take_chunk(
+        &mut self,
+        shard: ShardId,
+        chunk: &Chunk<'_>,
+        bytes: &[u8],
+        replies: &mut Replies,
+    ) {
+        let head = chunk.head();
+        let Some(first_seq) = chunk.commands().next().map(|command| command.seq) else { return };
+        let (origin, epoch) = (head.origin, head.epoch);
+        if self.intake.admits(origin, epoch, head.unsettled.is_some()) {
+            self.staged.push(Staged { origin, epoch, first_seq, bytes: bytes.to_vec() });
+        } else {
+            refuse(shard, origin, epoch, first_seq, Refused::NotLeader, replies);
+        }
+    }
+
+    /// Takes a read, or answers that it is refused.
+    pub(crate) fn take_read(&mut self, shard: ShardId, read: LeaderRead, replies: &mut Replies) {
+        if self.intake.admits_read(read.origin, read.epoch, read.after_writes) {
+            self.asked.push(read);
+        } else {
+            refuse(shard, read.origin, read.epoch, u64::MAX, Refused::NotLeader, replies);
+        }
+    }
+
+    /// Whether chunks wait to be proposed.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Whether reads wait for a round to be asked for.
+    pub(crate) fn has_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// The payload of one entry with the chunks that wait, all of them unless they are very long;
+    /// they wait on until [`Lead::on_proposed`] or [`Lead::on_busy`].
+    pub(crate) fn entry(&mut self, clock_ms: Option<u64>, machine: &Machine) -> Vec<u8> {
+        let mut entry =
+            EntryWriter::new(TABLE_VERSION, self.stamp(clock_ms, machine), machine.checkpoint());
+        self.in_entry = 0;
+        for staged in &self.staged {
+            entry.push_chunk(&staged.bytes);
+            self.in_entry += 1;
+            if entry.len_bytes() >= ENTRY_BYTES {
+                break;
+            }
+        }
+        entry.finish()
+    }
+
+    /// The stamp of the next entry: the clock, and never below the last one's (P9).
+    fn stamp(&mut self, clock_ms: Option<u64>, machine: &Machine) -> u64 {
+        self.stamp_ms = self.stamp_ms.max(machine.clock_ms()).max(clock_ms.unwrap_or(0));
+        self.stamp_ms
+    }
+
+    /// The entry is in the log.
+    pub(crate) fn on_proposed(&mut self) {
+        self.staged.drain(..self.in_entry);
+    }
+
+    /// The entry was refused for want of room: so are its chunks, and the reads behind them.
+    pub(crate) fn on_busy(&mut self, shard: ShardId, replies: &mut Replies) {
+        for staged in mem::take(&mut self.staged) {
+            let Staged { origin, epoch, first_seq, .. } = staged;
+            self.intake.break_off(origin, epoch);
+            refuse(shard, origin, epoch, first_seq, Refused::Busy, replies);
+        }
+        let intake = &self.intake;
+        self.asked.retain(|read| intake.admits_read(read.origin, read.epoch, read.after_writes));
+    }
+
+    /// Begins a round for all reads asked since the last one; `last` is the log's last index.
+    pub(crate) fn begin_round(&mut self, last: Index) -> RequestId {
+        let reads = mem::take(&mut self.asked);
+        let after_writes = reads.iter().any(|read| read.after_writes);
+        let index = if after_writes { last } else { Index(0) };
+        let id = self.next_id();
+        self.rounds.insert(id, Group { reads, index });
+        id
+    }
+
+    /// A request id that this term has not used.
+    pub(crate) fn next_id(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    /// The round of these reads is over: they may be served once `index` is applied.
+    pub(crate) fn on_read_ready(&mut self, id: RequestId, index: Index) {
+        if let Some(mut group) = self.rounds.remove(&id) {
+            group.index = group.index.max(index);
+            self.ready.push(group);
+        }
+    }
+
+    /// Serves every read whose index is applied. True if some must wait for a `Tick`: a key of
+    /// theirs expires between the applied clock and the leader's (P9).
+    pub(crate) fn serve(
+        &mut self,
+        shard: ShardId,
+        applied: Index,
+        machine: &Machine,
+        clock_ms: Option<u64>,
+        replies: &mut Replies,
+    ) -> bool {
+        let mut tick = Vec::new();
+        let ready = mem::take(&mut self.ready);
+        for group in ready {
+            if group.index > applied {
+                self.ready.push(group);
+                continue;
+            }
+            for read in group.reads {
+                if !serve_one(shard, &read, machine, clock_ms, replies) {
+                    tick.push(read);
+                }
+            }
+        }
+        let wants_tick = !tick.is_empty();
+        if wants_tick {
+            self.ready.push(Group { reads: tick, index: TICK });
+        }
+        wants_tick
+    }
+
+    /// Whether reads may be served once their index is applied.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether reads wait for a tick that is not in the log yet.
+    pub(crate) fn wants_tick(&self) -> bool {
+        self.ready.iter().any(|group| group.index == TICK)
+    }
+
+    /// The tick that reads wait for is in the log at `index`.
+    pub(crate) fn on_tick(&mut self, index: Index) {
+        for group in &mut self.ready {
+            if group.index == TICK {
+                group.index = index;
+            }
+        }
+    }
+
+    /// The lead is lost: nothing that waits here will be done, except perhaps what is in the log.
+    pub(crate) fn give_up(self, shard: ShardId, replies: &mut Replies) {
+        for staged in self.staged {
+            let Staged { origin, epoch, first_seq, .. } = staged;
+            refuse(shard, origin, epoch, first_seq, Refused::NotLeader, replies);
+        }
+        let groups = self.rounds.into_values().chain(self.ready);
+        for read in self.asked.into_iter().chain(groups.flat_map(|group| group.reads)) {
+            refuse(shard, read.origin, read.epoch, u64::MAX, Refused::NotLeader, replies);
+        }
+    }
+}
+
+/// Serves a read, unless it must wait for a tick.
+fn serve_one(
+    shard: ShardId,
+    read: &LeaderRead,
+    machine: &Machine,
+    clock_ms: Option<u64>,
+    replies: &mut Replies,
+) -> bool {
+    let args = Args::parse(&read.args).expect("a read was validated when it came");
+    if clock_ms.is_some_and(|clock_ms| machine.touches_expiry_between(args, clock_ms)) {
+        return false;
+    }
+    let now_ms = machine.clock_ms().max(clock_ms.unwrap_or(0));
+    let start = replies.bytes.len();
+    let outcome = machine.read(args, read.slot, read.generation, now_ms, &mut replies.bytes);
+    let reply = match outcome {
+        ReadOutcome::Done => Some(start..replies.bytes.len()),
+        ReadOutcome::NotOwner => None,
+    };
+    let node = NodeId(read.origin.node);
+    replies.push(shard, node, Answer::Read { id: read.id, epoch: read.epoch, reply });
+    true
+}
+
+/// Tells an origin that its epoch is refused from `from_seq` on.
+pub(crate) fn refuse(
+    shard: ShardId,
+    origin: Origin,
+    epoch: u64,
+    from_seq: u64,
+    reason: Refused,
+    replies: &mut Replies,
+) {
+    replies.push(shard, NodeId(origin.node), Answer::Refused { epoch, from_seq, reason });
+}

@@ -1,0 +1,425 @@
+//! Connections as events: who is there, hello, packets, and the end.
+
+use flotilla_raft::{Input, Time};
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::client::{Client, Connected};
+use crate::conns::{Caller, Conn, Link};
+use crate::founding::{FoundingMessage, Output as FoundingOutput, Standing};
+use crate::io::{ConnId, Face, Notice, Now, Output};
+use crate::link::{
+    Claims, FORMAT, FrameReader, FrameWriter, Hello, LinkError, PREFACE, Packet, PacketKind,
+    Purpose, Sniff, decode_raft, sniff,
+};
+use crate::node::Node;
+
+impl Node {
+    pub(crate) fn on_accepted(
+        &mut self,
+        conn: ConnId,
+        face: Face,
+        remote: String,
+        local: String,
+        now: Now,
+    ) {
+        let connected = Connected { id: conn.0, face, remote, local };
+        let accepted = match face {
+            Face::Plain => Conn::Unknown { connected, buffer: Vec::new() },
+            Face::Cluster => self.client(connected, now),
+        };
+        self.conns.insert(conn, accepted);
+    }
+
+    fn client(&self, connected: Connected, now: Now) -> Conn {
+        Conn::Client(Box::new(Caller {
+            client: Client::new(connected, &self.options, now),
+            parked: None,
+            open: std::collections::BTreeMap::new(),
+            stalled: false,
+            paused: false,
+        }))
+    }
+
+    pub(crate) fn on_received(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
+        match self.conns.any_mut(conn) {
+            Some(Conn::Client(caller)) => {
+                caller.client.feed(bytes, now);
+                self.ready.insert(conn);
+            }
+            Some(Conn::Link(link)) => {
+                link.reader.feed(bytes);
+                self.read_packets(conn, now);
+            }
+            Some(Conn::Unknown { buffer, .. }) => {
+                buffer.extend_from_slice(bytes);
+                match sniff(buffer) {
+                    Sniff::NeedMore => {}
+                    Sniff::Client => self.become_client(conn, now),
+                    Sniff::Link => self.become_link(conn, now),
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn become_client(&mut self, conn: ConnId, now: Now) {
+        let Some(Conn::Unknown { connected, buffer }) = self.conns.remove(conn) else { return };
+        let client = self.client(connected, now);
+        self.conns.insert(conn, client);
+        self.on_received(conn, &buffer, now);
+    }
+
+    fn become_link(&mut self, conn: ConnId, now: Now) {
+        let Some(Conn::Unknown { buffer, .. }) = self.conns.remove(conn) else { return };
+        if !self.booted {
+            // Nothing is sent before this boot's incarnation is durable: the peer dials again.
+            self.outputs.push(Output::Close { conn });
+            return;
+        }
+        let link = Link {
+            reader: FrameReader::default(),
+            node: None,
+            purpose: Purpose::Turns,
+            hello: None,
+            stranger: false,
+            dialed: false,
+        };
+        self.conns.insert(conn, Conn::Link(Box::new(link)));
+        self.on_received(conn, &buffer[PREFACE.len()..], now);
+    }
+
+    /// Dials `node`; the answer is [`crate::Event::Dialed`].
+    pub(crate) fn dial(&mut self, node: NodeId, purpose: Purpose) -> Option<ConnId> {
+        let address = self.peers.map.get(&node)?.address.clone();
+        let conn = ConnId(self.next_dial);
+        self.next_dial += 1;
+        let link = Link {
+            reader: FrameReader::default(),
+            node: Some(node),
+            purpose,
+            hello: None,
+            stranger: false,
+            dialed: true,
+        };
+        self.conns.insert(conn, Conn::Link(Box::new(link)));
+        self.outputs.push(Output::Dial { conn, address });
+        Some(conn)
+    }
+
+    /// Dials the peers whose turn it is: of two nodes the one with the lower number dials.
+    pub(crate) fn dial_peers(&mut self, now: Now) {
+        if !self.booted {
+            return;
+        }
+        let due: Vec<NodeId> = self
+            .peers
+            .map
+            .iter()
+            .filter(|(node, peer)| {
+                **node > self.me
+                    && peer.link.is_none()
+                    && peer.dialing.is_none()
+                    && peer.redial_at <= now.time
+            })
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            let dialing = self.dial(node, Purpose::Turns);
+            if let Some(peer) = self.peers.map.get_mut(&node) {
+                peer.dialing = dialing;
+            }
+        }
+    }
+
+    /// When the next peer is to be dialled.
+    pub(crate) fn next_dial_at(&self) -> Time {
+        if !self.booted {
+            return Time::NEVER;
+        }
+        let waiting = self.peers.map.iter().filter(|(node, peer)| {
+            **node > self.me && peer.link.is_none() && peer.dialing.is_none()
+        });
+        waiting.map(|(_, peer)| peer.redial_at).min().unwrap_or(Time::NEVER)
+    }
+
+    pub(crate) fn on_dialed(&mut self, conn: ConnId, connected: bool, now: Now) {
+        let Some(link) = self.conns.link_mut(conn) else { return };
+        let (node, purpose) = (link.node, link.purpose);
+        if !connected {
+            self.on_closed(conn, now);
+            return;
+        }
+        let Some(node) = node else { return };
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(self.hello_bytes(node, purpose, now));
+        self.outputs.push(Output::Send { conn, bytes });
+    }
+
+    fn hello_bytes(&self, to: NodeId, purpose: Purpose, now: Now) -> Vec<u8> {
+        let hello = Hello {
+            format: FORMAT,
+            purpose,
+            layout_digest: self.founding.layout_digest(),
+            from: self.me,
+            to,
+            storage_id: self.storage_id,
+            incarnation: self.origin.incarnation,
+            nonce: self.origin.nonce,
+            lane: self.origin.lane,
+            cluster: self.record.as_ref().map(flotilla_shard::FoundingRecord::cluster_id),
+            cluster_port: self.ports.0,
+            http_port: self.ports.1,
+        };
+        let mut writer = FrameWriter::default();
+        writer.packet_with(PacketKind::Hello, now.wall_ms, |out| hello.encode(out));
+        writer.take()
+    }
+
+    fn read_packets(&mut self, conn: ConnId, now: Now) {
+        loop {
+            let Some(link) = self.conns.link_mut(conn) else { return };
+            let packet = match link.reader.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return,
+                Err(error) => {
+                    self.drop_link(conn, &error.to_string(), now);
+                    return;
+                }
+            };
+            if let Err(reason) = self.on_packet(conn, &packet, now) {
+                self.drop_link(conn, &reason, now);
+                return;
+            }
+        }
+    }
+
+    /// Closes a link for a reason that the operator may want to know.
+    fn drop_link(&mut self, conn: ConnId, reason: &str, now: Now) {
+        if let Some(link) = self.conns.link_mut(conn) {
+            let who =
+                link.node.map_or("an unknown node".to_string(), |node| format!("node {node}"));
+            self.notice(Notice::Warning(format!("a link with {who} is closed: {reason}")));
+        }
+        self.outputs.push(Output::Close { conn });
+        self.on_closed(conn, now);
+    }
+
+    fn on_packet(&mut self, conn: ConnId, packet: &Packet, now: Now) -> Result<(), String> {
+        let Some(link) = self.conns.link_mut(conn) else { return Ok(()) };
+        if packet.kind == PacketKind::Hello {
+            return self.on_hello(conn, packet, now);
+        }
+        let Some(hello) = &link.hello else {
+            return Err("it did not begin with a hello".to_string());
+        };
+        let words = |error: LinkError| error.to_string();
+        if packet.kind == PacketKind::Founding {
+            let message = FoundingMessage::decode(&packet.body).map_err(words)?;
+            self.founding.on_message(hello, message);
+            self.after_founding(now);
+            return Ok(());
+        }
+        if link.stranger || !self.founding.admits(hello) {
+            // It will be admitted once both ends know that they are founded; what it says until
+            // then is repeated by whoever needs it.
+            return Ok(());
+        }
+        let node = hello.from;
+        self.clock.heard(node, packet.wall_ms, now);
+        match packet.kind {
+            PacketKind::Hello | PacketKind::Founding => Ok(()),
+            PacketKind::Claims => {
+                let claims = Claims::decode(&packet.body).map_err(words)?;
+                self.on_claims(node, &claims);
+                Ok(())
+            }
+            PacketKind::Raft => {
+                for (shard, message) in decode_raft(&packet.body).map_err(words)? {
+                    let known = self.replicas.get(&shard).and_then(|r| r.node_of(message.from));
+                    if known == Some(node) {
+                        self.step(shard, Input::Message(message), now);
+                    }
+                }
+                Ok(())
+            }
+            PacketKind::Requests => self.on_requests(node, &packet.body).map_err(words),
+            PacketKind::Replies => self.on_replies(&packet.body, now).map_err(words),
+            PacketKind::Snapshot => self.on_snapshot(conn, node, &packet.body, now).map_err(words),
+            PacketKind::SnapshotReply => {
+                self.on_snapshot_reply(conn, &packet.body, now).map_err(words)
+            }
+        }
+    }
+
+    fn on_hello(&mut self, conn: ConnId, packet: &Packet, now: Now) -> Result<(), String> {
+        let hello = Hello::decode(&packet.body).map_err(|error| error.to_string())?;
+        let Some(link) = self.conns.link_mut(conn) else { return Ok(()) };
+        if link.hello.is_some() {
+            return Err("it said hello twice".to_string());
+        }
+        let standing = self.founding.on_hello(&hello)?;
+        let stranger = standing == Standing::Stranger;
+        link.stranger = stranger;
+        link.purpose = hello.purpose;
+        link.hello = Some(hello.clone());
+        let answers = !link.dialed;
+        if !stranger {
+            link.node = Some(hello.from);
+        }
+        if answers {
+            let bytes = self.hello_bytes(hello.from, hello.purpose, now);
+            self.outputs.push(Output::Send { conn, bytes });
+        }
+        if let Some(message) = self.founding.message() {
+            let mut writer = FrameWriter::default();
+            writer.packet_with(PacketKind::Founding, now.wall_ms, |out| message.encode(out));
+            self.outputs.push(Output::Send { conn, bytes: writer.take() });
+        }
+        match hello.purpose {
+            _ if stranger => {}
+            Purpose::Turns => self.link_up(conn, hello, now),
+            Purpose::Snapshots => self.on_snapshot_link(conn),
+        }
+        self.after_founding(now);
+        Ok(())
+    }
+
+    fn link_up(&mut self, conn: ConnId, hello: Hello, now: Now) {
+        let node = hello.from;
+        let Some(peer) = self.peers.map.get_mut(&node) else { return };
+        if let Some(old) = peer.link.take() {
+            self.outputs.push(Output::Close { conn: old });
+            if let Some(Conn::Link(old)) = self.conns.remove(old)
+                && let Some(hello) = &old.hello
+            {
+                self.founding.on_link_down(hello);
+            }
+            self.link_lost(node, now);
+        }
+        if let Some(peer) = self.peers.map.get_mut(&node) {
+            peer.on_up(conn, hello);
+        }
+        self.notice(Notice::Link { node, up: true });
+        let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
+        for shard in shards {
+            self.tell_raft_of_peer(shard, node, true, now);
+        }
+    }
+
+    /// What a broken link means to everything that used it.
+    fn link_lost(&mut self, node: NodeId, now: Now) {
+        self.notice(Notice::Link { node, up: false });
+        let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
+        for shard in shards {
+            self.tell_raft_of_peer(shard, node, false, now);
+        }
+        for stream in self.streams.values_mut() {
+            if stream.target().is_some_and(|(_, target)| target == node) {
+                stream.set_target(None, now.time);
+            }
+        }
+    }
+
+    pub(crate) fn tell_raft_of_peer(&mut self, shard: ShardId, node: NodeId, up: bool, now: Now) {
+        let Some(replica) = self.replicas.get(&shard).and_then(|r| r.on_node(node)) else { return };
+        let input = if up { Input::PeerAlive(replica) } else { Input::PeerGone(replica) };
+        self.step(shard, input, now);
+    }
+
+    pub(crate) fn linked_nodes(&self) -> Vec<NodeId> {
+        let linked = self.peers.map.iter().filter(|(_, peer)| peer.link.is_some());
+        linked.map(|(node, _)| *node).collect()
+    }
+
+    pub(crate) fn on_closed(&mut self, conn: ConnId, now: Now) {
+        match self.conns.remove(conn) {
+            None | Some(Conn::Unknown { .. }) => {}
+            Some(Conn::Client(_)) => {
+                self.ready.remove(&conn);
+                self.answered.remove(&conn);
+            }
+            Some(Conn::Link(link)) => {
+                self.on_snapshot_link_lost(conn, now);
+                if let Some(hello) = &link.hello {
+                    self.founding.on_link_down(hello);
+                }
+                let Some(node) = link.node else { return };
+                let Some(peer) = self.peers.map.get_mut(&node) else { return };
+                if peer.link == Some(conn) {
+                    peer.on_down(now.time);
+                    self.link_lost(node, now);
+                } else if peer.dialing == Some(conn) {
+                    peer.on_down(now.time);
+                }
+            }
+        }
+    }
+
+    /// Which shards a peer leads: all that it does not name, it does not lead.
+    fn on_claims(&mut self, node: NodeId, claims: &Claims) {
+        let led: Vec<ShardId> = self
+            .leaders
+            .iter()
+            .filter(|(_, known)| known.1 == Some(node))
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in led {
+            let claimed = claims.leads.iter().find(|(claimed, _)| *claimed == shard);
+            let known_term = self.leaders.get(&shard).map_or(0, |known| known.0);
+            if claimed.is_none_or(|(_, term)| term.0 < known_term) {
+                self.forget_leader(shard, node);
+            }
+        }
+        for (shard, term) in &claims.leads {
+            self.learn_leader(*shard, term.0, node);
+        }
+    }
+
+    /// Carries out what the founding wants done.
+    pub(crate) fn after_founding(&mut self, now: Now) {
+        loop {
+            let outputs = self.founding.take_outputs();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    FoundingOutput::Log(state) => self.log_state(&state),
+                    FoundingOutput::Announce(message) => self.announce(&message),
+                    FoundingOutput::Founded(record) => self.join(record, now),
+                    FoundingOutput::Fatal(text) => self.notice(Notice::Fatal(text)),
+                    FoundingOutput::Warning(text) => self.notice(Notice::Warning(text)),
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, message: &FoundingMessage) {
+        for node in self.linked_nodes() {
+            if let Some(outbox) = self.peers.outbox(node) {
+                let mut body = Vec::new();
+                message.encode(&mut body);
+                outbox.first.push((PacketKind::Founding, body));
+            }
+        }
+    }
+
+    /// Sends every peer what the turn has for it.
+    pub(crate) fn flush_peers(&mut self, now: Now) {
+        let leads: Vec<_> = self
+            .replicas
+            .values()
+            .filter_map(|replica| Some((replica.shard, replica.lead.as_ref()?.term)))
+            .collect();
+        if leads != self.claims.leads {
+            self.claims = Claims { generation: self.claims.generation + 1, leads };
+        }
+        for peer in self.peers.map.values_mut() {
+            let Some(conn) = peer.link else { continue };
+            let bytes = peer.flush(&self.claims, now.wall_ms);
+            if !bytes.is_empty() {
+                self.outputs.push(Output::Send { conn, bytes });
+            }
+        }
+    }
+}

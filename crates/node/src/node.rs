@@ -1,0 +1,450 @@
+//! The node itself: events in, outputs out, and the order of a turn.
+//!
+//! A turn is: events are taken (links, clients, writes that became durable), then [`Node::end_turn`]
+//! runs what is due, goes round until nothing more follows from anything, and hands out: replies to
+//! clients, one row of packets per peer, then the turn's one write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_kv::Machine;
+use flotilla_kv::entry::Origin;
+use flotilla_raft::{Config, Configuration, Input, Raft, Recovered, ReplicaId, Time, WriteSeq};
+use flotilla_shard::{FoundingRecord, Layout, META, NodeId, ShardId, SlotMap, StorageId};
+
+use crate::clock::Clock;
+use crate::conns::Conns;
+use crate::founding::{Founding, NodeState};
+use crate::gather::Gather;
+use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
+use crate::link::Claims;
+use crate::options::Options;
+use crate::peers::{Peer, Peers};
+use crate::replica::{Member, Replica};
+use crate::replies::Replies;
+use crate::snapshots::Snapshots;
+use crate::stream::Stream;
+use crate::{Boot, Status};
+
+/// While unfounded, the console is told for whom the node waits this often, microseconds.
+const WAITING_NOTICE_MICROS: u64 = 2_000_000;
+
+/// A node: one lane's machine.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) options: Options,
+    /// The layout in force: the record's, once there is one.
+    pub(crate) layout: Layout,
+    pub(crate) storage_id: StorageId,
+    pub(crate) me: NodeId,
+    pub(crate) origin: Origin,
+    pub(crate) seed: u64,
+    pub(crate) started: Now,
+    pub(crate) ports: (u16, u16),
+    pub(crate) durable_disk: bool,
+    /// Whether this boot's incarnation is durable; before that nothing is sent.
+    pub(crate) booted: bool,
+    /// Set by a fatal notice: the node takes no part any more.
+    pub(crate) stopped: bool,
+    pub(crate) founding: Founding,
+    /// The shards' state as recovered, until the replicas are made.
+    recovered: BTreeMap<ShardId, Recovered>,
+    pub(crate) record: Option<FoundingRecord>,
+    pub(crate) map: Option<SlotMap>,
+    pub(crate) data_shards: Vec<ShardId>,
+    pub(crate) conns: Conns,
+    pub(crate) peers: Peers,
+    pub(crate) next_dial: u64,
+    pub(crate) clock: Clock,
+    pub(crate) replicas: BTreeMap<ShardId, Replica>,
+    /// Term and node of each shard's leader, as far as known; the term stays when the node goes.
+    pub(crate) leaders: BTreeMap<ShardId, (u64, Option<NodeId>)>,
+    pub(crate) claims: Claims,
+    pub(crate) streams: BTreeMap<ShardId, Stream>,
+    pub(crate) last_seq: u64,
+    pub(crate) gathers: BTreeMap<u64, Gather>,
+    pub(crate) last_gather: u64,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) replies: Replies,
+    /// Clients with something to decode or to go on with.
+    pub(crate) ready: BTreeSet<ConnId>,
+    /// Clients with something to send.
+    pub(crate) answered: BTreeSet<ConnId>,
+    pub(crate) last_tick: Time,
+    /// The clocks of the last turn's end.
+    pub(crate) last_now: Now,
+    /// The state of the jitter's generator.
+    pub(crate) random: u64,
+    writes: Vec<(ShardId, flotilla_raft::Write)>,
+    state_to_write: Option<Vec<u8>>,
+    open_write: Option<OpenWrite>,
+    last_write: u64,
+    waiting_told: Time,
+    pub(crate) commands: u64,
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// The write that the driver has not reported yet.
+#[derive(Debug)]
+struct OpenWrite {
+    sequence: u64,
+    node_state: bool,
+    seqs: Vec<(ShardId, WriteSeq)>,
+}
+
+impl Node {
+    /// Starts a node. An error says in words why this disk or layout can't be started with.
+    pub fn new(boot: Boot, now: Now) -> Result<Self, String> {
+        let address = boot
+            .layout
+            .address(boot.me)
+            .ok_or_else(|| format!("node {} is not in the layout", boot.me))?
+            .to_string();
+        let mut state = match &boot.node_state {
+            Some(bytes) => NodeState::decode(bytes).map_err(|error| error.to_string())?,
+            None if boot.shards.is_empty() => {
+                NodeState::new(StorageId(boot.storage_id), boot.me, address.clone())
+            }
+            None => return Err("the log has shards but no state of the node: it is damaged".into()),
+        };
+        if state.address != address {
+            return Err(format!(
+                "the data directory belongs to node {} at {}, and this is {address}: start it \
+                 with a directory of its own",
+                state.me, state.address
+            ));
+        }
+        // Numbers count by the layout that was in force when the state was written.
+        let me = state.me;
+        state.incarnation += 1;
+        let origin =
+            Origin { node: me.0, incarnation: state.incarnation, nonce: boot.nonce, lane: 0 };
+        let state_to_write = Some(state.encode());
+        let layout = match state.record() {
+            Some(record) => record.layout.clone(),
+            None => boot.layout.clone(),
+        };
+        if layout.address(me) != Some(&address) {
+            return Err(format!("node {me} of the list asked for is not {address}"));
+        }
+        let mut peers = Peers::default();
+        for node in layout.node_ids().filter(|node| *node != me) {
+            let address = layout.address(node).unwrap_or_default().to_string();
+            peers.map.insert(node, Peer::new(address));
+        }
+        let storage_id = state.storage_id;
+        let founding = Founding::new(&boot.layout, me, state);
+        let mut node = Self {
+            options: boot.options,
+            layout,
+            storage_id,
+            me,
+            origin,
+            seed: boot.seed,
+            started: now,
+            ports: (boot.cluster_port, boot.http_port),
+            durable_disk: boot.durable,
+            booted: false,
+            stopped: false,
+            founding,
+            recovered: boot.shards,
+            record: None,
+            map: None,
+            data_shards: Vec::new(),
+            conns: Conns::default(),
+            peers,
+            next_dial: ConnId::FIRST_DIALED.0,
+            clock: Clock::default(),
+            replicas: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            claims: Claims { generation: 1, leads: Vec::new() },
+            streams: BTreeMap::new(),
+            last_seq: 0,
+            gathers: BTreeMap::new(),
+            last_gather: 0,
+            snapshots: Snapshots::default(),
+            replies: Replies::default(),
+            ready: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            last_tick: now.time,
+            last_now: now,
+            random: boot.seed,
+            writes: Vec::new(),
+            state_to_write,
+            open_write: None,
+            last_write: 0,
+            waiting_told: Time(0),
+            commands: 0,
+            outputs: Vec::new(),
+        };
+        if let Some(record) = node.founding.record().cloned() {
+            node.join(record, now);
+        }
+        node.after_founding(now);
+        Ok(node)
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, now: Now, event: Event<'_>) {
+        if self.stopped {
+            return;
+        }
+        match event {
+            Event::Accepted { conn, face, remote, local } => {
+                self.on_accepted(conn, face, remote, local, now);
+            }
+            Event::Dialed { conn, connected } => self.on_dialed(conn, connected, now),
+            Event::Received { conn, bytes } => self.on_received(conn, bytes, now),
+            Event::Closed { conn } => self.on_closed(conn, now),
+            Event::Wake => self.run_timers(now),
+            Event::Written { sequence } => self.on_written(sequence, now),
+            Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
+            Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
+            Event::SnapshotChunk { shard, index, number, result } => {
+                self.on_snapshot_chunk(shard, index, number, result, now);
+            }
+        }
+    }
+
+    /// Ends the turn: everything that it decided is appended to `outputs`.
+    pub fn end_turn(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        self.last_now = now;
+        if !self.stopped {
+            self.settle(now);
+            self.walk_snapshot(now);
+            self.flush_clients();
+            self.flush_peers(now);
+            self.flush_write();
+        }
+        outputs.append(&mut self.outputs);
+    }
+
+    /// When [`Event::Wake`] is wanted next.
+    pub fn deadline(&self) -> Time {
+        if self.stopped {
+            return Time::NEVER;
+        }
+        let rafts = self.replicas.values().filter(|replica| !replica.is_halted());
+        let raft = rafts.map(|replica| replica.raft.deadline()).min();
+        let stream = self.streams.values().map(Stream::deadline).min();
+        let dial = self.next_dial_at();
+        let waiting = if self.map.is_none() && self.booted {
+            self.waiting_told + WAITING_NOTICE_MICROS
+        } else {
+            Time::NEVER
+        };
+        let work = if self.snapshot_can_walk() || self.has_work() { Time(0) } else { Time::NEVER };
+        raft.unwrap_or(Time::NEVER)
+            .min(stream.unwrap_or(Time::NEVER))
+            .min(dial)
+            .min(waiting)
+            .min(work)
+            .min(self.next_tick_at())
+    }
+
+    /// This node's view of itself and the cluster.
+    pub fn status(&self, now: Now) -> Status {
+        self.report(now)
+    }
+
+    /// Asks the driver to tell the operator something; a fatal notice ends the node.
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        self.stopped |= matches!(notice, Notice::Fatal(_));
+        self.outputs.push(Output::Notice(notice));
+    }
+
+    /// What the founding has for the disk is part of the turn's write.
+    pub(crate) fn log_state(&mut self, state: &NodeState) {
+        self.state_to_write = Some(state.encode());
+    }
+
+    /// A write of a core is part of the turn's write.
+    pub(crate) fn log_write(&mut self, shard: ShardId, write: flotilla_raft::Write) {
+        self.writes.push((shard, write));
+    }
+
+    /// The cluster is founded, or was: the replicas of this node come to life (P10: only the
+    /// record creates them).
+    pub(crate) fn join(&mut self, record: FoundingRecord, now: Now) {
+        self.notice(Notice::Founded { cluster: record.cluster_id().to_string() });
+        let here: Vec<_> = record.replicas_on(self.me).collect();
+        for (shard, replica) in here {
+            let replica = self.replica(&record, shard, ReplicaId(replica.id), now);
+            self.replicas.insert(shard, replica);
+        }
+        self.data_shards = record.shard_ids().filter(|shard| *shard != META).collect();
+        self.streams = self.data_shards.iter().map(|shard| (*shard, Stream::new())).collect();
+        for node in record.layout.node_ids().filter(|node| *node != self.me) {
+            let address = record.layout.address(node).unwrap_or_default().to_string();
+            self.peers.map.entry(node).or_insert_with(|| Peer::new(address));
+        }
+        self.map = Some(record.map.clone());
+        self.layout = record.layout.clone();
+        self.record = Some(record);
+        let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
+        for shard in shards {
+            self.ask_first_chunk(shard);
+            for peer in self.linked_nodes() {
+                self.tell_raft_of_peer(shard, peer, true, now);
+            }
+        }
+    }
+
+    fn replica(
+        &mut self,
+        record: &FoundingRecord,
+        shard: ShardId,
+        id: ReplicaId,
+        now: Now,
+    ) -> Replica {
+        let members: Vec<Member> = record
+            .replicas_of(shard)
+            .iter()
+            .map(|member| Member {
+                replica: ReplicaId(member.id),
+                node: member.node,
+                voter: member.voter,
+            })
+            .collect();
+        let mut recovered = self.recovered.remove(&shard).unwrap_or_default();
+        if recovered.snapshot.index.0 == 0 {
+            recovered.snapshot.configuration = founding_configuration(&members);
+        }
+        let mut config = Config::new(id, self.seed ^ u64::from(shard.0) << 32);
+        config.election_timeout = self.options.election_timeout_ms * 1_000;
+        config.heartbeat_interval = self.options.heartbeat_ms * 1_000;
+        let preferred = members.iter().find(|member| member.voter);
+        config.campaign_at_start = preferred.is_some_and(|member| member.replica == id);
+        let ranges = record.map.ranges_of(shard);
+        let machine = Machine::new(record.hash_seed, &ranges);
+        let snapshot = recovered.snapshot.clone();
+        let raft = Raft::new(config, recovered, now.time);
+        Replica::new(shard, id, members, raft, snapshot, machine, record.hash_seed)
+    }
+
+    fn on_written(&mut self, sequence: u64, now: Now) {
+        let Some(open) = self.open_write.take() else { return };
+        assert_eq!(open.sequence, sequence, "writes are reported in order");
+        if open.node_state {
+            self.booted = true;
+            self.founding.on_durable();
+            self.after_founding(now);
+        }
+        for (shard, seq) in open.seqs {
+            self.step(shard, Input::Written(seq), now);
+        }
+    }
+
+    /// One frame of the log for everything of this turn; while one is open the next one gathers.
+    fn flush_write(&mut self) {
+        if self.open_write.is_some() || (self.writes.is_empty() && self.state_to_write.is_none()) {
+            return;
+        }
+        self.last_write += 1;
+        let sequence = self.last_write;
+        let node_state = self.state_to_write.take();
+        let writes = std::mem::take(&mut self.writes);
+        let seqs = writes.iter().map(|(shard, write)| (*shard, write.seq)).collect();
+        self.open_write = Some(OpenWrite { sequence, node_state: node_state.is_some(), seqs });
+        self.outputs.push(Output::Write(WriteBatch { sequence, node_state, writes }));
+    }
+
+    /// Everything that is due by the clock.
+    fn run_timers(&mut self, now: Now) {
+        let due: Vec<ShardId> = self
+            .replicas
+            .values()
+            .filter(|replica| !replica.is_halted() && replica.raft.deadline() <= now.time)
+            .map(|replica| replica.shard)
+            .collect();
+        for shard in due {
+            self.step(shard, Input::Wake, now);
+        }
+        self.dial_peers(now);
+        self.expire_requests(now);
+        self.tell_waiting(now);
+    }
+
+    fn tell_waiting(&mut self, now: Now) {
+        if self.map.is_some() || !self.booted {
+            return;
+        }
+        if now.time.since(self.waiting_told) < WAITING_NOTICE_MICROS && self.waiting_told.0 > 0 {
+            return;
+        }
+        self.waiting_told = now.time;
+        let addresses: Vec<String> = self
+            .founding
+            .waiting_for()
+            .into_iter()
+            .filter_map(|node| self.layout.address(node).map(ToString::to_string))
+            .collect();
+        if let Some(obstacle) = self.founding.obstacle() {
+            self.notice(Notice::Warning(obstacle));
+        } else if !addresses.is_empty() {
+            self.notice(Notice::WaitingFor { addresses });
+        }
+    }
+
+    /// Goes round until nothing more follows: clients' commands, streams, proposals, reads,
+    /// answers.
+    fn settle(&mut self, now: Now) {
+        for _ in 0..ROUNDS_MAX {
+            while let Some(conn) = self.ready.pop_first() {
+                self.answered.insert(conn);
+                self.drain_client(conn, now);
+            }
+            self.flush_streams(now);
+            self.propose(now);
+            self.serve_reads(now);
+            self.dispatch(now);
+            if !self.has_work() {
+                break;
+            }
+        }
+    }
+
+    /// Whether another round would do something at once.
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.has_local_work()
+    }
+
+    fn flush_clients(&mut self) {
+        for conn in std::mem::take(&mut self.answered) {
+            let Some(caller) = self.conns.client_mut(conn) else { continue };
+            let mut bytes = Vec::new();
+            let close = caller.client.take_output(&mut bytes);
+            let waits = caller.stalled && caller.client.unread() >= PAUSE_BYTES;
+            if waits != caller.paused {
+                caller.paused = waits;
+                let output = if waits { Output::Pause { conn } } else { Output::Resume { conn } };
+                self.outputs.push(output);
+            }
+            if !bytes.is_empty() {
+                self.outputs.push(Output::Send { conn, bytes });
+            }
+            if close {
+                self.conns.remove(conn);
+                self.outputs.push(Output::Close { conn });
+            }
+        }
+    }
+}
+
+/// Rounds of one turn; what is left then is for the next, so that sockets get their turn.
+const ROUNDS_MAX: usize = 32;
+
+/// A client that waits and has sent so much more is not read from, bytes.
+const PAUSE_BYTES: usize = 64 << 10;
+
+fn founding_configuration(members: &[Member]) -> Configuration {
+    let ids = |voter: bool| {
+        let mut ids: Vec<ReplicaId> = members
+            .iter()
+            .filter(|member| member.voter == voter)
+            .map(|member| member.replica)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    Configuration { voters: ids(true), outgoing: Vec::new(), learners: ids(false) }
+}

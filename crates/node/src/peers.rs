@@ -1,0 +1,159 @@
+//! The other nodes: one link each, what waits to leave on it, and when to dial again.
+//!
+//! Of two nodes the one with the lower number dials. All that a turn has for a peer leaves as one
+//! row of packets: claims, Raft, replies, requests (P15), so that a heartbeat never waits behind
+//! somebody's value.
+
+use std::collections::BTreeMap;
+
+use flotilla_kv::entry::Origin;
+use flotilla_raft::Time;
+use flotilla_shard::NodeId;
+
+use crate::io::ConnId;
+use crate::link::{Claims, FrameWriter, Hello, PacketKind};
+
+/// The first pause before a peer is dialled again, microseconds; doubles up to the longest.
+const REDIAL_MICROS: u64 = 20_000;
+const REDIAL_MICROS_MAX: u64 = 300_000;
+/// A row of a packet is closed at this size, bytes; the next item begins another.
+const ROW_BYTES: usize = 4 << 20;
+
+/// What a turn has for a peer.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// The body of a Raft packet.
+    pub(crate) raft: Vec<u8>,
+    /// The body of a Replies packet.
+    pub(crate) replies: Vec<u8>,
+    /// The body of a Requests packet.
+    pub(crate) requests: Vec<u8>,
+    /// Packets that are complete: founding, and rows that grew long.
+    pub(crate) first: Vec<(PacketKind, Vec<u8>)>,
+}
+
+impl Outbox {
+    /// Closes rows that have grown long, so that no packet comes near the limit of the wire.
+    pub(crate) fn close_long_rows(&mut self) {
+        let rows = [
+            (PacketKind::Raft, &mut self.raft),
+            (PacketKind::Replies, &mut self.replies),
+            (PacketKind::Requests, &mut self.requests),
+        ];
+        for (kind, body) in rows {
+            if body.len() >= ROW_BYTES {
+                self.first.push((kind, std::mem::take(body)));
+            }
+        }
+    }
+}
+
+/// A node other than this one.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Where it listens, `ip:port`.
+    pub(crate) address: String,
+    /// The link, once both sides have said hello.
+    pub(crate) link: Option<ConnId>,
+    /// A link that this node dialled and that is not up yet.
+    pub(crate) dialing: Option<ConnId>,
+    /// When to dial next, if this node dials.
+    pub(crate) redial_at: Time,
+    /// Its last hello; kept when the link breaks, for its ports.
+    pub(crate) hello: Option<Hello>,
+    /// What waits to leave.
+    pub(crate) outbox: Outbox,
+    /// The generation of the claims it was sent last.
+    pub(crate) claims_sent: u64,
+    pause: u64,
+}
+
+impl Peer {
+    /// A peer that was not heard of yet.
+    pub(crate) fn new(address: String) -> Self {
+        Self {
+            address,
+            link: None,
+            dialing: None,
+            redial_at: Time(0),
+            hello: None,
+            outbox: Outbox::default(),
+            claims_sent: 0,
+            pause: REDIAL_MICROS,
+        }
+    }
+
+    /// The link is up.
+    pub(crate) fn on_up(&mut self, conn: ConnId, hello: Hello) {
+        self.link = Some(conn);
+        self.dialing = None;
+        self.hello = Some(hello);
+        self.claims_sent = 0;
+        self.pause = REDIAL_MICROS;
+        self.outbox = Outbox::default();
+    }
+
+    /// The link, or the attempt, is gone.
+    pub(crate) fn on_down(&mut self, now: Time) {
+        self.link = None;
+        self.dialing = None;
+        self.outbox = Outbox::default();
+        self.redial_at = now + self.pause;
+        self.pause = (self.pause * 2).min(REDIAL_MICROS_MAX);
+    }
+
+    /// Who its requests come from.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let hello = self.hello.as_ref()?;
+        Some(Origin {
+            node: hello.from.0,
+            incarnation: hello.incarnation,
+            nonce: hello.nonce,
+            lane: hello.lane,
+        })
+    }
+
+    /// The bytes of everything that waits, in the order of the wire; empty if nothing does.
+    pub(crate) fn flush(&mut self, claims: &Claims, wall_ms: u64) -> Vec<u8> {
+        let mut writer = FrameWriter::default();
+        for (kind, body) in self.outbox.first.drain(..) {
+            writer.packet(kind, &body, wall_ms);
+        }
+        if self.claims_sent != claims.generation {
+            self.claims_sent = claims.generation;
+            writer.packet_with(PacketKind::Claims, wall_ms, |out| claims.encode(out));
+        }
+        let rows = [
+            (PacketKind::Raft, &mut self.outbox.raft),
+            (PacketKind::Replies, &mut self.outbox.replies),
+            (PacketKind::Requests, &mut self.outbox.requests),
+        ];
+        for (kind, body) in rows {
+            if !body.is_empty() {
+                writer.packet(kind, body, wall_ms);
+                body.clear();
+            }
+        }
+        writer.take()
+    }
+}
+
+/// All other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// By their numbers.
+    pub(crate) map: BTreeMap<NodeId, Peer>,
+}
+
+impl Peers {
+    /// The outbox of a peer whose link is up.
+    pub(crate) fn outbox(&mut self, node: NodeId) -> Option<&mut Outbox> {
+        let peer = self.map.get_mut(&node)?;
+        peer.link.is_some().then_some(&mut peer.outbox)
+    }
+
+    /// Whether the link to a node is up.
+    pub(crate) fn is_linked(&self, node: NodeId) -> bool {
+        self.map.get(&node).is_some_and(|peer| peer.link.is_some())
+    }
+}

@@ -1,0 +1,301 @@
+//! One shard on this node: its Raft, its machine, and what waits on them while it leads.
+//!
+//! Invariants: a replica that does not lead holds no request of anybody; reads are served only at
+//! an index that is applied; while the machine is being loaded from a snapshot, committed entries
+//! wait and nothing is served, but Raft goes on voting and acknowledging (P11); a halted machine
+//! stops its Raft too (P13).
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use flotilla_kv::entry::{Chunk, Origin};
+use flotilla_kv::machine::{Answers, Machine, Outcome};
+use flotilla_kv::snapshot::Restorer;
+use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta};
+use flotilla_shard::{NodeId, ShardId};
+
+use crate::lead::Lead;
+use crate::replies::{Answer, Replies};
+
+/// One replica of the shard and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Its id.
+    pub(crate) replica: ReplicaId,
+    /// Its node.
+    pub(crate) node: NodeId,
+    /// Whether it votes.
+    pub(crate) voter: bool,
+}
+
+/// What a replica's table is up to.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// It applies and serves.
+    Serving(Box<Machine>),
+    /// It is being read from the snapshot at `meta`; `next` is the chunk asked for.
+    Loading {
+        /// The table in the making.
+        restorer: Box<Restorer>,
+        /// What it will stand for.
+        meta: SnapshotMeta,
+        /// The chunk that was asked for last.
+        next: u32,
+    },
+    /// An entry could not be applied (P13).
+    Halted,
+}
+
+/// Why a replica halted.
+#[derive(Debug)]
+pub(crate) struct Halt {
+    /// At which entry.
+    pub(crate) index: Index,
+    /// In words.
+    pub(crate) reason: String,
+}
+
+/// One shard on this node.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    /// Which shard.
+    pub(crate) shard: ShardId,
+    /// This replica.
+    pub(crate) id: ReplicaId,
+    /// All replicas of the shard, this one too.
+    pub(crate) members: Vec<Member>,
+    /// Its consensus.
+    pub(crate) raft: Raft,
+    /// Its table.
+    pub(crate) state: State,
+    /// What it holds while it leads.
+    pub(crate) lead: Option<Lead>,
+    /// The newest durable snapshot here.
+    pub(crate) snapshot: SnapshotMeta,
+    /// The last entry applied.
+    pub(crate) applied: Index,
+    /// Committed entries that wait for the table to be loaded.
+    queue: VecDeque<Entry>,
+    answers: Answers,
+    hash_seed: u64,
+}
+
+impl Replica {
+    /// A replica with the state found on disk; loading if it begins with a snapshot.
+    pub(crate) fn new(
+        shard: ShardId,
+        id: ReplicaId,
+        members: Vec<Member>,
+        raft: Raft,
+        snapshot: SnapshotMeta,
+        empty: Machine,
+        hash_seed: u64,
+    ) -> Self {
+        let state = if snapshot.index == Index(0) {
+            State::Serving(Box::new(empty))
+        } else {
+            loading(hash_seed, snapshot.clone())
+        };
+        Self {
+            shard,
+            id,
+            members,
+            raft,
+            state,
+            lead: None,
+            applied: snapshot.index,
+            snapshot,
+            queue: VecDeque::new(),
+            answers: Answers::default(),
+            hash_seed,
+        }
+    }
+
+    /// The table, if it can be read.
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        match &self.state {
+            State::Serving(machine) => Some(machine),
+            State::Loading { .. } | State::Halted => None,
+        }
+    }
+
+    /// The table, if it can be changed.
+    pub(crate) fn machine_mut(&mut self) -> Option<&mut Machine> {
+        match &mut self.state {
+            State::Serving(machine) => Some(machine),
+            State::Loading { .. } | State::Halted => None,
+        }
+    }
+
+    /// Whether it takes no part any more.
+    pub(crate) fn is_halted(&self) -> bool {
+        matches!(self.state, State::Halted)
+    }
+
+    /// The node of a replica of this shard.
+    pub(crate) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        self.members.iter().find(|member| member.replica == replica).map(|member| member.node)
+    }
+
+    /// The replica of this shard on `node`.
+    pub(crate) fn on_node(&self, node: NodeId) -> Option<ReplicaId> {
+        self.members.iter().find(|member| member.node == node).map(|member| member.replica)
+    }
+
+    /// The nodes whose replicas vote.
+    pub(crate) fn voters(&self) -> Vec<NodeId> {
+        self.members.iter().filter(|member| member.voter).map(|member| member.node).collect()
+    }
+
+    /// Whether it leads and may propose: its term's first entry is applied, so the stamp of the
+    /// last entry is known (P9) and every earlier record of a session too.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.open) && self.machine().is_some()
+    }
+
+    /// Takes committed entries: applies them, or keeps them while the table is being loaded.
+    /// Gives the index applied last, to be reported to Raft.
+    pub(crate) fn on_committed(
+        &mut self,
+        entries: Vec<Entry>,
+        me: NodeId,
+        replies: &mut Replies,
+    ) -> Result<Option<Index>, Halt> {
+        match self.state {
+            State::Halted => Ok(None),
+            State::Loading { .. } => {
+                self.queue.extend(entries);
+                Ok(None)
+            }
+            State::Serving(_) => {
+                for entry in &entries {
+                    self.apply(entry, me, replies)?;
+                }
+                Ok(entries.last().map(|entry| entry.index))
+            }
+        }
+    }
+
+    /// One entry, behind an unwind boundary (P13).
+    fn apply(&mut self, entry: &Entry, me: NodeId, replies: &mut Replies) -> Result<(), Halt> {
+        assert_eq!(entry.index, self.applied.next(), "entries are applied in order, without gaps");
+        self.applied = entry.index;
+        // A core's own entries carry nothing for the machine, which counts them all the same.
+        let payload = match entry.kind {
+            EntryKind::Normal => entry.payload.bytes(),
+            EntryKind::Empty | EntryKind::Configuration => &[],
+        };
+        if entry.kind == EntryKind::Empty
+            && let Some(lead) = &mut self.lead
+        {
+            lead.open |= lead.term == entry.term;
+        }
+        let State::Serving(machine) = &mut self.state else { return Ok(()) };
+        let answers = &mut self.answers;
+        answers.clear();
+        let applied =
+            catch_unwind(AssertUnwindSafe(|| machine.apply(entry.index.0, payload, answers)));
+        let failure = match applied {
+            Ok(Ok(())) => None,
+            Ok(Err(diverged)) => Some(diverged.to_string()),
+            Err(panic) => Some(panic_text(panic.as_ref())),
+        };
+        if let Some(reason) = failure {
+            self.state = State::Halted;
+            return Err(Halt { index: entry.index, reason });
+        }
+        self.hand_out(me, replies);
+        Ok(())
+    }
+
+    /// The answers of an entry go to their origins: from the leader, and from the origin's own
+    /// replica to itself.
+    fn hand_out(&mut self, me: NodeId, replies: &mut Replies) {
+        for answer in self.answers.iter() {
+            let node = NodeId(answer.origin.node);
+            if self.lead.is_none() && node != me {
+                continue;
+            }
+            let (epoch, seq) = (answer.epoch, answer.seq);
+            let what = match &answer.outcome {
+                Outcome::Reply(_) => {
+                    let reply = replies.store(self.answers.reply(answer));
+                    Answer::Written { epoch, seq, reply }
+                }
+                Outcome::NotOwner => Answer::NotOwner { epoch, seq },
+                Outcome::Refused { min_incarnation } => {
+                    Answer::Fenced { epoch, seq, min_incarnation: *min_incarnation }
+                }
+                Outcome::Void => continue,
+            };
+            replies.push(self.shard, node, what);
+        }
+    }
+
+    /// The table is to be replaced by the snapshot `meta`, which is durable here. Gives the first
+    /// chunk to ask for.
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta) -> u32 {
+        self.queue.clear();
+        self.lead = None;
+        self.applied = meta.index;
+        self.snapshot = meta.clone();
+        self.state = loading(self.hash_seed, meta);
+        0
+    }
+
+    /// A chunk of the snapshot being loaded. Gives the next chunk to ask for, or `None` when the
+    /// table is complete.
+    pub(crate) fn load(
+        &mut self,
+        index: Index,
+        number: u32,
+        chunk: Option<&[u8]>,
+    ) -> Result<Option<u32>, String> {
+        let State::Loading { restorer, meta, next } = &mut self.state else { return Ok(None) };
+        if meta.index != index || *next != number {
+            return Ok(Some(*next));
+        }
+        if let Some(chunk) = chunk {
+            restorer.chunk(chunk).map_err(|error| error.to_string())?;
+            *next += 1;
+            return Ok(Some(*next));
+        }
+        let restorer = std::mem::replace(restorer, Box::new(Restorer::new(self.hash_seed)));
+        let machine = restorer.finish().map_err(|error| error.to_string())?;
+        self.state = State::Serving(Box::new(machine));
+        Ok(None)
+    }
+
+    /// Applies what was committed while the table was being loaded.
+    pub(crate) fn apply_queue(
+        &mut self,
+        me: NodeId,
+        replies: &mut Replies,
+    ) -> Result<Option<Index>, Halt> {
+        let entries: Vec<Entry> = self.queue.drain(..).collect();
+        self.on_committed(entries, me, replies)
+    }
+
+    /// Whether it is loading the snapshot at `index` and waits for chunk `number`.
+    pub(crate) fn awaits_chunk(&self, index: Index, number: u32) -> bool {
+        matches!(&self.state, State::Loading { meta, next, .. }
+            if meta.index == index && *next == number)
+    }
+}
+
+/// Whether a chunk that came from `link` (or from this node) names its true origin (P7).
+pub(crate) fn chunk_of(bytes: &[u8], sender: Origin) -> Option<Chunk<'_>> {
+    Chunk::parse(bytes).ok().filter(|chunk| chunk.head().origin == sender)
+}
+
+fn loading(hash_seed: u64, meta: SnapshotMeta) -> State {
+    State::Loading { restorer: Box::new(Restorer::new(hash_seed)), meta, next: 0 }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without words".to_string())
+}

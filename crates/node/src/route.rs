@@ -1,0 +1,302 @@
+//! From a client's command to requests of shards.
+//!
+//! A command with one key is one request. One over several slots is split by slot (P8), its parts
+//! for one shard joined into one atomic entry, and its replies combined. Keyless commands go to
+//! every shard on the plain port and to the shards led here on the cluster port.
+//!
+//! Order (P8): a write waits at its client's head of line while a read of the same client in the
+//! same shard is open; a read carries the last open write of its client in that shard.
+
+use flotilla_kv::args::ArgsBuf;
+use flotilla_kv::command::{Combine, Reach, Spec, split};
+use flotilla_kv::entry::WHOLE_SHARD;
+use flotilla_kv::keyspace::{cursor_at, cursor_slot};
+use flotilla_shard::{META, SLOTS, ShardId, Slot, slot_of};
+
+use crate::client::Next;
+use crate::gather::Gather;
+use crate::io::{ConnId, Face, Now};
+use crate::node::Node;
+use crate::stream::{Read, ReplyTo};
+
+/// What a client has open in one shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenRequests {
+    /// Reads not answered.
+    pub(crate) reads: u32,
+    /// Writes not settled.
+    pub(crate) writes: u32,
+    /// The last of those writes.
+    pub(crate) last_write: u64,
+}
+
+/// One request that a command becomes.
+#[derive(Debug)]
+struct Request {
+    shard: ShardId,
+    slot: u16,
+    args: ArgsBuf,
+    positions: Vec<u32>,
+}
+
+/// What a command becomes.
+enum Plan {
+    /// Requests, and how their replies combine; `None` for a single one.
+    Requests(Vec<Request>, Option<Combine>),
+    /// A reply at once.
+    Reply(Vec<u8>),
+}
+
+impl Node {
+    /// Executes the commands a client has sent, until it has none or must wait.
+    pub(crate) fn drain_client(&mut self, conn: ConnId, now: Now) {
+        loop {
+            let Some(caller) = self.conns.client_mut(conn) else { return };
+            caller.stalled = false;
+            let spec = match caller.parked.take() {
+                Some(spec) => spec,
+                None => match caller.client.next(&self.options) {
+                    Next::Command(spec) => {
+                        self.commands += 1;
+                        spec
+                    }
+                    Next::Full => {
+                        caller.stalled = true;
+                        return;
+                    }
+                    Next::Idle | Next::Closing => return,
+                },
+            };
+            if !self.start_command(conn, spec, now) {
+                if let Some(caller) = self.conns.client_mut(conn) {
+                    caller.parked = Some(spec);
+                    caller.stalled = true;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Starts one command; false if its client must wait first.
+    fn start_command(&mut self, conn: ConnId, spec: &'static Spec, now: Now) -> bool {
+        if spec.reach == Reach::Node {
+            self.execute_local(conn, spec, now);
+            return true;
+        }
+        match self.plan(conn, spec) {
+            Plan::Reply(reply) => {
+                if let Some(caller) = self.conns.client_mut(conn) {
+                    caller.client.reply(&reply);
+                }
+                true
+            }
+            Plan::Requests(requests, combine) => {
+                if self.must_wait(conn, spec, &requests) {
+                    return false;
+                }
+                self.send_requests(conn, spec, requests, combine, now);
+                true
+            }
+        }
+    }
+
+    /// Which requests a command becomes.
+    fn plan(&self, conn: ConnId, spec: &'static Spec) -> Plan {
+        let Some(caller) = self.conns.client(conn) else { return Plan::Reply(Vec::new()) };
+        let face = caller.client.face();
+        let args = caller.client.args();
+        let Some(map) = &self.map else {
+            return Plan::Reply(b"-LOADING the cluster is not founded yet\r\n".to_vec());
+        };
+        let whole = || ArgsBuf::from_slices(&args.iter().collect::<Vec<_>>());
+        match spec.reach {
+            Reach::Node => Plan::Reply(Vec::new()),
+            Reach::EveryShardRead(combine) | Reach::EveryShardWrite(combine) => {
+                let shards: Vec<ShardId> = match face {
+                    Face::Plain => self.data_shards.clone(),
+                    Face::Cluster => self.shards_led_here(),
+                };
+                let request = |shard| Request {
+                    shard,
+                    slot: WHOLE_SHARD,
+                    args: whole(),
+                    positions: Vec::new(),
+                };
+                Plan::Requests(shards.into_iter().map(request).collect(), Some(combine))
+            }
+            Reach::Scan => {
+                let cursor = args.get(1).and_then(parse_cursor).unwrap_or(0);
+                let from = cursor_slot(cursor).unwrap_or(Slot(0));
+                let led = self.shards_led_here();
+                let served = |slot: &u16| match face {
+                    Face::Plain => true,
+                    Face::Cluster => map.owner(Slot(*slot)).is_some_and(|s| led.contains(&s)),
+                };
+                let Some(slot) = (from.0..SLOTS).find(served) else {
+                    return Plan::Reply(b"*2\r\n$1\r\n0\r\n*0\r\n".to_vec());
+                };
+                let Some(shard) = map.owner(Slot(slot)) else {
+                    return Plan::Reply(not_served());
+                };
+                let mut request = whole();
+                if slot != from.0 {
+                    let first = cursor_at(Slot(slot)).to_string();
+                    let mut words: Vec<&[u8]> = args.iter().collect();
+                    words[1] = first.as_bytes();
+                    request = ArgsBuf::from_slices(&words);
+                }
+                let slot = WHOLE_SHARD;
+                let request = Request { shard, slot, args: request, positions: Vec::new() };
+                Plan::Requests(vec![request], None)
+            }
+            Reach::Read | Reach::Write => {
+                let mut slots = match spec.keys(args) {
+                    Ok(keys) => keys.map(|(_, key)| slot_of(key)),
+                    Err(error) => return Plan::Reply(format!("-{error}\r\n").into_bytes()),
+                };
+                let Some(slot) = slots.next() else { return Plan::Reply(not_served()) };
+                let one_slot = slots.all(|other| other == slot);
+                if one_slot {
+                    let Some(shard) = map.owner(slot) else { return Plan::Reply(not_served()) };
+                    if face == Face::Cluster
+                        && let Some(moved) = self.moved(slot, shard)
+                    {
+                        return Plan::Reply(moved);
+                    }
+                    let request =
+                        Request { shard, slot: slot.0, args: whole(), positions: Vec::new() };
+                    return Plan::Requests(vec![request], None);
+                }
+                let Some(combine) = spec.combine.filter(|_| face == Face::Plain) else {
+                    return Plan::Reply(
+                        b"-CROSSSLOT Keys in request don't hash to the same slot\r\n".to_vec(),
+                    );
+                };
+                let Ok(parts) = split(spec, args) else { return Plan::Reply(not_served()) };
+                let mut requests = Vec::with_capacity(parts.len());
+                for part in parts {
+                    let Some(shard) = map.owner(part.slot) else {
+                        return Plan::Reply(not_served());
+                    };
+                    let (slot, args, positions) = (part.slot.0, part.args, part.positions);
+                    requests.push(Request { shard, slot, args, positions });
+                }
+                requests.sort_by_key(|request| request.shard);
+                Plan::Requests(requests, Some(combine))
+            }
+        }
+    }
+
+    /// Whether a command can't go yet: a shard has too much open, or it is a write behind reads.
+    fn must_wait(&mut self, conn: ConnId, spec: &Spec, requests: &[Request]) -> bool {
+        let (commands, bytes) =
+            (self.options.max_unsettled_commands, self.options.max_unsettled_bytes);
+        let full = requests.iter().any(|request| {
+            self.streams.get(&request.shard).is_some_and(|stream| stream.is_full(commands, bytes))
+        });
+        let Some(caller) = self.conns.client_mut(conn) else { return false };
+        let behind_reads = spec.is_write()
+            && requests
+                .iter()
+                .any(|request| caller.open.get(&request.shard).is_some_and(|open| open.reads > 0));
+        full || behind_reads
+    }
+
+    fn send_requests(
+        &mut self,
+        conn: ConnId,
+        spec: &Spec,
+        requests: Vec<Request>,
+        combine: Option<Combine>,
+        now: Now,
+    ) {
+        let Some(caller) = self.conns.client_mut(conn) else { return };
+        if requests.is_empty() {
+            let mut reply = Vec::new();
+            combine.unwrap_or(Combine::Concat).replies(&[], &mut reply);
+            caller.client.reply(&reply);
+            return;
+        }
+        let place = caller.client.defer();
+        let deadline = now.time + self.options.hold_ms * 1_000;
+        let mut gather = None;
+        if let Some(combine) = combine {
+            let positions = requests.iter().map(|request| request.positions.clone()).collect();
+            self.last_gather += 1;
+            gather = Some(self.last_gather);
+            self.gathers.insert(self.last_gather, Gather::new(place, combine, positions));
+        }
+        let shards: Vec<ShardId> = requests.iter().map(|request| request.shard).collect();
+        for (part, request) in requests.into_iter().enumerate() {
+            let Request { shard, slot, args, .. } = request;
+            let reply_to = match gather {
+                Some(gather) => ReplyTo::Part { conn, gather, part },
+                None => ReplyTo::Client { conn, place },
+            };
+            let Some(caller) = self.conns.client_mut(conn) else { return };
+            let open = caller.open.entry(shard).or_default();
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
+            let generation = 0;
+            if spec.is_write() {
+                self.last_seq += 1;
+                let seq = self.last_seq;
+                open.writes += 1;
+                open.last_write = seq;
+                let joined = shards.get(part + 1) == Some(&shard);
+                stream.push_write(seq, (slot, generation), joined, args, reply_to, deadline);
+            } else {
+                open.reads += 1;
+                let after_seq = if open.writes > 0 { open.last_write } else { 0 };
+                stream.push_read(Read { slot, generation, after_seq, args, reply_to, deadline });
+            }
+        }
+    }
+
+    /// A request of a client has its reply, or will never have one.
+    pub(crate) fn deliver(&mut self, shard: ShardId, to: ReplyTo, write: bool, reply: &[u8]) {
+        let conn = to.conn();
+        if let Some(caller) = self.conns.client_mut(conn) {
+            if let Some(open) = caller.open.get_mut(&shard) {
+                let count = if write { &mut open.writes } else { &mut open.reads };
+                *count = count.saturating_sub(1);
+            }
+            if let ReplyTo::Client { place, .. } = to {
+                caller.client.fill(place, reply);
+            }
+            self.ready.insert(conn);
+        }
+        if let ReplyTo::Part { gather: id, part, .. } = to
+            && let Some(gather) = self.gathers.get_mut(&id)
+            && gather.answer(part, reply)
+        {
+            let mut whole = Vec::new();
+            gather.combined(&mut whole);
+            let place = gather.place;
+            self.gathers.remove(&id);
+            if let Some(caller) = self.conns.client_mut(conn) {
+                caller.client.fill(place, &whole);
+            }
+        }
+    }
+
+    /// The redirection to the leader of a slot's shard, if that is known to be another node.
+    fn moved(&self, slot: Slot, shard: ShardId) -> Option<Vec<u8>> {
+        let leader = self.leaders.get(&shard)?.1.filter(|leader| *leader != self.me)?;
+        let (ip, port) = self.cluster_address(leader)?;
+        Some(format!("-MOVED {slot} {ip}:{port}\r\n").into_bytes())
+    }
+
+    /// The data shards that this node leads.
+    pub(crate) fn shards_led_here(&self) -> Vec<ShardId> {
+        let led = self.replicas.values().filter(|replica| replica.lead.is_some());
+        led.map(|replica| replica.shard).filter(|shard| *shard != META).collect()
+    }
+}
+
+fn not_served() -> Vec<u8> {
+    b"-CLUSTERDOWN Hash slot not served\r\n".to_vec()
+}
+
+fn parse_cursor(word: &[u8]) -> Option<u64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}

@@ -1,0 +1,374 @@
+//! What this node, as an origin, has asked of one shard and not heard the end of (P7, P8).
+//!
+//! A stream is the sequence of this node's requests to a shard. Its *epoch* rises with every new
+//! connection, leader or retry; the first chunk of an epoch lists all that is unsettled, and then
+//! everything is sent again, oldest first. A write is *uncertain* once an attempt ended without an
+//! answer: it may have been applied, so only its session record can tell, and if the time is up the
+//! client is told just that.
+//!
+//! Invariants: `writes` ascends by seq; the first `sent` of them were sent in this epoch, the rest
+//! were not; parts joined to their successor are never separated by a chunk's end.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use flotilla_kv::args::{Args, ArgsBuf};
+use flotilla_kv::entry::{ChunkHead, ChunkWriter, Origin};
+use flotilla_raft::Time;
+use flotilla_shard::NodeId;
+
+use crate::io::ConnId;
+
+/// A chunk is ended at about this many bytes; a command above it goes alone.
+const CHUNK_BYTES: usize = 1 << 20;
+/// With requests out and no answer for so long, the stream starts over, microseconds.
+const SILENCE_MICROS: u64 = 1_000_000;
+
+/// Where a reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyTo {
+    /// Straight to the place kept in a client's row of replies.
+    Client {
+        /// Whose.
+        conn: ConnId,
+        /// Which.
+        place: u64,
+    },
+    /// To one part of a command over several slots or shards.
+    Part {
+        /// Whose command.
+        conn: ConnId,
+        /// The command.
+        gather: u64,
+        /// Which part.
+        part: usize,
+    },
+}
+
+impl ReplyTo {
+    /// The client that asked.
+    pub(crate) fn conn(self) -> ConnId {
+        match self {
+            Self::Client { conn, .. } | Self::Part { conn, .. } => conn,
+        }
+    }
+}
+
+/// A write that is not settled.
+#[derive(Debug)]
+pub(crate) struct Write {
+    /// Its number among all of this origin's writes.
+    pub(crate) seq: u64,
+    /// Its slot, or [`flotilla_kv::entry::WHOLE_SHARD`].
+    pub(crate) slot: u16,
+    /// The slot's ownership generation it was routed by.
+    pub(crate) generation: u32,
+    /// Whether the next write is applied with it, or neither.
+    pub(crate) joined: bool,
+    /// The command.
+    pub(crate) args: ArgsBuf,
+    /// Who waits for it.
+    pub(crate) reply_to: ReplyTo,
+    /// When the client is told that it took too long.
+    pub(crate) deadline: Time,
+    /// Whether an earlier attempt ended without an answer.
+    uncertain: bool,
+}
+
+/// A read that is not answered.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// Its slot, or [`flotilla_kv::entry::WHOLE_SHARD`].
+    pub(crate) slot: u16,
+    /// The slot's ownership generation it was routed by.
+    pub(crate) generation: u32,
+    /// The last write of its connection in this shard that was open when it came, or 0.
+    pub(crate) after_seq: u64,
+    /// The command.
+    pub(crate) args: ArgsBuf,
+    /// Who waits for it.
+    pub(crate) reply_to: ReplyTo,
+    /// When the client is told that it took too long.
+    pub(crate) deadline: Time,
+}
+
+/// A read as it is sent.
+#[derive(Debug)]
+pub(crate) struct ReadToSend<'a> {
+    /// Its number in this stream.
+    pub(crate) id: u64,
+    /// Its slot.
+    pub(crate) slot: u16,
+    /// The ownership generation.
+    pub(crate) generation: u32,
+    /// Whether it must see writes sent before it in this epoch.
+    pub(crate) after_writes: bool,
+    /// The command.
+    pub(crate) args: Args<'a>,
+}
+
+/// A write that ended without a reply of the shard's.
+#[derive(Debug)]
+pub(crate) struct Expired {
+    /// Who waits for it.
+    pub(crate) reply_to: ReplyTo,
+    /// Whether it is a write that may have been applied.
+    pub(crate) uncertain: bool,
+    /// Whether it was a write at all.
+    pub(crate) write: bool,
+}
+
+/// The requests of this node to one shard.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    epoch: u64,
+    /// Whether anything was sent in this epoch.
+    started: bool,
+    /// Whether the epoch's list of unsettled writes was sent.
+    announced: bool,
+    target: Option<(u64, NodeId)>,
+    not_before: Time,
+    progress_at: Time,
+    writes: VecDeque<Write>,
+    sent: usize,
+    reads: BTreeMap<u64, Read>,
+    unsent_reads: VecDeque<u64>,
+    next_read: u64,
+    last_seq: u64,
+    bytes: usize,
+}
+
+impl Stream {
+    /// A stream on which nothing was asked yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: 1,
+            started: false,
+            announced: false,
+            target: None,
+            not_before: Time(0),
+            progress_at: Time(0),
+            writes: VecDeque::new(),
+            sent: 0,
+            reads: BTreeMap::new(),
+            unsent_reads: VecDeque::new(),
+            next_read: 1,
+            last_seq: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds a write; `seq` is above all before.
+    pub(crate) fn push_write(
+        &mut self,
+        seq: u64,
+        place: (u16, u32),
+        joined: bool,
+        args: ArgsBuf,
+        reply_to: ReplyTo,
+        deadline: Time,
+    ) {
+        assert!(seq > self.last_seq, "an origin's seqs ascend");
+        self.last_seq = seq;
+        self.bytes += args.as_args().bytes().len();
+        let (slot, generation) = place;
+        let uncertain = false;
+        let write = Write { seq, slot, generation, joined, args, reply_to, deadline, uncertain };
+        self.writes.push_back(write);
+    }
+
+    /// Adds a read.
+    pub(crate) fn push_read(&mut self, read: Read) {
+        let id = self.next_read;
+        self.next_read += 1;
+        self.bytes += read.args.as_args().bytes().len();
+        self.reads.insert(id, read);
+        self.unsent_reads.push_back(id);
+    }
+
+    /// The next attempt goes to `target` (term and node); another one than before starts over.
+    pub(crate) fn set_target(&mut self, target: Option<(u64, NodeId)>, now: Time) {
+        if target != self.target {
+            self.target = target;
+            self.restart(now);
+            self.not_before = now;
+        }
+    }
+
+    /// The connection to the target is gone or fell silent, or it lost the lead: what was sent has
+    /// no known outcome.
+    pub(crate) fn restart(&mut self, now: Time) {
+        for write in self.writes.iter_mut().take(self.sent) {
+            write.uncertain = true;
+        }
+        self.start_over(now);
+    }
+
+    /// The target refused everything of `epoch` from `from_seq` on, and all its reads.
+    pub(crate) fn on_refused(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) {
+        if epoch != self.epoch {
+            return;
+        }
+        for write in self.writes.iter_mut().take(self.sent) {
+            if write.seq < from_seq {
+                write.uncertain = true;
+            }
+        }
+        self.start_over(now);
+        self.not_before = now + pause;
+    }
+
+    fn start_over(&mut self, now: Time) {
+        if self.started {
+            self.epoch += 1;
+            self.started = false;
+            self.announced = false;
+        }
+        self.sent = 0;
+        self.unsent_reads = self.reads.keys().copied().collect();
+        self.progress_at = now;
+    }
+
+    /// The write `seq` has its reply.
+    pub(crate) fn settle_write(&mut self, seq: u64, now: Time) -> Option<Write> {
+        let at = self.writes.binary_search_by_key(&seq, |write| write.seq).ok()?;
+        self.progress_at = now;
+        self.take_write(at)
+    }
+
+    /// The read `id` has its reply, given in `epoch`.
+    pub(crate) fn settle_read(&mut self, id: u64, epoch: u64, now: Time) -> Option<Read> {
+        // An answer to an earlier attempt is as good: it was given after the read was asked. But a
+        // resent read may have followed writes that the earlier one did not wait for.
+        if epoch != self.epoch {
+            return None;
+        }
+        let read = self.reads.remove(&id)?;
+        self.progress_at = now;
+        self.bytes -= read.args.as_args().bytes().len();
+        Some(read)
+    }
+
+    fn take_write(&mut self, at: usize) -> Option<Write> {
+        let write = self.writes.remove(at)?;
+        if at < self.sent {
+            self.sent -= 1;
+        }
+        self.bytes -= write.args.as_args().bytes().len();
+        Some(write)
+    }
+
+    /// Removes and gives what waited past its deadline.
+    pub(crate) fn expire(&mut self, now: Time, expired: &mut Vec<Expired>) {
+        while self.writes.front().is_some_and(|write| write.deadline <= now) {
+            let was_sent = self.sent > 0;
+            let Some(write) = self.take_write(0) else { break };
+            let uncertain = write.uncertain || was_sent;
+            expired.push(Expired { reply_to: write.reply_to, uncertain, write: true });
+        }
+        while let Some(entry) = self.reads.first_entry() {
+            if entry.get().deadline > now {
+                break;
+            }
+            let read = entry.remove();
+            self.bytes -= read.args.as_args().bytes().len();
+            expired.push(Expired { reply_to: read.reply_to, uncertain: false, write: false });
+        }
+    }
+
+    /// The next chunk of writes to send, if any may be sent now.
+    pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<Vec<u8>> {
+        if self.sent == self.writes.len() || now < self.not_before {
+            return None;
+        }
+        let unsettled =
+            (!self.announced).then(|| self.writes.iter().map(|write| write.seq).collect());
+        let head = ChunkHead { origin, epoch: self.epoch, acked: self.acked(), floor, unsettled };
+        if self.nothing_out() {
+            self.progress_at = now;
+        }
+        let mut chunk = ChunkWriter::begin(&head);
+        let mut joined = true;
+        while let Some(write) = self.writes.get(self.sent) {
+            if chunk.count() > 0
+                && !joined
+                && chunk.len_bytes() + write.args.as_args().bytes().len() > CHUNK_BYTES
+            {
+                break;
+            }
+            chunk.push(write.seq, write.slot, write.generation, write.joined, write.args.as_args());
+            joined = write.joined;
+            self.sent += 1;
+        }
+        self.started = true;
+        self.announced = true;
+        Some(chunk.finish())
+    }
+
+    /// Gives every unsent read to `send`, if any may be sent now; call it after the chunks.
+    pub(crate) fn send_reads(&mut self, now: Time, mut send: impl FnMut(u64, ReadToSend<'_>)) {
+        if now < self.not_before || self.unsent_reads.is_empty() {
+            return;
+        }
+        if self.nothing_out() {
+            self.progress_at = now;
+        }
+        self.started = true;
+        let lowest = self.writes.front().map_or(u64::MAX, |write| write.seq);
+        while let Some(id) = self.unsent_reads.pop_front() {
+            let Some(read) = self.reads.get(&id) else { continue };
+            let after_writes = read.after_seq >= lowest;
+            let Read { slot, generation, .. } = *read;
+            send(
+                self.epoch,
+                ReadToSend { id, slot, generation, after_writes, args: read.args.as_args() },
+            );
+        }
+    }
+
+    /// Starts over if the target has been silent for too long.
+    pub(crate) fn check_silence(&mut self, now: Time) {
+        if !self.nothing_out() && now.since(self.progress_at) >= SILENCE_MICROS {
+            self.restart(now);
+        }
+    }
+
+    /// When something is due although nothing happens.
+    pub(crate) fn deadline(&self) -> Time {
+        let write = self.writes.front().map_or(Time::NEVER, |write| write.deadline);
+        let read = self.reads.first_key_value().map_or(Time::NEVER, |(_, read)| read.deadline);
+        let unsent = self.sent < self.writes.len() || !self.unsent_reads.is_empty();
+        let resend = if unsent && self.target.is_some() { self.not_before } else { Time::NEVER };
+        let silence =
+            if self.nothing_out() { Time::NEVER } else { self.progress_at + SILENCE_MICROS };
+        write.min(read).min(resend).min(silence)
+    }
+
+    /// The lowest unsettled seq, if any.
+    pub(crate) fn lowest_unsettled(&self) -> Option<u64> {
+        self.writes.front().map(|write| write.seq)
+    }
+
+    /// Where the requests go: the leader's term and node.
+    pub(crate) fn target(&self) -> Option<(u64, NodeId)> {
+        self.target
+    }
+
+    /// Whether so much is unsettled that clients must wait.
+    pub(crate) fn is_full(&self, commands: usize, bytes: usize) -> bool {
+        self.writes.len() + self.reads.len() >= commands || self.bytes >= bytes
+    }
+
+    /// Whether there is anything to send.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.sent < self.writes.len() || !self.unsent_reads.is_empty()
+    }
+
+    fn nothing_out(&self) -> bool {
+        self.sent == 0 && self.unsent_reads.len() == self.reads.len()
+    }
+
+    /// Everything of this stream up to here is settled.
+    fn acked(&self) -> u64 {
+        self.lowest_unsettled().map_or(self.last_seq, |seq| seq - 1)
+    }
+}
