@@ -324,6 +324,7 @@ fn older_snapshots_are_ignored() {
     assert!(!restores(&follower.step(received(2, meta(3, 1)))), "the log has its entry");
     assert_eq!(follower.raft.commit_index(), Index(3));
     assert!(restores(&follower.step(received(2, meta(9, 2)))));
+    assert!(!restores(&follower.step(received(2, meta(4, 1)))), "it is under the last one");
     follower.step(Input::Compact { meta: meta(3, 1) });
     assert_eq!(follower.raft.status().snapshot_index, Index(9));
     assert_eq!(follower.raft.commit_index(), Index(9));

@@ -23,6 +23,7 @@
 mod cluster;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use cluster::{Cluster, Parcel, id};
 use flotilla_raft::{
@@ -313,10 +314,8 @@ fn draw_status(cluster: &Cluster, id: ReplicaId) -> String {
     );
     for follower in &status.followers {
         let state = format!("{:?}", follower.state).to_lowercase();
-        text += &format!(
-            "\n   {} {state} matched {} next {}",
-            follower.id, follower.matched, follower.next
-        );
+        let (matched, next) = (follower.matched, follower.next);
+        let _ = write!(text, "\n   {} {state} matched {matched} next {next}", follower.id);
     }
     text
 }

@@ -145,7 +145,7 @@ impl Cluster {
         match effect {
             Effect::Write(write) => host.ask(write),
             Effect::Send(message) => {
-                self.judge.sent(host, &message);
+                Judge::sent(host, &message);
                 self.sent.push(Parcel::Message(message));
             }
             Effect::Apply { entries } => {
@@ -283,10 +283,9 @@ impl Cluster {
     /// Makes `id` leader of a new term, all links and disks working.
     pub(crate) fn elect(&mut self, id: ReplicaId) {
         for other in self.ids() {
-            if other != id && self.is_up(other) {
-                if let Some(leader) = self.raft(other).leader() {
-                    self.step(other, Input::PeerGone(leader));
-                }
+            let leader = self.host(other).raft.as_ref().and_then(Raft::leader);
+            if let Some(leader) = leader.filter(|_| other != id) {
+                self.step(other, Input::PeerGone(leader));
             }
         }
         self.wake(id);
