@@ -19,9 +19,9 @@
 //! | 7 | 8 + 2 + 4 | record of that stream: position, slot, length of the reply; bodies follow |
 //! | 8 | 2 + 8 + 4 + 4 | key: slot, expiry or 0, length of key, of value; bodies follow |
 //! | 9 | 4 + … | body: length, next bytes of a reply or of key and value |
-//! | 10 | 8 + 8 | end: number of keys, state hash |
+//! | 10 | 8 + 8 | end: number of keys, hash of all of it |
 //!
-//! The state hash in the end piece is computed anew from what was restored: a snapshot that was not
+//! The hash in the end piece is computed anew from what was restored: a snapshot that was not
 //! written or carried faithfully is refused.
 
 mod restore;
@@ -30,7 +30,7 @@ pub use restore::Restorer;
 
 use std::collections::VecDeque;
 
-use crate::keyspace::Old;
+use crate::keyspace::{Old, of_words};
 use crate::machine::Machine;
 use crate::session::Reply;
 
@@ -82,7 +82,7 @@ impl Machine {
     pub fn start_snapshot(&mut self) -> u64 {
         assert!(self.walk.is_none(), "one snapshot is written at a time");
         self.keyspace.begin_cut();
-        let end = [self.keyspace.len(), self.state_hash()];
+        let end = [self.keyspace.len(), self.snapshot_hash()];
         let end = piece(END, &end.map(u64::to_le_bytes).concat());
         let captured = self.capture();
         self.walk = Some(Walk { captured, written: 0, keys_done: false, end });
@@ -120,6 +120,12 @@ impl Machine {
     /// Whether a snapshot is being written.
     pub fn is_writing_snapshot(&self) -> bool {
         self.walk.is_some()
+    }
+
+    /// A word that stands for all that a snapshot carries.
+    fn snapshot_hash(&self) -> u64 {
+        let start = of_words(self.state_hash(), self.applied_index, 0);
+        self.checkpoints.iter().fold(start, |sum, &(index, hash)| of_words(sum, index, hash))
     }
 
     /// All that comes before the keys.

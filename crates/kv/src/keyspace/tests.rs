@@ -232,6 +232,23 @@ fn a_cut_of_a_large_slot_survives_splits_joins_and_a_clear() {
 }
 
 #[test]
+fn one_call_of_a_walk_gives_a_bounded_number_of_keys() {
+    let mut keys = Keyspace::new(1);
+    for n in 0..20_000_u64 {
+        keys.set(Slot((n % 7) as u16 * (n % 2) as u16), &n.to_le_bytes(), b"v", None);
+    }
+    keys.begin_cut();
+    let (mut given, mut complete) = (Vec::new(), false);
+    while !complete {
+        let mut written = Vec::new();
+        complete = walk(&mut keys, usize::MAX, &mut written);
+        given.push(written.len());
+    }
+    assert_eq!(given.iter().sum::<usize>(), 20_000);
+    assert!(given.iter().all(|&keys| keys <= 1_000), "{given:?}");
+}
+
+#[test]
 fn what_was_cleared_is_freed_a_part_at_a_time() {
     let mut keys = Keyspace::new(1);
     for n in 0..10_000_u64 {

@@ -1,6 +1,6 @@
 //! Building a machine from the pieces of a snapshot, a chunk of them at a time.
 
-use flotilla_shard::{SLOTS, Slot};
+use flotilla_shard::{SLOTS, Slot, slot_of};
 
 use super::{BODY, CHECKPOINT, END, FORMAT, GENERATION, HEAD, KEY, NODE, OWNED, RECORD, STREAM};
 use crate::args::{Malformed, Reader};
@@ -17,7 +17,7 @@ pub struct Restorer {
     node: Option<u32>,
     lane: Option<u16>,
     open: Option<Open>,
-    /// Number of keys and state hash, as the end says.
+    /// Number of keys and hash, as the end says.
     end: Option<(u64, u64)>,
 }
 
@@ -78,8 +78,8 @@ impl Restorer {
     /// The snapshot has not ended, or what was restored is not what was written.
     pub fn finish(self) -> Result<Machine, Malformed> {
         let end = self.end.ok_or(Malformed::new("snapshot: it has no end"))?;
-        if end != (self.machine.key_count(), self.machine.state_hash()) {
-            return Err(Malformed::new("snapshot: the state hash is another"));
+        if end != (self.machine.key_count(), self.machine.snapshot_hash()) {
+            return Err(Malformed::new("snapshot: its hash is another"));
         }
         Ok(self.machine)
     }
@@ -105,7 +105,7 @@ impl Restorer {
             KEY => self.key(reader),
             BODY => self.body(reader),
             END => {
-                self.end = Some((reader.u64("number of keys")?, reader.u64("state hash")?));
+                self.end = Some((reader.u64("number of keys")?, reader.u64("hash of a snapshot")?));
                 Ok(())
             }
             _ => Err(Malformed::new("kind of a piece")),
@@ -212,6 +212,9 @@ impl Restorer {
         match of {
             Of::Key { slot, expires_at_ms, key_len } => {
                 let (key, value) = body.split_at(key_len);
+                if slot_of(key) != slot {
+                    return Err(Malformed::new("snapshot: a key in another key's slot"));
+                }
                 self.machine.keyspace.set(slot, key, value, expires_at_ms);
             }
             Of::Record { seq, slot } => {
