@@ -1,0 +1,140 @@
+//! The verbs and flags of the binary.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A distributed hash table on Raft that speaks the Redis protocol.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a local cluster, ready to use; Ctrl-C stops it
+    Up(Up),
+    /// Start one node of a list of partitions
+    Run(Run),
+    /// Send a command, or, without one, type commands
+    Shell(Shell),
+    /// Show nodes, shards, leaders and lag
+    Status(Status),
+    /// One node of `up`; not for people
+    #[command(hide = true)]
+    NodeOfUp(NodeOfUp),
+}
+
+/// `flotilla up`
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// How many nodes, each a process [default: 3]
+    #[arg(long)]
+    pub(crate) nodes: Option<usize>,
+    /// How many shards [default: 3]
+    #[arg(long)]
+    pub(crate) shards: Option<usize>,
+    /// On how many nodes each shard is [default: 3, or all nodes if there are fewer]
+    #[arg(long)]
+    pub(crate) replicas: Option<usize>,
+    /// The first node's port; the others take the next ones [default: 7001]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Where the nodes keep their data; what is found there is started again
+    #[arg(long, default_value = "./flotilla-data")]
+    pub(crate) data: PathBuf,
+    /// Size of a segment of the log, for tests
+    #[arg(long, hide = true)]
+    pub(crate) segment_bytes: Option<u64>,
+}
+
+/// `flotilla run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The IP address of this node
+    pub(crate) ip_address: String,
+    /// The port of this node
+    pub(crate) port: u16,
+    /// A list of lists of 'ip:port' in Python's or JSON's quoting: each inner list is one
+    /// partition, which is a shard and its replicas
+    pub(crate) partitions: String,
+    /// Which of the lists this node is in, from 0; only checked
+    pub(crate) partition_index: Option<usize>,
+    /// Where this node keeps its data [default: ./flotilla-data/<ip>-<port>]
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// The port for cluster clients, 0 for none [default: the port + 1000, none if that can't be had]
+    #[arg(long)]
+    pub(crate) cluster_port: Option<u16>,
+    /// The port for health checks, 0 for none [default: the port + 20000, none if that can't be had]
+    #[arg(long)]
+    pub(crate) http_port: Option<u16>,
+    /// Size of a segment of the log, for tests
+    #[arg(long, hide = true)]
+    pub(crate) segment_bytes: Option<u64>,
+}
+
+/// `flotilla node-of-up`
+#[derive(Debug, Args)]
+pub(crate) struct NodeOfUp {
+    /// The file `up` wrote
+    #[arg(long)]
+    pub(crate) cluster: PathBuf,
+    /// Which of its nodes, from 1
+    #[arg(long)]
+    pub(crate) node: u32,
+    /// Where this node keeps its data
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// The process of `up`, which this one must not outlive
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// Size of a segment of the log, for tests
+    #[arg(long)]
+    pub(crate) segment_bytes: Option<u64>,
+}
+
+/// `flotilla shell`
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// The node to talk to
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// The command and its arguments; none to type commands
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `flotilla status`
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_of_the_shell_may_look_like_flags() {
+        let line = ["flotilla", "shell", "--at", "127.0.0.1:1", "INCRBY", "k", "-1", "--at"];
+        let Verb::Shell(shell) = Arguments::parse_from(line).verb else { panic!("it is shell") };
+        assert_eq!(shell.at, "127.0.0.1:1");
+        assert_eq!(shell.command, ["INCRBY", "k", "-1", "--at"]);
+    }
+}

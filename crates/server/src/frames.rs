@@ -1,0 +1,235 @@
+//! The lane's log on a real disk: frames are written on the lane while that is quick, else by one
+//! writer thread, always in their order.
+//!
+//! Invariants: frames become durable in the order of their sequences; a frame is only written on
+//! the lane while the writer thread has none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use flotilla_node::WriteBatch;
+use flotilla_storage::{AlignedBuffer, Disk as _, DiskError, FrameWrite, Log};
+use mio::Waker;
+
+use crate::config::ServerError;
+use crate::disk::{FileDisk, LogFile};
+use crate::watch::spawn;
+
+/// While a durable write takes less than this, smoothed, it is made on the lane, microseconds.
+const INLINE_BELOW_MICROS: u64 = 150;
+/// One slow write counts no more than this, or a single hiccup would move all others to the
+/// thread, microseconds.
+const SAMPLE_MAX_MICROS: u64 = 4 * INLINE_BELOW_MICROS;
+/// The weight of the newest sample is one in so many.
+const SMOOTHING: u64 = 16;
+/// A log that was idle for so long attests its last frame (P3).
+pub(crate) const SEAL_AFTER: Duration = Duration::from_millis(2);
+
+/// Appends batches to the log.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    log: Log,
+    disk: FileDisk,
+    /// The segment written last.
+    open: Option<(Arc<str>, Arc<LogFile>)>,
+    smoothed_micros: u64,
+    writer: Writer,
+    /// Frames that the writer thread has, oldest first.
+    in_flight: VecDeque<InFlight>,
+    /// Batches that are durable and not yet reported.
+    written: VecDeque<u64>,
+    last_write: Instant,
+}
+
+/// A frame that is being written.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    frame: u64,
+    /// The node's batch in it; none in a frame that only attests.
+    batch: Option<u64>,
+}
+
+impl Frames {
+    /// Takes over a log that was recovered; `sync_micros` is what a durable write took.
+    pub(crate) fn new(
+        log: Log,
+        disk: FileDisk,
+        sync_micros: u64,
+        waker: Arc<Waker>,
+    ) -> Result<Self, ServerError> {
+        Ok(Self {
+            log,
+            disk,
+            open: None,
+            smoothed_micros: sync_micros.min(SAMPLE_MAX_MICROS),
+            writer: Writer::start(waker)?,
+            in_flight: VecDeque::new(),
+            written: VecDeque::new(),
+            last_write: Instant::now(),
+        })
+    }
+
+    /// The log itself, for what needs no writing.
+    pub(crate) fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Appends a batch; its sequence comes out of [`Frames::next_written`] once it is durable.
+    pub(crate) fn append(&mut self, batch: &WriteBatch) -> Result<(), ServerError> {
+        let frame = self.log.append(batch.node_state.as_deref(), &batch.writes);
+        self.submit(frame, Some(batch.sequence))
+    }
+
+    /// When the last frame is to be attested; `None` if that is done or on its way.
+    pub(crate) fn seal_due(&self) -> Option<Instant> {
+        (self.in_flight.is_empty() && self.log.needs_seal()).then(|| self.last_write + SEAL_AFTER)
+    }
+
+    /// Attests the last frame.
+    pub(crate) fn seal(&mut self) -> Result<(), ServerError> {
+        match self.log.seal() {
+            Some(frame) => self.submit(frame, None),
+            None => Ok(()),
+        }
+    }
+
+    /// The next batch that has become durable.
+    pub(crate) fn next_written(&mut self) -> Option<u64> {
+        self.written.pop_front()
+    }
+
+    /// Takes what the writer thread has done meanwhile.
+    pub(crate) fn collect(&mut self) -> Result<(), ServerError> {
+        while !self.in_flight.is_empty() {
+            match self.writer.take()? {
+                Some(outcome) => self.on_writer_outcome(outcome)?,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the writer thread has nothing left, and attests everything: the end.
+    pub(crate) fn finish(mut self) -> Result<(), ServerError> {
+        self.wait_for_writer()?;
+        self.seal()?;
+        self.wait_for_writer()
+    }
+
+    fn wait_for_writer(&mut self) -> Result<(), ServerError> {
+        while !self.in_flight.is_empty() {
+            let outcome = self.writer.wait()?;
+            self.on_writer_outcome(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, frame: FrameWrite, batch: Option<u64>) -> Result<(), ServerError> {
+        let file = self.segment(&frame)?;
+        let in_flight = InFlight { frame: frame.sequence, batch };
+        if self.in_flight.is_empty() && self.smoothed_micros < INLINE_BELOW_MICROS {
+            self.on_outcome(in_flight, write(&file, frame))
+        } else {
+            self.in_flight.push_back(in_flight);
+            self.writer.give(file, frame)
+        }
+    }
+
+    /// The file of a frame, which is created first if no blank one was ready.
+    fn segment(&mut self, frame: &FrameWrite) -> Result<Arc<LogFile>, ServerError> {
+        if let Some(bytes) = frame.create {
+            self.open = None;
+            self.disk.create(&frame.file, bytes).map_err(fatal)?;
+        }
+        match &self.open {
+            Some((name, file)) if *name == frame.file => Ok(Arc::clone(file)),
+            _ => {
+                let file = Arc::new(self.disk.open_log(&frame.file).map_err(fatal)?);
+                self.open = Some((Arc::clone(&frame.file), Arc::clone(&file)));
+                Ok(file)
+            }
+        }
+    }
+
+    fn on_writer_outcome(&mut self, outcome: Outcome) -> Result<(), ServerError> {
+        let in_flight = self.in_flight.pop_front().expect("the writer answers once per frame");
+        self.on_outcome(in_flight, outcome)
+    }
+
+    fn on_outcome(&mut self, in_flight: InFlight, outcome: Outcome) -> Result<(), ServerError> {
+        outcome.result.map_err(fatal)?;
+        self.log.reuse(outcome.data);
+        let sample = outcome.micros.min(SAMPLE_MAX_MICROS);
+        self.smoothed_micros = (self.smoothed_micros * (SMOOTHING - 1) + sample) / SMOOTHING;
+        self.log.written(in_flight.frame);
+        self.written.extend(in_flight.batch);
+        self.last_write = Instant::now();
+        Ok(())
+    }
+}
+
+fn fatal(error: DiskError) -> ServerError {
+    ServerError::Disk(error.0)
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+struct Outcome {
+    result: Result<(), DiskError>,
+    /// How long the write took.
+    micros: u64,
+    /// The memory of the frame, for the next one.
+    data: AlignedBuffer,
+}
+
+fn write(file: &LogFile, frame: FrameWrite) -> Outcome {
+    let start = Instant::now();
+    let result = file.write_durably(frame.offset, &frame.data);
+    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Outcome { result, micros, data: frame.data }
+}
+
+/// The lane's end of the writer thread.
+#[derive(Debug)]
+struct Writer {
+    frames: Sender<(Arc<LogFile>, FrameWrite)>,
+    outcomes: Receiver<Outcome>,
+}
+
+impl Writer {
+    fn start(waker: Arc<Waker>) -> Result<Self, ServerError> {
+        let (frames, to_write) = channel::<(Arc<LogFile>, FrameWrite)>();
+        let (done, outcomes) = channel();
+        spawn("log writer", move || {
+            for (file, frame) in to_write {
+                if done.send(write(&file, frame)).is_err() {
+                    return;
+                }
+                let _ = waker.wake();
+            }
+        })?;
+        Ok(Self { frames, outcomes })
+    }
+
+    fn give(&self, file: Arc<LogFile>, frame: FrameWrite) -> Result<(), ServerError> {
+        self.frames.send((file, frame)).map_err(|_| Self::gone())
+    }
+
+    fn take(&self) -> Result<Option<Outcome>, ServerError> {
+        match self.outcomes.try_recv() {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Self::gone()),
+        }
+    }
+
+    fn wait(&self) -> Result<Outcome, ServerError> {
+        self.outcomes.recv().map_err(|_| Self::gone())
+    }
+
+    fn gone() -> ServerError {
+        ServerError::Node("the log writer has ended, which is a bug: see the lines above".into())
+    }
+}

@@ -1,0 +1,225 @@
+//! The helper thread: everything about files that may take long and that no client waits for.
+//! Segments are prepared and removed, snapshots written, completed and read here, never on the
+//! lane. Jobs are done in their order; each answer wakes the lane.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+use flotilla_raft::Index;
+use flotilla_shard::ShardId;
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter,
+};
+use mio::Waker;
+
+use crate::config::ServerError;
+use crate::disk::FileDisk;
+use crate::watch::spawn;
+
+/// What the helper thread is to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Something the log wants done.
+    Chore(Chore),
+    /// Begin a snapshot file; one of the same shard that is not complete is dropped.
+    Begin {
+        /// Of which shard.
+        shard: ShardId,
+        /// Encodes it.
+        writer: Box<SnapshotWriter>,
+        /// Its name until it is complete.
+        name: String,
+    },
+    /// Append a chunk to the file begun.
+    Append {
+        /// Of which shard.
+        shard: ShardId,
+        /// The content.
+        chunk: Vec<u8>,
+    },
+    /// Complete the file.
+    Finish {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Drop the file.
+    Abort {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Read a chunk of a complete file.
+    Read {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the file stands for.
+        index: Index,
+        /// Which chunk, from 0.
+        number: u32,
+        /// The file.
+        name: String,
+    },
+}
+
+/// What has become of a job.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The chore is done.
+    ChoreDone(Chore),
+    /// The chore could not be done, but nothing is lost by that.
+    ChoreFailed(Chore, String),
+    /// The chunk is in the file.
+    Appended {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// The file is complete, durable and has its final name.
+    Stored(SnapshotFile),
+    /// A chunk, `None` after the last, or what is wrong.
+    Chunk {
+        /// Of which shard.
+        shard: ShardId,
+        /// Of the snapshot at this index.
+        index: Index,
+        /// Which chunk.
+        number: u32,
+        /// The file.
+        name: String,
+        /// The outcome.
+        result: Result<Option<Vec<u8>>, String>,
+    },
+    /// The disk failed, which is final.
+    Failed(String),
+}
+
+/// The lane's end of the helper thread.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    jobs: Sender<Job>,
+    answers: Receiver<Answer>,
+}
+
+impl Helper {
+    /// Starts the thread.
+    pub(crate) fn start(disk: FileDisk, waker: Arc<Waker>) -> Result<Self, ServerError> {
+        let (jobs, to_do) = channel();
+        let (done, answers) = channel();
+        let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
+        spawn("helper", move || {
+            for job in to_do {
+                let answer = work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.0)));
+                if let Some(answer) = answer {
+                    if done.send(answer).is_err() {
+                        return;
+                    }
+                    let _ = waker.wake();
+                }
+            }
+        })?;
+        Ok(Self { jobs, answers })
+    }
+
+    /// Gives it a job.
+    pub(crate) fn give(&self, job: Job) -> Result<(), ServerError> {
+        self.jobs.send(job).map_err(|_| Self::gone())
+    }
+
+    /// What it has done meanwhile.
+    pub(crate) fn take(&self) -> Result<Option<Answer>, ServerError> {
+        match self.answers.try_recv() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Self::gone()),
+        }
+    }
+
+    fn gone() -> ServerError {
+        ServerError::Node("the helper thread has ended, which is a bug: see the lines above".into())
+    }
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+struct Work {
+    disk: FileDisk,
+    writers: BTreeMap<ShardId, Unfinished>,
+    /// The snapshot read last of each shard, whose index of chunks is worth keeping.
+    readers: BTreeMap<ShardId, (String, SnapshotReader)>,
+}
+
+/// A snapshot file that is being written.
+#[derive(Debug)]
+struct Unfinished {
+    writer: Box<SnapshotWriter>,
+    name: String,
+    length: u64,
+}
+
+impl Work {
+    fn carry_out(&mut self, job: Job) -> Result<Option<Answer>, DiskError> {
+        match job {
+            Job::Chore(mut chore) => match chore.run(&mut self.disk) {
+                Ok(()) => Ok(Some(Answer::ChoreDone(chore))),
+                // Entries that can't be read are damage; a segment that can't be prepared, or a
+                // file that can't be removed, may be for want of space and holds nothing yet.
+                Err(error) if matches!(chore, Chore::Load(_)) => Err(error),
+                Err(error) => Ok(Some(Answer::ChoreFailed(chore, error.0))),
+            },
+            Job::Begin { shard, writer, name } => {
+                self.abort(shard)?;
+                self.writers.insert(shard, Unfinished { writer, name, length: 0 });
+                Ok(None)
+            }
+            Job::Append { shard, chunk } => {
+                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
+                let bytes = unfinished.writer.chunk(&chunk);
+                unfinished.append(&mut self.disk, &bytes)?;
+                Ok(Some(Answer::Appended { shard }))
+            }
+            Job::Finish { shard } => self.finish(shard).map(|file| Some(Answer::Stored(file))),
+            Job::Abort { shard } => self.abort(shard).map(|()| None),
+            Job::Read { shard, index, number, name } => {
+                let result = self.read(shard, &name, number);
+                Ok(Some(Answer::Chunk { shard, index, number, name, result }))
+            }
+        }
+    }
+
+    fn finish(&mut self, shard: ShardId) -> Result<SnapshotFile, DiskError> {
+        let Unfinished { writer, name, length } =
+            self.writers.remove(&shard).expect("begun before finished");
+        let (footer, file) = writer.finish();
+        self.disk.write(&name, length, &footer)?;
+        self.disk.sync(&name)?;
+        self.disk.rename(&name, &file.name)?;
+        self.disk.sync_directory()?;
+        Ok(file)
+    }
+
+    fn abort(&mut self, shard: ShardId) -> Result<(), DiskError> {
+        match self.writers.remove(&shard) {
+            Some(unfinished) if unfinished.length > 0 => self.disk.remove(&unfinished.name),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file that can't be read is no reason to stop: it is the node's to decide.
+    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<Option<Vec<u8>>, String> {
+        let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
+        if !known {
+            let (_, reader) =
+                SnapshotReader::open(&mut self.disk, name).map_err(|error| error.to_string())?;
+            self.readers.insert(shard, (name.to_owned(), reader));
+        }
+        let (_, reader) = &self.readers[&shard];
+        reader.read(&mut self.disk, number).map_err(|error| error.to_string())
+    }
+}
+
+impl Unfinished {
+    fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {
+        disk.write(&self.name, self.length, bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Putting a node together: the directory, the ports, the disk, the log, the threads, the lane.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use flotilla_node::{Boot, Face, Node};
+use flotilla_storage::{Log, RecoveredLane};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::clock::Clock;
+use crate::config::{Config, ServerError};
+use crate::console::{Level, say};
+use crate::disk::{FileDisk, lock_directory};
+use crate::frames::Frames;
+use crate::helper::Helper;
+use crate::lane::{Lane, Parts};
+use crate::network::Network;
+use crate::ports::Ports;
+use crate::probe::{Probe, WriteMode};
+use crate::watch::{Watched, start_signals, start_watchdog};
+use crate::{admin, guard};
+
+/// Runs a node until it is told to stop. Errors are final; a caller prints them and exits with 1.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let address = own_address(&config)?;
+    let clients_max = guard::raise_descriptors();
+    let mut network =
+        Network::new(clients_max).map_err(ServerError::system("can't watch sockets"))?;
+    let watched = Arc::new(Watched::default());
+    start_signals(&watched, network.waker())?;
+    if let Some(parent) = config.parent {
+        guard::end_with_parent(parent)?;
+    }
+    let ports = Ports::open(address, config.cluster_port, config.http_port)?;
+    let _lock = lock_directory(&config.data)?;
+    let probe = Probe::look_at(&config.data).map_err(|error| ServerError::Directory {
+        path: config.data.clone(),
+        reason: error.to_string(),
+    })?;
+    announce(&config, address, &ports, &probe, clients_max);
+
+    let clock = Clock::new();
+    let mut disk = FileDisk::new(&config.data, probe.mode);
+    let (log, lane) = Log::recover(&mut disk, config.storage.clone(), random()?)
+        .map_err(|error| ServerError::Recovery(config.data.clone(), error.to_string()))?;
+    report_recovery(&lane);
+    let node = start_node(&config, &ports, &probe, lane, clock)?;
+    let helper = Helper::start(disk.another(), network.waker())?;
+    let frames = Frames::new(log, disk, probe.sync_micros, network.waker())?;
+
+    let Ports { plain, cluster, http, .. } = ports;
+    let listening = ServerError::system("can't accept connections");
+    let faces = [(Some(plain), Face::Plain), (cluster, Face::Cluster)];
+    faces
+        .into_iter()
+        .filter_map(|(port, face)| Some((port?, face)))
+        .try_for_each(|(port, face)| network.listen(port, face))
+        .map_err(listening)?;
+    let publishes = http.is_some();
+    if let Some(http) = http {
+        admin::start(http, Arc::clone(&watched))?;
+    }
+    start_watchdog(&watched)?;
+    let late_micros = config.options.election_timeout_ms * 1_000 / 2;
+    let parts = Parts { node, clock, network, frames, helper, watched, publishes, late_micros };
+    Lane::new(parts).run()
+}
+
+fn own_address(config: &Config) -> Result<SocketAddr, ServerError> {
+    let me = config.me;
+    let address = config.layout.address(me).ok_or_else(|| {
+        let nodes = config.layout.nodes.len();
+        ServerError::Address(format!("node {me} does not exist: the layout has {nodes} nodes"))
+    })?;
+    address
+        .parse()
+        .map_err(|_| ServerError::Address(format!("'{address}' is no address: give ip:port")))
+}
+
+fn start_node(
+    config: &Config,
+    ports: &Ports,
+    probe: &Probe,
+    lane: RecoveredLane,
+    clock: Clock,
+) -> Result<Node, ServerError> {
+    let (high, low) = (random()?.to_le_bytes(), random()?.to_le_bytes());
+    let mut storage_id = [0; 16];
+    storage_id[..8].copy_from_slice(&high);
+    storage_id[8..].copy_from_slice(&low);
+    let boot = Boot {
+        layout: config.layout.clone(),
+        me: config.me,
+        node_state: lane.node_state,
+        shards: lane.shards,
+        storage_id,
+        nonce: random()?,
+        seed: random()?,
+        cluster_port: Ports::number(ports.cluster.as_ref()),
+        http_port: Ports::number(ports.http.as_ref()),
+        durable: probe.memory_backed.is_none(),
+        options: config.options.clone(),
+    };
+    Node::new(boot, clock.now()).map_err(ServerError::Node)
+}
+
+/// Says what was found on disk, if anything was.
+fn report_recovery(lane: &RecoveredLane) {
+    if lane.fresh {
+        return;
+    }
+    let report = &lane.report;
+    say(
+        Level::Info,
+        format_args!(
+            "recovered shards={} snapshots={} frames={} segments={} last-frame={}",
+            lane.shards.len(),
+            lane.snapshots.len(),
+            report.frames,
+            report.segments,
+            report.last_sequence
+        ),
+    );
+    if let Some(cut) = &report.cut {
+        say(
+            Level::Info,
+            format_args!(
+                "cut the unfinished end of the log, which was never acknowledged: {} at offset {}                  ({})",
+                cut.file, cut.offset, cut.reason
+            ),
+        );
+    }
+}
+
+/// A random number from the system's source of secrets.
+fn random() -> Result<u64, ServerError> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| ServerError::system("can't get random numbers")(error.into()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Says where the node listens, on what it writes, and what an operator should know.
+fn announce(config: &Config, address: SocketAddr, ports: &Ports, probe: &Probe, clients: usize) {
+    let port = |port| match Ports::number(port) {
+        0 => "off".to_owned(),
+        number => number.to_string(),
+    };
+    let durable = match probe.memory_backed {
+        None => "yes".to_owned(),
+        Some(kind) => format!("no ({kind} keeps everything in memory)"),
+    };
+    let mode = match probe.mode {
+        WriteMode::Direct => "O_DIRECT|O_DSYNC",
+        WriteMode::WriteThenSync => "write+fdatasync",
+    };
+    say(
+        Level::Info,
+        format_args!(
+            "node {} of {} at {address} cluster-port={} http-port={} data={} durable:{durable} \
+             sync={}us by {mode} clients-max={clients}",
+            config.me,
+            config.layout.nodes.len(),
+            port(ports.cluster.as_ref()),
+            port(ports.http.as_ref()),
+            shown(&config.data),
+            probe.sync_micros,
+        ),
+    );
+    for warning in &ports.warnings {
+        say(Level::Warning, warning);
+    }
+    if !address.ip().is_loopback() {
+        say(
+            Level::Warning,
+            format_args!(
+                "{} is not a loopback address and there is no authentication yet: whoever \
+                 reaches port {} can read and change everything",
+                address.ip(),
+                address.port()
+            ),
+        );
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

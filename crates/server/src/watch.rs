@@ -1,0 +1,104 @@
+//! What other threads see of a lane: whether it turns, what it says of itself, when it is to stop.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use flotilla_node::Status;
+use mio::Waker;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::ServerError;
+use crate::console::{Level, say};
+
+/// A lane that has not turned for so many looks, one a second, is stuck.
+const STUCK_LOOKS: u64 = 30;
+/// The time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Shared by the lane and the threads that watch it.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    turns: AtomicU64,
+    idle_looks: AtomicU64,
+    stopping: AtomicBool,
+    status: Mutex<Option<Status>>,
+}
+
+impl Watched {
+    /// Counts a turn of the lane.
+    pub(crate) fn count_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the lane has turned within the last 30 seconds.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.idle_looks.load(Ordering::Relaxed) < STUCK_LOOKS
+    }
+
+    /// Asks the lane to stop.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the lane is to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Publishes what the node says of itself.
+    pub(crate) fn publish(&self, status: Status) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// What the node said last of itself.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Ends the process when the lane is stuck: better a node that is gone than one that holds its
+/// connections and answers nobody. Looks are counted, not time, since a process that was stopped
+/// and continued is not stuck.
+pub(crate) fn start_watchdog(watched: &Arc<Watched>) -> Result<(), ServerError> {
+    let watched = Arc::clone(watched);
+    let watch = move || {
+        let mut seen = 0;
+        loop {
+            thread::sleep(LOOK_EVERY);
+            let turns = watched.turns.load(Ordering::Relaxed);
+            let idle = if turns == seen { watched.idle_looks.load(Ordering::Relaxed) + 1 } else { 0 };
+            watched.idle_looks.store(idle, Ordering::Relaxed);
+            seen = turns;
+            if idle > STUCK_LOOKS {
+                say(Level::Error, "the lane has been stuck for 30 seconds: the node ends");
+                std::process::exit(1);
+            }
+        }
+    };
+    spawn("watchdog", watch)
+}
+
+/// Turns SIGINT and SIGTERM into a clean stop.
+pub(crate) fn start_signals(watched: &Arc<Watched>, waker: Arc<Waker>) -> Result<(), ServerError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(ServerError::system("can't listen to signals"))?;
+    let watched = Arc::clone(watched);
+    spawn("signals", move || {
+        for _ in signals.forever() {
+            watched.stop();
+            let _ = waker.wake();
+        }
+    })
+}
+
+/// Starts a thread that runs until the process ends.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(ServerError::system("can't start a thread"))
+}
