@@ -15,9 +15,9 @@ pub(super) fn wiped(
 ) -> String {
     let known = record.storage_id(me).unwrap_or_default();
     format!(
-        "{} knows {} as a member of cluster {} with the disk {known}, but this data folder is {own}: \
-         it is new, or was emptied or replaced. What it promised is lost, so it must not take part. \
-         Start the node with its old data folder; replacing a node is not possible yet",
+        "{} knows {} as a member of cluster {} with the disk {known}, but this data folder is \
+         {own}: it is new, or was emptied or replaced. What it promised is lost, so it must not \
+         take part. Start the node with its old data folder; replacing a node is not possible yet",
         name(&record.layout, witness),
         name(&record.layout, me),
         record.cluster_id(),
@@ -37,8 +37,9 @@ pub(super) fn renumbered(record: &FoundingRecord, me: NodeId) -> String {
 /// The cluster was founded with this disk, but this disk has agreed to something else.
 pub(super) fn other_promise(record: &FoundingRecord, witness: NodeId) -> String {
     format!(
-        "{} is in cluster {}, which was founded with this disk, but this disk has agreed to another \
-         founding: an older image of it was put back. Start the node with the disk as it was last",
+        "{} is in cluster {}, which was founded with this disk, but this disk has agreed to \
+         another founding: an older image of it was put back. Start the node with the disk as it \
+         was last",
         name(&record.layout, witness),
         record.cluster_id(),
     )
@@ -47,8 +48,8 @@ pub(super) fn other_promise(record: &FoundingRecord, witness: NodeId) -> String 
 /// The address is no member of the cluster that was met.
 pub(super) fn not_a_member(record: &FoundingRecord, address: &str) -> String {
     format!(
-        "cluster {} is founded already and {address} is not in it; it has {}. A new node joins with \
-         `flotilla add-node`, not by another list",
+        "cluster {} is founded already and {address} is not in it; it has {}. A new node joins \
+         with `flotilla add-node`, not by another list",
         record.cluster_id(),
         list(record.layout.nodes.iter().cloned()),
     )
@@ -105,7 +106,8 @@ pub(super) fn own_disk(layout: &Layout, hello: &Hello) -> String {
 /// The other end took this node for another one.
 pub(super) fn wrong_number(me: NodeId, hello: &Hello) -> String {
     format!(
-        "a link from node {} to node {} has arrived at node {me}: an address leads to the wrong node",
+        "a link from node {} to node {} has arrived at node {me}: an address leads to the wrong \
+         node",
         hello.from, hello.to,
     )
 }
@@ -113,8 +115,8 @@ pub(super) fn wrong_number(me: NodeId, hello: &Hello) -> String {
 /// Two nodes have one disk.
 pub(super) fn twins(layout: &Layout, (one, other): (NodeId, NodeId)) -> String {
     format!(
-        "the cluster can't be founded: {} and {} have the same disk, as one data folder is a copy of \
-         the other. Stop one of the two, empty its data folder and start it again",
+        "the cluster can't be founded: {} and {} have the same disk, as one data folder is a copy \
+         of the other. Stop one of the two, empty its data folder and start it again",
         name(layout, one),
         name(layout, other),
     )
@@ -144,8 +146,8 @@ pub(super) fn obstacle(
     let replaced = list(replaced.into_iter());
     format!(
         "the cluster can't be founded: the data folder of {replaced} was emptied or replaced after \
-         {agreed} had agreed to found it with the old one. Either start {replaced} with the old data \
-         folder, or, as nothing is stored in the cluster yet, {empty}"
+         {agreed} had agreed to found it with the old one. Either start {replaced} with the old \
+         data folder, or, as nothing is stored in the cluster yet, {empty}"
     )
 }
 

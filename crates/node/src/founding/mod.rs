@@ -1,14 +1,15 @@
 //! Founding a cluster (P1): how nodes that were given the same list agree, once, on one record.
 //!
 //! A node is *blank*, then *proposed*, then *founded*; each step is durable before anybody hears of
-//! it, and none is ever taken back:
+//! it, and none is ever taken back. R is the record that follows from the list and all storage ids:
+//! a pure function of these.
 //!
 //! | is | and | becomes |
 //! |---|---|---|
-//! | blank | every node of its list is there, blank or proposed, and no proposal is another than its own would be | proposed: the record is a pure function of the list and all storage ids |
-//! | proposed | every node has proposed the same record | founded |
-//! | blank, proposed | a founded peer's record names its disk under its number | founded, by that record |
-//! | blank, proposed | a founded peer's record names its address with another disk | stopped: its disk was wiped (P4) |
+//! | blank | all nodes of its list are there, and each is blank or has proposed R | proposed, R |
+//! | proposed | all nodes of its list have proposed R | founded, by R |
+//! | unfounded | a founded peer's record names its disk under its number | founded, by that |
+//! | unfounded | a founded peer's record names its address with another disk | stopped (P4) |
 //!
 //! Invariants:
 //! - A disk agrees to one record at most. As a record needs the agreement of every disk in it, two
@@ -16,15 +17,15 @@
 //!   remember the first never agree to it.
 //! - What [`Founding::message`] gives is durable, so nothing is told that a crash takes back.
 //! - Node numbers mean something only between nodes whose layouts are the same; to others a node
-//!   is a [`Standing::Stranger`], from whom a founded record is taken, by address, and nothing else.
+//!   is a [`Standing::Stranger`], from whom a founded record is taken, by address, and no more.
 //!
-//! Differs from P1 in two points. A blank node that hears of a proposal with another disk than those
-//! that are there stays blank instead of adding a second proposal that can never found either. And
-//! the new id of a wiped disk is not taken: until there are membership changes it stops, and the
-//! old disk, which nobody replaced, may come back.
+//! Differs: in two points from P1. A blank node that hears of a proposal with another disk than
+//! those that are there stays blank instead of adding a second proposal that can never found
+//! either. And the new id of a wiped disk is not taken: until there are membership changes it
+//! stops, and the old disk, which nobody replaced, may come back.
 //!
-//! The host logs the state that it hands to [`Founding::new`], calls the inputs, and carries out the
-//! [`Output`]s after each.
+//! The host logs the state that it hands to [`Founding::new`], calls the inputs, and carries out
+//! the [`Output`]s after each.
 
 mod describe;
 mod message;
@@ -66,8 +67,8 @@ pub(crate) struct Founding {
 /// What the host has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Make this durable in place of the last, then call [`Founding::on_durable`]. Another one comes
-    /// only after that.
+    /// Make this durable in place of the last, then call [`Founding::on_durable`]. Another one
+    /// comes only after that.
     Log(NodeState),
     /// Send this over every link whose hellos have been said.
     Announce(FoundingMessage),

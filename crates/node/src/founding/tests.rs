@@ -125,9 +125,9 @@ fn founded_proposed_and_blank_meet() {
     let mut world = World::start_all(3);
     world.run(&[Step::Connect(0, 1), Step::Connect(0, 2), Step::Connect(1, 2)]);
     for _ in 0..2 {
-        [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]
-            .iter()
-            .for_each(|&(from, to)| world.run(&[Step::Deliver(from, to)]));
+        for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+            world.run(&[Step::Deliver(from, to)]);
+        }
     }
     world.run(&[Step::Deliver(1, 0), Step::Deliver(2, 0)]);
     assert!(world.machines[0].founded.is_some());
@@ -155,18 +155,18 @@ fn a_wiped_node_stops_and_is_told_by_whom() {
     assert_eq!(
         fatal,
         format!(
-            "node 1 (127.0.0.1:5001) knows node 2 (127.0.0.1:5002) as a member of cluster {cluster} \
-             with the disk {old}, but this data folder is {new}: it is new, or was emptied or \
-             replaced. What it promised is lost, so it must not take part. Start the node with its \
-             old data folder; replacing a node is not possible yet"
+            "node 1 (127.0.0.1:5001) knows node 2 (127.0.0.1:5002) as a member of cluster \
+             {cluster} with the disk {old}, but this data folder is {new}: it is new, or was \
+             emptied or replaced. What it promised is lost, so it must not take part. Start the \
+             node with its old data folder; replacing a node is not possible yet"
         )
     );
     assert_eq!(
         world.machines[0].warnings,
         [format!(
-            "node 2 (127.0.0.1:5002) has come with the disk {new}, which is not the one the cluster \
-             knows: its data folder was emptied or replaced. It is refused and told so; start it \
-             with its old data folder"
+            "node 2 (127.0.0.1:5002) has come with the disk {new}, which is not the one the \
+             cluster knows: its data folder was emptied or replaced. It is refused and told so; \
+             start it with its old data folder"
         )]
     );
     // Nobody has taken the place of the old disk, so it may come back.
@@ -203,9 +203,9 @@ fn a_disk_wiped_before_the_founding_is_named_and_the_advice_works() {
     assert_eq!(world.founded, None);
     let obstacle = "the cluster can't be founded: the data folder of node 3 (127.0.0.1:5003) was \
                     emptied or replaced after node 1 (127.0.0.1:5001) had agreed to found it with \
-                    the old one. Either start node 3 (127.0.0.1:5003) with the old data folder, or, \
-                    as nothing is stored in the cluster yet, stop node 1 (127.0.0.1:5001), empty \
-                    their data folders and start them again";
+                    the old one. Either start node 3 (127.0.0.1:5003) with the old data folder, \
+                    or, as nothing is stored in the cluster yet, stop node 1 (127.0.0.1:5001), \
+                    empty their data folders and start them again";
     for at in 0..3 {
         assert_eq!(world.node(at).obstacle().as_deref(), Some(obstacle));
     }
@@ -429,7 +429,9 @@ proptest! {
                 let text = world.node(at).obstacle();
                 prop_assert!(text.is_some(), "nobody founded and nobody says why");
             }
-            proposed.iter().for_each(|&at| world.wipe(at));
+            for at in proposed {
+                world.wipe(at);
+            }
             world.heal();
             prop_assert!(world.all_founded());
         }

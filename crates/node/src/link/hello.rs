@@ -111,14 +111,16 @@ impl Hello {
             lane: u16::from_le_bytes(reader.array("lane")?),
             cluster_port: u16::from_le_bytes(reader.array("cluster port")?),
             http_port: u16::from_le_bytes(reader.array("HTTP port")?),
-            cluster: match reader.flag("cluster")? {
-                true => Some(ClusterId(reader.array("cluster")?)),
-                false => None,
-            },
+            cluster: cluster(&mut reader)?,
         };
         reader.finish()?;
         Ok(hello)
     }
+}
+
+fn cluster(reader: &mut Reader<'_>) -> Result<Option<ClusterId>, LinkError> {
+    let follows = reader.flag("cluster")?;
+    follows.then(|| reader.array("cluster").map(ClusterId)).transpose()
 }
 
 fn node(reader: &mut Reader<'_>, field: &'static str) -> Result<NodeId, LinkError> {

@@ -1,4 +1,4 @@
-//! The codec of connections between nodes: what their bytes mean, and nothing of when they are sent.
+//! The codec of connections between nodes: what their bytes mean, not when they are sent.
 //!
 //! A node that dials another sends the [`PREFACE`], so that one port serves clients and links
 //! ([`sniff`]). After it both directions are a row of *frames*, which make up *packets*

@@ -57,9 +57,13 @@ impl<'a> RaftEncoder<'a> {
         let out = &mut *self.out;
         let mut begin = |tag: u8, numbers: &[u64]| {
             let head = [u64::from(shard.0), message.from.0, message.to.0, message.term.0];
-            head.iter().for_each(|&number| put_number(out, number));
+            for number in head {
+                put_number(out, number);
+            }
             out.push(tag);
-            numbers.iter().for_each(|&number| put_number(out, number));
+            for &number in numbers {
+                put_number(out, number);
+            }
         };
         match &message.body {
             Body::RequestPreVote { last_index, last_term } => {

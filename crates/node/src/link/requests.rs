@@ -5,7 +5,8 @@
 //! | tag | item | fields |
 //! |---|---|---|
 //! | 1 | writes | shard: number, chunk: bytes |
-//! | 2 | read | shard, epoch, read id, slot, generation: numbers, after writes: flag, command: bytes |
+//! | 2 | read | shard, epoch, read id, slot, generation: numbers |
+//! | | | after writes: flag, command: bytes |
 //!
 //! Chunks and commands are opaque here: what is in them is the key-value machine's business.
 

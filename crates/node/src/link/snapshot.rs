@@ -1,9 +1,22 @@
 //! Snapshots between nodes: chunk by chunk, each answered before the next, on a link of their own.
 //!
-//! | packet | fields |
+//! [`Snapshot`]:
+//!
+//! | field | |
 //! |---|---|
-//! | [`Snapshot`] | shard, from replica, to replica, term, index, term of index, voters, outgoing, learners (each a count and so many numbers), chunk number: numbers, chunk follows: flag, chunk: bytes until the end |
-//! | [`SnapshotReply`] | shard, to replica, index, chunk number: numbers, outcome: u8 |
+//! | shard, from replica, to replica, term | numbers |
+//! | index, term of index | numbers |
+//! | voters, outgoing, learners | each a count and so many numbers, ascending |
+//! | chunk number | number, at most 32 bits |
+//! | chunk follows | flag; not after the last chunk |
+//! | chunk | until the end |
+//!
+//! [`SnapshotReply`]:
+//!
+//! | field | |
+//! |---|---|
+//! | shard, to replica, index, chunk number | numbers |
+//! | outcome | u8: 1 next, 2 durable, 3 refused |
 
 use flotilla_raft::{Configuration, Index, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::ShardId;

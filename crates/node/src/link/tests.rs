@@ -100,7 +100,9 @@ fn frames_split_at_every_byte() {
         assert_eq!((received, error), (packets.clone(), None), "cut at {cut}");
     }
     let mut reader = FrameReader::default();
-    bytes.iter().for_each(|byte| reader.feed(&[*byte]));
+    for &byte in &bytes {
+        reader.feed(&[byte]);
+    }
     assert_eq!(read_all(&mut reader), (packets, None));
 }
 
@@ -282,7 +284,9 @@ proptest! {
     fn raft_there_and_back(messages in vec(strategies::message(), 0..6)) {
         let mut body = Vec::new();
         let mut encoder = RaftEncoder::new(&mut body);
-        messages.iter().for_each(|(shard, message)| encoder.push(*shard, message));
+        for (shard, message) in &messages {
+            encoder.push(*shard, message);
+        }
         prop_assert_eq!(decode_raft(&Arc::new(body)), Ok(messages));
     }
 
@@ -290,7 +294,9 @@ proptest! {
     fn requests_there_and_back(requests in vec(strategies::request(), 0..6)) {
         let mut body = Vec::new();
         let mut encoder = RequestEncoder::new(&mut body);
-        requests.iter().for_each(|&request| encoder.push(request));
+        for &request in &requests {
+            encoder.push(request);
+        }
         prop_assert_eq!(Requests::new(&body).collect::<Result<Vec<_>, _>>(), Ok(requests));
     }
 
@@ -298,7 +304,9 @@ proptest! {
     fn replies_there_and_back(replies in vec(strategies::reply(), 0..6)) {
         let mut body = Vec::new();
         let mut encoder = ReplyEncoder::new(&mut body);
-        replies.iter().for_each(|&reply| encoder.push(reply));
+        for &reply in &replies {
+            encoder.push(reply);
+        }
         prop_assert_eq!(Replies::new(&body).collect::<Result<Vec<_>, _>>(), Ok(replies));
     }
 
@@ -336,11 +344,17 @@ proptest! {
         let mut bodies = [const { Vec::new() }; 5];
         let [raft, asked, answered, snapshots, hellos] = &mut bodies;
         let mut encoder = RaftEncoder::new(raft);
-        messages.iter().for_each(|(shard, message)| encoder.push(*shard, message));
+        for (shard, message) in &messages {
+            encoder.push(*shard, message);
+        }
         let mut encoder = RequestEncoder::new(asked);
-        requests.iter().for_each(|&request| encoder.push(request));
+        for &request in &requests {
+            encoder.push(request);
+        }
         let mut encoder = ReplyEncoder::new(answered);
-        replies.iter().for_each(|&reply| encoder.push(reply));
+        for &reply in &replies {
+            encoder.push(reply);
+        }
         snapshot.encode(snapshots);
         hello.encode(hellos);
         for body in &mut bodies {

@@ -168,14 +168,13 @@ impl World {
 
     fn start(&mut self, at: usize) {
         let (layout, me) = (&self.layouts[at], NodeId::at(at));
-        let mut state = match &self.machines[at].disk {
-            Some(state) => NodeState::decode(&state.encode()).expect("it was logged"),
-            None => {
-                self.last_disk += 1;
-                let address = layout.address(me).expect("a listed node").to_string();
-                NodeState::new(StorageId([self.last_disk; 16]), me, address)
-            }
-        };
+        let disk = self.machines[at].disk.as_ref();
+        let logged = disk.map(|state| NodeState::decode(&state.encode()).expect("it was logged"));
+        let mut state = logged.unwrap_or_else(|| {
+            self.last_disk += 1;
+            let address = layout.address(me).expect("a listed node").to_string();
+            NodeState::new(StorageId([self.last_disk; 16]), me, address)
+        });
         state.incarnation += 1;
         self.machines[at].running = Some(Founding::new(layout, me, state.clone()));
         self.machines[at].writing = Some(state);
