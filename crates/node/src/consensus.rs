@@ -1,13 +1,14 @@
 //! Driving the cores: inputs in, effects carried out, proposals and reads of the turn.
 
-use flotilla_raft::{Effect, Input, Note, Payload, Refusal};
+use flotilla_kv::Machine;
+use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{Notice, Now, Output};
 use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
-use crate::replica::Halt;
+use crate::replica::{Halt, Replica, State};
 
 /// Expiries are ticked for at most this often, microseconds.
 const TICK_MICROS: u64 = 5_000;
@@ -83,7 +84,7 @@ impl Node {
     pub(crate) fn on_applied(
         &mut self,
         shard: ShardId,
-        applied: Result<Option<flotilla_raft::Index>, Halt>,
+        applied: Result<Option<Index>, Halt>,
         more: &mut Vec<Effect>,
         now: Now,
     ) {
@@ -163,7 +164,7 @@ impl Node {
             let tick = self.tick_is_due(shard, clock_ms, now);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             let Some(lead) = &mut replica.lead else { continue };
-            let crate::replica::State::Serving(machine) = &replica.state else { continue };
+            let State::Serving(machine) = &replica.state else { continue };
             if lead.has_staged() || tick {
                 let payload = Payload::new(lead.entry(clock_ms, machine));
                 let id = lead.next_id();
@@ -175,7 +176,7 @@ impl Node {
         }
     }
 
-    fn after_propose(&mut self, shard: ShardId, before: flotilla_raft::Index) {
+    fn after_propose(&mut self, shard: ShardId, before: Index) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let last = replica.raft.last_index();
         if last > before
@@ -188,7 +189,9 @@ impl Node {
     fn ask_for_reads(&mut self, shard: ShardId, now: Now) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let last = replica.raft.last_index();
-        let Some(lead) = replica.lead.as_mut().filter(|lead| lead.has_asked()) else { return };
+        // A read behind writes that did not fit into this entry waits for theirs.
+        let may_ask = |lead: &&mut Lead| lead.has_asked() && !lead.has_staged();
+        let Some(lead) = replica.lead.as_mut().filter(may_ask) else { return };
         let id = lead.begin_round(last);
         self.step(shard, Input::Read { id }, now);
     }
@@ -205,7 +208,7 @@ impl Node {
         if replica.lead.as_ref().is_some_and(Lead::wants_tick) {
             return true;
         }
-        let Some(expiry) = replica.machine().and_then(flotilla_kv::Machine::next_expiry_ms) else {
+        let Some(expiry) = replica.machine().and_then(Machine::next_expiry_ms) else {
             return false;
         };
         let quiet = replica.applied == replica.raft.last_index();
@@ -219,23 +222,17 @@ impl Node {
     }
 
     /// When the next expiry may want a tick.
-    pub(crate) fn next_tick_at(&self) -> flotilla_raft::Time {
-        let mut at = flotilla_raft::Time::NEVER;
-        for replica in self.replicas.values().filter(|replica| replica.is_open()) {
-            if replica.applied == replica.raft.last_index()
-                && let Some(expiry) =
-                    replica.machine().and_then(flotilla_kv::Machine::next_expiry_ms)
-            {
-                at = at.min(self.time_of_wall(expiry));
-            }
-        }
-        at.max(self.last_tick + TICK_MICROS)
-    }
-
-    /// When the own wall clock will show `wall_ms`, going by the start of this boot.
-    fn time_of_wall(&self, wall_ms: u64) -> flotilla_raft::Time {
-        let ahead_ms = wall_ms.saturating_sub(self.last_now.wall_ms);
-        self.last_now.time + ahead_ms * 1_000
+    pub(crate) fn next_tick_at(&self) -> Time {
+        let now = self.last_now;
+        let quiet =
+            |replica: &&Replica| replica.is_open() && replica.applied == replica.raft.last_index();
+        let at = |replica: &Replica| {
+            let expiry_ms = replica.machine()?.next_expiry_ms()?;
+            let clock_ms = self.shard_clock(replica.shard, now)?;
+            Some(now.time + expiry_ms.saturating_sub(clock_ms).max(1) * 1_000)
+        };
+        let earliest = self.replicas.values().filter(quiet).filter_map(at).min();
+        earliest.unwrap_or(Time::NEVER).max(self.last_tick + TICK_MICROS)
     }
 
     /// Serves the reads whose index is applied.
@@ -244,7 +241,7 @@ impl Node {
         for shard in shards {
             let clock_ms = self.shard_clock(shard, now);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let crate::replica::State::Serving(machine) = &replica.state else { continue };
+            let State::Serving(machine) = &replica.state else { continue };
             if let Some(lead) = &mut replica.lead
                 && lead.has_ready()
             {

@@ -11,6 +11,7 @@ use crate::link::{
     RequestEncoder, Requests, WriteOutcome,
 };
 use crate::node::Node;
+use crate::peers::Peer;
 use crate::replica::chunk_of;
 use crate::replies::{Answer, Refused};
 
@@ -106,7 +107,7 @@ impl Node {
 
     /// Requests that a peer has forwarded. An error means that the peer's bytes make no sense.
     pub(crate) fn on_requests(&mut self, from: NodeId, body: &[u8]) -> Result<(), LinkError> {
-        let Some(sender) = self.peers.map.get(&from).and_then(crate::peers::Peer::origin) else {
+        let Some(sender) = self.peers.map.get(&from).and_then(Peer::origin) else {
             return Ok(());
         };
         for request in Requests::new(body) {
@@ -162,10 +163,11 @@ impl Node {
     /// Hands the answers of this node's replicas to its own streams and to peers.
     pub(crate) fn dispatch(&mut self, now: Now) {
         let mut replies = std::mem::take(&mut self.replies);
-        for (shard, node, answer) in replies.items.drain(..) {
-            if node == self.me {
+        for (shard, origin, answer) in replies.items.drain(..) {
+            let node = NodeId(origin.node);
+            if origin == self.origin {
                 self.on_answer(shard, answer, &replies.bytes, now);
-            } else {
+            } else if self.peers.map.get(&node).and_then(Peer::origin) == Some(origin) {
                 self.send_answer(shard, node, &answer, &replies.bytes);
             }
         }
@@ -266,6 +268,7 @@ impl Node {
 
     /// An answer for this node's own stream.
     fn on_answer(&mut self, shard: ShardId, answer: Answer, bytes: &[u8], now: Now) {
+        self.ready.append(&mut self.held);
         let pause = REFUSED_PAUSE_MICROS + self.jitter(REFUSED_PAUSE_MICROS);
         let Some(stream) = self.streams.get_mut(&shard) else { return };
         match answer {
@@ -309,6 +312,9 @@ impl Node {
         for shard in shards {
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.expire(now.time, &mut expired);
+            if !expired.is_empty() {
+                self.ready.append(&mut self.held);
+            }
             for ended in expired.drain(..) {
                 let seconds = self.options.hold_ms as f64 / 1_000.0;
                 let text = if ended.uncertain {

@@ -12,7 +12,7 @@ use flotilla_kv::command::TABLE_VERSION;
 use flotilla_kv::entry::{Chunk, EntryWriter, Origin};
 use flotilla_kv::machine::{Machine, ReadOutcome};
 use flotilla_raft::{Index, RequestId, Term};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::ShardId;
 
 use crate::intake::Intake;
 use crate::replies::{Answer, Refused, Replies};
@@ -274,8 +274,7 @@ fn serve_one(
         ReadOutcome::Done => Some(start..replies.bytes.len()),
         ReadOutcome::NotOwner => None,
     };
-    let node = NodeId(read.origin.node);
-    replies.push(shard, node, Answer::Read { id: read.id, epoch: read.epoch, reply });
+    replies.push(shard, read.origin, Answer::Read { id: read.id, epoch: read.epoch, reply });
     true
 }
 
@@ -288,5 +287,5 @@ pub(crate) fn refuse(
     reason: Refused,
     replies: &mut Replies,
 ) {
-    replies.push(shard, NodeId(origin.node), Answer::Refused { epoch, from_seq, reason });
+    replies.push(shard, origin, Answer::Refused { epoch, from_seq, reason });
 }

@@ -336,6 +336,7 @@ impl Node {
             None | Some(Conn::Unknown { .. }) => {}
             Some(Conn::Client(_)) => {
                 self.ready.remove(&conn);
+                self.held.remove(&conn);
                 self.answered.remove(&conn);
             }
             Some(Conn::Link(link)) => {

@@ -67,6 +67,8 @@ pub struct Node {
     pub(crate) replies: Replies,
     /// Clients with something to decode or to go on with.
     pub(crate) ready: BTreeSet<ConnId>,
+    /// Clients that wait for room in a stream.
+    pub(crate) held: BTreeSet<ConnId>,
     /// Clients with something to send.
     pub(crate) answered: BTreeSet<ConnId>,
     pub(crate) last_tick: Time,
@@ -164,6 +166,7 @@ impl Node {
             snapshots: Snapshots::default(),
             replies: Replies::default(),
             ready: BTreeSet::new(),
+            held: BTreeSet::new(),
             answered: BTreeSet::new(),
             last_tick: now.time,
             last_now: now,
@@ -420,6 +423,10 @@ impl Node {
                 self.outputs.push(output);
             }
             if !bytes.is_empty() {
+                if caller.stalled {
+                    // Its replies had filled their room, which is free now.
+                    self.ready.insert(conn);
+                }
                 self.outputs.push(Output::Send { conn, bytes });
             }
             if close {

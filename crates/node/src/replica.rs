@@ -212,8 +212,7 @@ impl Replica {
     /// replica to itself.
     fn hand_out(&mut self, me: NodeId, replies: &mut Replies) {
         for answer in self.answers.iter() {
-            let node = NodeId(answer.origin.node);
-            if self.lead.is_none() && node != me {
+            if self.lead.is_none() && answer.origin.node != me.0 {
                 continue;
             }
             let (epoch, seq) = (answer.epoch, answer.seq);
@@ -228,7 +227,7 @@ impl Replica {
                 }
                 Outcome::Void => continue,
             };
-            replies.push(self.shard, node, what);
+            replies.push(self.shard, answer.origin, what);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_kv::entry::Origin;
+use flotilla_shard::ShardId;
 
 /// Why a leader did not take requests. None of them was or will be applied by that attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +67,14 @@ pub(crate) enum Answer {
 pub(crate) struct Replies {
     /// The bytes of all replies.
     pub(crate) bytes: Vec<u8>,
-    /// Who gets what.
-    pub(crate) items: Vec<(ShardId, NodeId, Answer)>,
+    /// Who gets what: a boot of a node, never a later one, whose numbers begin anew.
+    pub(crate) items: Vec<(ShardId, Origin, Answer)>,
 }
 
 impl Replies {
-    /// Adds an answer of `shard` to `node`.
-    pub(crate) fn push(&mut self, shard: ShardId, node: NodeId, answer: Answer) {
-        self.items.push((shard, node, answer));
+    /// Adds an answer of `shard` to `origin`.
+    pub(crate) fn push(&mut self, shard: ShardId, origin: Origin, answer: Answer) {
+        self.items.push((shard, origin, answer));
     }
 
     /// Appends `reply` to the bytes and gives its place.

@@ -194,7 +194,10 @@ impl Node {
         let full = requests.iter().any(|request| {
             self.streams.get(&request.shard).is_some_and(|stream| stream.is_full(commands, bytes))
         });
-        let Some(caller) = self.conns.client_mut(conn) else { return false };
+        if full {
+            self.held.insert(conn);
+        }
+        let Some(caller) = self.conns.client(conn) else { return false };
         let behind_reads = spec.is_write()
             && requests
                 .iter()
@@ -279,9 +282,10 @@ impl Node {
         }
     }
 
-    /// The redirection to the leader of a slot's shard, if that is known to be another node.
+    /// The redirection to the leader of a slot's shard, if that is known to be another node, and
+    /// one within reach: else the request is held here.
     fn moved(&self, slot: Slot, shard: ShardId) -> Option<Vec<u8>> {
-        let leader = self.leaders.get(&shard)?.1.filter(|leader| *leader != self.me)?;
+        let leader = self.leaders.get(&shard)?.1.filter(|leader| self.peers.is_linked(*leader))?;
         let (ip, port) = self.cluster_address(leader)?;
         Some(format!("-MOVED {slot} {ip}:{port}\r\n").into_bytes())
     }

@@ -1,0 +1,52 @@
+//! What a checker may look at that no client is told: the state of the replicas, at any moment.
+
+use flotilla_raft::{Index, Term};
+use flotilla_shard::ShardId;
+
+use crate::node::Node;
+use crate::replica::State;
+
+/// One replica of a node at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its current term.
+    pub term: Term,
+    /// Whether it leads that term.
+    pub leads: bool,
+    /// Its commit index.
+    pub commit: Index,
+    /// The last entry of its log, durable or not.
+    pub last: Index,
+    /// The last entry its table has seen; the index of the snapshot while that is being loaded.
+    pub applied: Index,
+    /// A word that stands for the table and its sessions; `None` while a snapshot is being loaded.
+    pub state_hash: Option<u64>,
+    /// Whether an entry could not be applied (P13).
+    pub halted: bool,
+}
+
+impl Node {
+    /// Every replica of this node, in the order of shards.
+    pub fn inspect(&self) -> impl Iterator<Item = Inspection> {
+        self.replicas.values().map(|replica| Inspection {
+            shard: replica.shard,
+            term: replica.raft.term(),
+            leads: replica.raft.is_leader(),
+            commit: replica.raft.commit_index(),
+            last: replica.raft.last_index(),
+            applied: replica.applied,
+            state_hash: replica.machine().map(flotilla_kv::Machine::state_hash),
+            halted: matches!(replica.state, State::Halted),
+        })
+    }
+
+    /// Checks every invariant that one replica can see, of all replicas, in time linear in their
+    /// logs. Panics with the claim that is broken.
+    pub fn check_invariants(&self) {
+        for replica in self.replicas.values() {
+            replica.raft.check_invariants();
+        }
+    }
+}
