@@ -78,8 +78,13 @@ pub enum ServerError {
              start it again once the cause is gone")]
     Disk(String),
     /// What is on disk can't be started with.
-    #[error("the data in {} can't be started with: {1}", .0.display())]
-    Recovery(PathBuf, String),
+    #[error("the data in {} can't be started with: {reason}", .path.display())]
+    Recovery {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The node itself refuses to run.
     #[error("{0}")]
     Node(String),

@@ -43,7 +43,10 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     let clock = Clock::new();
     let mut disk = FileDisk::new(&config.data, probe.mode);
     let (log, lane) = Log::recover(&mut disk, config.storage.clone(), random()?)
-        .map_err(|error| ServerError::Recovery(config.data.clone(), error.to_string()))?;
+        .map_err(|error| ServerError::Recovery {
+            path: config.data.clone(),
+            reason: error.to_string(),
+        })?;
     report_recovery(&lane);
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
