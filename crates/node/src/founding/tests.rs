@@ -105,6 +105,37 @@ fn a_node_says_for_whom_it_waits() {
 }
 
 #[test]
+fn who_has_answered_and_gone_is_waited_for() {
+    let mut world = World::start_all(3);
+    world.crashes_left = 1;
+    world.run(&[Step::Connect(0, 1)]);
+    world.settle();
+    assert_eq!(world.node(0).waiting_for(), [NodeId(3)]);
+    world.run(&[Step::Disconnect(0, 1), Step::Connect(0, 2)]);
+    world.settle();
+    assert_eq!(world.node(0).waiting_for(), [NodeId(2)]);
+    assert_eq!(world.node(0).state.proposed, None, "its disk may be another by now");
+}
+
+#[test]
+fn a_link_left_behind_by_a_wiped_disk_is_not_heard() {
+    let mut world = World::start_all(2);
+    world.run(&[Step::Connect(0, 1)]);
+    let old = world.hello(1, 0);
+    let mut new = old.clone();
+    new.storage_id.0[0] ^= 1;
+    let node = world.machines[0].running.as_mut().expect("it runs");
+    assert_eq!(node.on_hello(&old), Ok(Standing::Peer));
+    assert_eq!(node.on_hello(&new), Ok(Standing::Peer));
+    node.on_message(&old, FoundingMessage::Blank(layout(2)));
+    assert_eq!(node.waiting_for(), [NodeId(2)]);
+    node.on_message(&new, FoundingMessage::Blank(layout(2)));
+    assert_eq!(node.waiting_for(), []);
+    let record = node.state.proposed.clone().expect("both are there");
+    assert_eq!(record.storage_id(NodeId(2)), Some(new.storage_id));
+}
+
+#[test]
 fn a_blank_node_that_comes_late_joins_by_its_disk() {
     let mut world = World::founded(3);
     world.crashes_left = 3;

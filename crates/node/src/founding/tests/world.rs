@@ -1,8 +1,8 @@
 //! Nodes with disks and links, without a clock: every step is one of those that are possible, so a
 //! run is a list of choices.
 //!
-//! Checked at every step: a disk never agrees to two records; no two records are founded; what is
-//! told is on the disk; a disk that is not in the founded record is never a member.
+//! Checked at every step: a disk never agrees to two records; no two records are founded, and none
+//! before every disk in it has agreed; what is told is on the disk; a disk that is not in the founded record is never a member.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -306,8 +306,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        for machine in &self.machines {
-            let Some(disk) = &machine.disk else { continue };
+        for disk in self.machines.iter().filter_map(|machine| machine.disk.as_ref()) {
             let promised = self.promises.get(&disk.storage_id);
             assert!(
                 promised.is_none() || promised == disk.proposed.as_ref(),
@@ -316,8 +315,15 @@ impl World {
             if let Some(record) = &disk.proposed {
                 self.promises.insert(disk.storage_id, record.clone());
             }
+        }
+        for machine in &self.machines {
+            let Some(disk) = &machine.disk else { continue };
             for record in machine.founded.iter().chain(disk.record()) {
                 assert!(record.storage_ids.contains(&disk.storage_id), "only members take part");
+                if self.founded.is_none() {
+                    let agreed = |id: &StorageId| self.promises.get(id) == Some(record);
+                    assert!(record.storage_ids.iter().all(agreed), "every disk has agreed");
+                }
                 let first = self.founded.get_or_insert_with(|| record.clone());
                 assert_eq!(first, record, "one cluster is founded");
             }
