@@ -1,2 +1,103 @@
-//! The project's automation.
-fn main() {}
+//! The project's automation, as `cargo xtask <verb>`.
+//!
+//! Plain `cargo` is enough to build and test; what is here saves typing, or is what CI says of a
+//! change after the tests.
+
+mod sim_many;
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <verb>
+
+  ci                          formatting, lints and documentation, with warnings as errors
+  update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
+  sim-many --seeds A..B       run the simulator with every seed from A up to, not including, B
+           [--jobs N]           so many at a time [default: one per core]
+           [--release]          with the release profile
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
+    match (verb.as_str(), rest) {
+        ("ci", []) => ci(),
+        ("update", []) => update(),
+        ("sim-many", options) => sim_many::run(&sim_many::Options::parse(options)?),
+        ("help" | "--help" | "-h", _) => {
+            eprint!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("'{}' is not understood\n\n{USAGE}", arguments.join(" ")),
+    }
+}
+
+/// What CI checks beside the tests. All steps run, so that one report names everything.
+fn ci() -> anyhow::Result<()> {
+    let mut documentation = cargo("doc --workspace --no-deps --locked");
+    documentation.env("RUSTDOCFLAGS", "--deny warnings");
+    let steps = [
+        cargo("fmt --all --check"),
+        cargo("clippy --workspace --all-targets --locked -- --deny warnings"),
+        documentation,
+    ];
+    let mut failed = Vec::new();
+    for mut step in steps {
+        let name = shown(&step);
+        eprintln!("\n$ {name}");
+        if !step.status().with_context(|| format!("can't run {name}"))?.success() {
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("not as it should be:\n  {}", failed.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Rewrites what tests compare with. What changed is for `git diff` to show and for you to judge.
+fn update() -> anyhow::Result<()> {
+    let mut tests = cargo("test --package flotilla-raft --package flotilla-kv --tests");
+    tests.envs([("UPDATE_SCRIPTS", "1"), ("UPDATE_COMPAT", "1")]);
+    let name = shown(&tests);
+    if !tests.status().with_context(|| format!("can't run {name}"))?.success() {
+        bail!("{name} has failed: what it could rewrite is rewritten");
+    }
+    Ok(())
+}
+
+/// The cargo that runs this, in the workspace's directory, with these words as arguments.
+fn cargo(arguments: &str) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root()).args(arguments.split(' '));
+    command
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+fn shown(command: &Command) -> String {
+    let words = command.get_args().map(|word| word.to_string_lossy());
+    let mut line = "cargo".to_owned();
+    for word in words {
+        line.push(' ');
+        line.push_str(&word);
+    }
+    line
+}
