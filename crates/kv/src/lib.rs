@@ -10,6 +10,7 @@
 //!
 //! ```
 //! use flotilla_kv::{Answers, ArgsBuf, ChunkHead, ChunkWriter, EntryWriter, Machine, Origin, Slot};
+//! use flotilla_shard::slot_of;
 //!
 //! let mut machine = Machine::new(7, &[(Slot(0), Slot(16383))]);
 //! let origin = Origin { node: 1, incarnation: 1, nonce: 99, lane: 0 };
@@ -17,7 +18,7 @@
 //!
 //! let mut chunk = ChunkWriter::begin(&head);
 //! let set = ArgsBuf::from_slices(&[b"SET", b"cart:7", b"x"]);
-//! chunk.push(1, 11958, 0, false, set.as_args());
+//! chunk.push(1, slot_of(b"cart:7").0, 0, false, set.as_args());
 //! let mut entry = EntryWriter::new(flotilla_kv::TABLE_VERSION, 1_000, None);
 //! entry.push_chunk(&chunk.finish());
 //!

@@ -30,6 +30,8 @@ pub use restore::Restorer;
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::keyspace::{Old, of_words};
 use crate::machine::Machine;
 use crate::session::Reply;
@@ -64,13 +66,17 @@ pub(crate) struct Walk {
     /// How much of the first captured body is written.
     written: usize,
     keys_done: bool,
-    end: Vec<u8>,
+    end: Piece,
 }
+
+/// A piece but for the two that carry data; none is longer than this holds in place, so that
+/// capturing thousands of records allocates nothing for each.
+type Piece = SmallVec<[u8; 32]>;
 
 /// A piece captured at the start, with the reply that follows it.
 #[derive(Debug)]
 struct Captured {
-    piece: Vec<u8>,
+    piece: Piece,
     reply: Option<Reply>,
 }
 
@@ -83,7 +89,7 @@ impl Machine {
         assert!(self.walk.is_none(), "one snapshot is written at a time");
         self.keyspace.begin_cut();
         let end = [self.keyspace.len(), self.snapshot_hash()];
-        let end = piece(END, &end.map(u64::to_le_bytes).concat());
+        let end = piece(END, &[&end[0].to_le_bytes(), &end[1].to_le_bytes()]);
         let captured = self.capture();
         self.walk = Some(Walk { captured, written: 0, keys_done: false, end });
         self.applied_index
@@ -132,13 +138,11 @@ impl Machine {
     fn capture(&self) -> VecDeque<Captured> {
         let mut captured = VecDeque::new();
         let mut add = |kind, fields: &[&[u8]], reply: Option<&Reply>| {
-            captured.push_back(Captured {
-                piece: piece(kind, &fields.concat()),
-                reply: reply.cloned(),
-            });
+            captured.push_back(Captured { piece: piece(kind, fields), reply: reply.cloned() });
         };
         let head = [self.keyspace.hash_seed(), self.applied_index, self.clock_ms];
-        add(HEAD, &[&[FORMAT], &head.map(u64::to_le_bytes).concat()], None);
+        let [seed, index, clock] = head.map(u64::to_le_bytes);
+        add(HEAD, &[&[FORMAT], &seed, &index, &clock], None);
         for (first, last) in self.ownership.owned.ranges() {
             add(OWNED, &[&first.0.to_le_bytes(), &last.0.to_le_bytes()], None);
         }
@@ -150,15 +154,16 @@ impl Machine {
         }
         for (id, node) in self.sessions.nodes() {
             let boots = [node.min_incarnation, node.incarnation, node.nonce];
-            add(NODE, &[&id.to_le_bytes(), &boots.map(u64::to_le_bytes).concat()], None);
+            let [lowest, incarnation, nonce] = boots.map(u64::to_le_bytes);
+            add(NODE, &[&id.to_le_bytes(), &lowest, &incarnation, &nonce], None);
             for (lane, stream) in &node.streams {
                 let positions = [stream.epoch, stream.acked, stream.floor];
-                let positions = positions.map(u64::to_le_bytes).concat();
-                add(STREAM, &[&lane.to_le_bytes(), &positions], None);
+                let [epoch, acked, floor] = positions.map(u64::to_le_bytes);
+                add(STREAM, &[&lane.to_le_bytes(), &epoch, &acked, &floor], None);
                 for (seq, record) in stream.records() {
-                    let len = length(record.reply.bytes().len());
+                    let (slot, len) = (record.slot, length(record.reply.bytes().len()));
                     let fields: [&[u8]; 3] =
-                        [&seq.to_le_bytes(), &record.slot.to_le_bytes(), &len.to_le_bytes()];
+                        [&seq.to_le_bytes(), &slot.to_le_bytes(), &len.to_le_bytes()];
                     add(RECORD, &fields, Some(&record.reply));
                 }
             }
@@ -175,7 +180,7 @@ impl Walk {
                 if !pieces.whole(&first.piece) {
                     return false;
                 }
-                first.piece = Vec::new();
+                first.piece.clear();
             }
             if let Some(reply) = &first.reply {
                 self.written = pieces.body(reply.bytes(), self.written);
@@ -240,10 +245,11 @@ impl Pieces<'_> {
     }
 }
 
-fn piece(kind: u8, fields: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + fields.len());
-    bytes.push(kind);
-    bytes.extend_from_slice(fields);
+fn piece(kind: u8, fields: &[&[u8]]) -> Piece {
+    let mut bytes = Piece::from_slice(&[kind]);
+    for field in fields {
+        bytes.extend_from_slice(field);
+    }
     bytes
 }
 

@@ -289,6 +289,7 @@ fn no_call_takes_longer_than_a_turn_may() {
 }
 
 /// How long each call of a whole snapshot takes.
+#[expect(clippy::disallowed_methods, reason = "it measures, and decides nothing")]
 fn walk_times(machine: &mut Machine) -> Vec<Duration> {
     machine.start_snapshot();
     let (mut times, mut out) = (Vec::new(), Vec::with_capacity(256 << 10));

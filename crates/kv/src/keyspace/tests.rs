@@ -232,6 +232,19 @@ fn a_cut_of_a_large_slot_survives_splits_joins_and_a_clear() {
 }
 
 #[test]
+fn a_cut_of_a_large_slot_survives_the_removal_of_nearly_all_its_keys() {
+    let mut keys = Keyspace::new(1);
+    (0..5_000_u64).for_each(|n| keys.set(Slot(5), &n.to_le_bytes(), b"v", None));
+    keys.begin_cut();
+    let mut written = Vec::new();
+    walk(&mut keys, 100, &mut written);
+    (0..4_990_u64).for_each(|n| assert!(keys.remove(Slot(5), &n.to_le_bytes(), 0)));
+    while !walk(&mut keys, 2_000, &mut written) {}
+    let distinct: BTreeSet<&Vec<u8>> = written.iter().map(|(_, body, ..)| body).collect();
+    assert_eq!((written.len(), distinct.len()), (5_000, 5_000));
+}
+
+#[test]
 fn one_call_of_a_walk_gives_a_bounded_number_of_keys() {
     let mut keys = Keyspace::new(1);
     for n in 0..20_000_u64 {
