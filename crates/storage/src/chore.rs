@@ -127,20 +127,21 @@ fn fill(bytes: &[u8], offset: u64, of: Identity, pieces: &mut [CarryPiece]) -> O
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carry {
     queue: VecDeque<CarryPiece>,
-    pub(crate) loading: bool,
+    /// The segment that is being read.
+    pub(crate) loading: Option<u64>,
 }
 
 impl Carry {
     /// Takes what a chore has read.
     pub(crate) fn loaded(&mut self, load: &CarryLoad) {
-        assert!(self.loading, "a load was asked for");
-        self.loading = false;
+        assert_eq!(self.loading, Some(load.identity.number), "a load was asked for");
+        self.loading = None;
         self.queue.extend(load.wanted.iter().cloned());
     }
 
     /// Whether nothing is read or being read.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.loading
+        self.queue.is_empty() && self.loading.is_none()
     }
 
     /// Runs of entries to carry in one frame: what is still live where it was read, at least one

@@ -90,6 +90,3 @@ pub use log::{FrameWrite, Log, Options, SEGMENT_BYTES};
 pub use memory_disk::{Counters, MemoryDisk};
 pub use recovery::{Cut, RecoveredLane, RecoveryReport};
 pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
-
-#[cfg(test)]
-mod tests;

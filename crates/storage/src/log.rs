@@ -81,6 +81,8 @@ struct Floors {
     proven: u64,
     /// Said by the frame of that sequence.
     said: VecDeque<(u64, u64)>,
+    /// Said by a frame that is attested: what lies below may be used again.
+    attested: u64,
 }
 
 /// Numbers that look random; the sequence of them is a function of the seed [Steele et al., 2014].
@@ -193,8 +195,9 @@ impl Log {
             self.floors.proven = due.1;
         }
         while let Some(due) = self.floors.said.pop_front_if(|floor| floor.0 <= attested) {
-            self.segments.release_below(due.1);
+            self.floors.attested = due.1;
         }
+        self.release_segments();
         let unneeded = self.shelf.removable(attested);
         self.segments.removals.extend(unneeded);
     }
@@ -232,7 +235,10 @@ impl Log {
         match chore {
             Chore::Prepare { name, bytes } => self.segments.prepared(name, *bytes, true),
             Chore::Remove { .. } => {}
-            Chore::Load(load) => self.carry.loaded(load),
+            Chore::Load(load) => {
+                self.carry.loaded(load);
+                self.release_segments();
+            }
         }
     }
 
@@ -345,6 +351,12 @@ impl Log {
         self.shards.iter().filter(|(_, log)| holds(log)).map(|(&shard, _)| shard).collect()
     }
 
+    /// Frees the segments that nothing needs any more; one that is being read is needed.
+    fn release_segments(&mut self) {
+        let floor = self.floors.attested.min(self.carry.loading.unwrap_or(u64::MAX));
+        self.segments.release_below(floor);
+    }
+
     fn oldest_live(&self) -> u64 {
         let active = self.segments.active().number;
         self.live.oldest().unwrap_or(active)
@@ -374,7 +386,7 @@ impl Log {
                 }
             }
         }
-        self.carry.loading = true;
+        self.carry.loading = Some(oldest.number);
         let identity = Identity { nonce: oldest.nonce, number: oldest.number };
         Some(CarryLoad { file: oldest.file.to_string(), identity, wanted })
     }

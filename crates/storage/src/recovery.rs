@@ -364,7 +364,7 @@ fn describe_table(table: Option<&[u8]>) -> (Vec<ShardId>, String) {
                 ItemKind::Removed => "its removal".to_string(),
                 ItemKind::Checkpoint => "its checkpoint".to_string(),
             };
-            words.push_str(&format!("; shard {}: {what}", entry.shard.0));
+            words.extend(["; shard ", &entry.shard.to_string(), ": ", &what]);
         }
     }
     (shards.into_iter().collect(), words)

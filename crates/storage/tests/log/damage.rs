@@ -1,0 +1,280 @@
+//! Damage is found and named, and never taken for the end of the log.
+
+use flotilla_raft::{HardState, ReplicaId, Term, Write, WriteSeq};
+use flotilla_shard::ShardId;
+use flotilla_storage::{BLOCK, Disk, Log, MemoryDisk, Options, RecoverError};
+
+use crate::support::{Lane, Twin, files, meta, small, write};
+
+fn tiny() -> Options {
+    Options { segment_bytes: 6 * BLOCK as u64, spare_segments: 0, ..small() }
+}
+
+/// A log of three segments with everything in it, sealed; and the state after each turn.
+fn sample() -> (Lane, Vec<Twin>) {
+    let mut lane = Lane::new(tiny());
+    let mut states = vec![lane.twin.clone()];
+    let turns = [
+        vec![write(1, 1, 1, 3), write(2, 1, 1, 1)],
+        vec![write(1, 2, 3, 4)],
+        vec![write(3, 5, 1, 2)],
+        vec![write(2, 3, 2, 2), write(1, 2, 5, 5)],
+        vec![write(3, 6, 3, 3)],
+    ];
+    for (number, turn) in turns.iter().enumerate() {
+        lane.turn_with((number == 2).then_some(&b"node"[..]), turn);
+        states.push(lane.twin.clone());
+        if number == 3 {
+            lane.reset(ShardId(1), &meta(3, 2));
+            states.push(lane.twin.clone());
+        }
+    }
+    // The newest segment has a frame that a later one attests.
+    for index in 1.. {
+        lane.turn(&[write(4, 1, index, index)]);
+        states.push(lane.twin.clone());
+        let turn = lane.last_offset;
+        lane.seal();
+        if turn > 0 && lane.last_offset > 0 {
+            break;
+        }
+    }
+    (lane, states)
+}
+
+fn recover(disk: &mut MemoryDisk) -> Result<Twin, RecoverError> {
+    Log::recover(disk, tiny(), 5).map(|(_, lane)| Twin::of(&lane))
+}
+
+/// Offsets worth damaging: every byte that is not in a long run of zeros, and some of those.
+fn offsets(disk: &mut MemoryDisk, file: &str) -> Vec<u64> {
+    let size = disk.size(file).expect("it is there");
+    let bytes = disk.read(file, 0, size as usize).expect("it is there");
+    let zeros = |at: usize| bytes[at.saturating_sub(24)..=at].iter().all(|&byte| byte == 0);
+    (0..bytes.len()).filter(|&at| !zeros(at) || at % 101 == 0).map(|at| at as u64).collect()
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_harmless_or_found() {
+    let (mut lane, states) = sample();
+    let whole = states.last().expect("some");
+    let (mut harmless, mut found) = (0, 0);
+    for file in files(&mut lane.disk, "") {
+        for offset in offsets(&mut lane.disk, &file) {
+            let mut disk = lane.disk.clone();
+            assert!(disk.flip(&file, offset, (offset % 8) as u8));
+            match recover(&mut disk) {
+                Ok(twin) => {
+                    assert!(twin == *whole, "{file} at {offset}: silently lost");
+                    harmless += 1;
+                }
+                Err(RecoverError::Damaged(_) | RecoverError::Snapshot { .. }) => found += 1,
+                Err(error) => panic!("{file} at {offset}: {error}"),
+            }
+        }
+    }
+    assert!(harmless > 300 && found > 1000, "{harmless} harmless, {found} found");
+}
+
+#[test]
+fn a_log_torn_at_any_byte_is_a_prefix() {
+    // Not sealed, and what follows was never acknowledged: everything behind the cut is zero.
+    let mut lane = Lane::new(Options { segment_bytes: 64 << 10, ..tiny() });
+    let mut states = vec![(0, lane.twin.clone())];
+    let mut end = 0;
+    for turn in [write(1, 1, 1, 3), write(2, 1, 1, 1), write(1, 2, 3, 4)] {
+        let frame = lane.log.append(None, std::slice::from_ref(&turn));
+        lane.twin.apply(None, std::slice::from_ref(&turn));
+        end = frame.offset + frame.data.len() as u64;
+        states.push((end, lane.twin.clone()));
+        lane.store(frame);
+    }
+    let file = &files(&mut lane.disk, ".log")[0];
+    let (mut shortest, mut lost) = (usize::MAX, 0);
+    for at in (2 * BLOCK as u64..end).step_by(13) {
+        let mut disk = lane.disk.clone();
+        let bytes = disk.size(file).expect("it is there");
+        disk.cut(file, at);
+        disk.write(file, bytes - 1, &[0]).expect("room");
+        disk.sync(file).expect("a sync");
+        let whole = states.iter().filter(|(end, _)| *end <= at).count();
+        match Log::recover(&mut disk, lane.options.clone(), 5) {
+            Ok((_, found)) => {
+                let found = Twin::of(&found);
+                let kept = states.iter().position(|(_, twin)| *twin == found);
+                let kept = kept.unwrap_or_else(|| panic!("cut at {at}: not a prefix"));
+                assert!(kept + 1 >= whole, "cut at {at}: a whole frame is lost");
+                shortest = shortest.min(kept);
+                lost += usize::from(kept + 1 < states.len());
+            }
+            Err(error) => panic!("cut at {at}: {error}"),
+        }
+    }
+    assert!(shortest == 0 && lost > 50);
+}
+
+#[test]
+fn a_file_that_lost_its_end_is_damaged() {
+    let (mut lane, _) = sample();
+    for file in files(&mut lane.disk, ".log") {
+        let size = lane.disk.size(&file).expect("it is there");
+        for at in (0..size).step_by(509) {
+            let mut disk = lane.disk.clone();
+            disk.cut(&file, at);
+            // Of the newest segment nothing may be left, not even a sign that it was there: then
+            // it is as if the file were missing, which only peers can tell.
+            let outcome = recover(&mut disk);
+            let gone = at == 0 && outcome.is_ok();
+            assert!(outcome.is_err() || gone, "{file} cut to {at} bytes was accepted");
+        }
+    }
+}
+
+/// Flips a byte of the frame that holds `entry 3..=4` of shard 1, and gives back the error.
+fn damage(lane: &Lane, place: &(String, u64), within: u64) -> RecoverError {
+    let mut disk = lane.disk.clone();
+    assert!(disk.flip(&place.0, place.1 + within, 3));
+    recover(&mut disk).expect_err("it is damaged")
+}
+
+#[test]
+fn damage_names_file_offset_and_shards_from_either_copy_of_the_table() {
+    let mut lane = Lane::new(tiny());
+    lane.turn(&[write(1, 1, 1, 1)]);
+    let frame = lane.log.append(None, &[write(7, 1, 1, 2), write(9, 4, 1, 1)]);
+    let place = (frame.file.to_string(), frame.offset);
+    let body = frame.data.len() as u64;
+    lane.store(frame);
+    lane.seal();
+    assert!(body >= BLOCK as u64);
+    // The header, the table, and the body: 88 bytes, then tables, then records.
+    for within in [40, 100, 88 + 150 + 60] {
+        let RecoverError::Damaged(frame) = damage(&lane, &place, within) else {
+            panic!("damage at {within}")
+        };
+        assert_eq!((&frame.file, frame.offset), (&place.0, place.1));
+        assert_eq!(frame.shards, [ShardId(7), ShardId(9)]);
+        let words = frame.to_string();
+        assert!(words.contains("shard 7: entries 1 to 2 of term 1"), "{words}");
+    }
+}
+
+#[test]
+fn an_unattested_last_frame_that_decays_is_cut_and_an_attested_one_is_not() {
+    for sealed in [false, true] {
+        let mut lane = Lane::new(tiny());
+        lane.turn(&[write(1, 1, 1, 1)]);
+        let before = lane.twin.clone();
+        let frame = lane.log.append(None, &[write(1, 1, 2, 2)]);
+        let (file, offset) = (frame.file.to_string(), frame.offset);
+        lane.store(frame);
+        if sealed {
+            lane.seal();
+        }
+        lane.disk.flip(&file, offset + 300, 1);
+        let outcome = Log::recover(&mut lane.disk, tiny(), 5);
+        match outcome {
+            Ok((_, found)) => {
+                assert!(!sealed && Twin::of(&found) == before);
+                let cut = found.report.cut.expect("it is reported");
+                assert_eq!((cut.file, cut.offset), (file, offset));
+            }
+            Err(error) => assert!(sealed, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_recovery_attests_what_it_keeps() {
+    let mut lane = Lane::new(tiny());
+    let frame = lane.log.append(None, &[write(1, 1, 1, 1)]);
+    let (file, offset) = (frame.file.to_string(), frame.offset);
+    lane.twin.apply(None, &[write(1, 1, 1, 1)]);
+    lane.store(frame);
+    let mut lane = lane.reopen();
+    lane.disk.flip(&file, offset + 100, 1);
+    assert!(matches!(recover(&mut lane.disk), Err(RecoverError::Damaged(_))));
+}
+
+#[test]
+fn a_missing_segment_is_not_the_end_of_the_log() {
+    let (mut lane, _) = sample();
+    let names = files(&mut lane.disk, ".log");
+    assert!(names.len() >= 3);
+    for name in &names[..names.len() - 1] {
+        let mut disk = lane.disk.clone();
+        disk.remove(name).expect("it is there");
+        let error = recover(&mut disk).expect_err("a segment is gone");
+        assert!(matches!(error, RecoverError::MissingSegment { .. }), "{error}");
+    }
+}
+
+#[test]
+fn both_headers_gone_is_damage_of_the_newest_segment_too() {
+    let (mut lane, _) = sample();
+    for name in files(&mut lane.disk, ".log") {
+        let mut disk = lane.disk.clone();
+        disk.flip(&name, 20, 1);
+        disk.flip(&name, 20 + BLOCK as u64, 1);
+        let error = recover(&mut disk).expect_err("no header can be read");
+        assert!(error.to_string().contains(&name), "{name}: {error}");
+        let mut disk = lane.disk.clone();
+        disk.write(&name, 0, &[0; 2 * BLOCK]).expect("room");
+        recover(&mut disk).expect_err("both headers are blank, but frames are there");
+    }
+}
+
+#[test]
+fn an_old_life_of_a_recycled_file_is_never_read() {
+    let mut lane = Lane::new(Options { spare_segments: 4, ..tiny() });
+    for round in 1..40 {
+        lane.turn(&[write(1, 1, round, round)]);
+        if round % 3 == 0 {
+            lane.reset(ShardId(1), &meta(round, 1));
+        }
+        lane.chores();
+        lane = lane.reopen();
+    }
+    assert!(lane.disk.used_bytes() < 500_000);
+}
+
+#[test]
+fn another_format_version_is_refused() {
+    let mut lane = Lane::new(tiny());
+    lane.turn(&[write(1, 1, 1, 1)]);
+    let name = files(&mut lane.disk, ".log").remove(0);
+    let mut fields = lane.disk.read(&name, 0, 72).expect("a header");
+    fields[8] = 2;
+    fields[12..16].fill(0);
+    let crc = crc_fast::crc32_iscsi(&fields);
+    fields[12..16].copy_from_slice(&crc.to_le_bytes());
+    lane.disk.write(&name, 0, &fields).expect("room");
+    let error = recover(&mut lane.disk).expect_err("version 2");
+    assert_eq!(error, RecoverError::Version { file: name, found: 2 });
+}
+
+#[test]
+fn a_lost_log_beside_snapshots_and_a_lost_snapshot_are_refused() {
+    let (mut lane, _) = sample();
+    let mut disk = lane.disk.clone();
+    for name in files(&mut disk, ".log") {
+        disk.remove(&name).expect("it is there");
+    }
+    assert!(matches!(recover(&mut disk), Err(RecoverError::MissingLog { .. })));
+    for name in files(&mut lane.disk, ".snap") {
+        lane.disk.remove(&name).expect("it is there");
+    }
+    let error = recover(&mut lane.disk).expect_err("the log begins at that snapshot");
+    assert!(matches!(error, RecoverError::Snapshot { shard: ShardId(1), .. }), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "a vote is given once a term")]
+fn a_second_vote_in_a_term_is_a_broken_invariant() {
+    let mut lane = Lane::new(tiny());
+    for replica in [1, 2] {
+        let hard_state = HardState { term: Term(1), voted_for: Some(ReplicaId(replica)) };
+        let write = Write { seq: WriteSeq(1), hard_state, snapshot: None, entries: Vec::new() };
+        lane.turn(&[(ShardId(1), write)]);
+    }
+}
