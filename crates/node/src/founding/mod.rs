@@ -129,7 +129,7 @@ impl Founding {
     /// Panics if `state` is of another node than the layout's `me`.
     pub(crate) fn new(layout: &Layout, me: NodeId, state: NodeState) -> Self {
         assert!(state.me == me, "a node is started with its own state");
-        let in_force = state.proposed.as_ref().map_or(layout, |record| &record.layout).clone();
+        let in_force = state.layout_in_force(layout).clone();
         assert!(in_force.address(me) == Some(&state.address), "a node has one address");
         let others = in_force.node_ids().filter(|&node| node != me);
         let mut founding = Self {
@@ -220,15 +220,6 @@ impl Founding {
         }
     }
 
-    /// Makes the incarnation at least `incarnation`; [`Founding::incarnation`] shows when that is
-    /// durable.
-    pub(crate) fn raise_incarnation(&mut self, incarnation: u64) {
-        if incarnation > self.state.incarnation {
-            self.state.incarnation = incarnation;
-            self.log();
-        }
-    }
-
     /// What there is to do since the last call, in order.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
@@ -258,11 +249,6 @@ impl Founding {
     /// The digest of the layout in force, for the hello.
     pub(crate) fn layout_digest(&self) -> [u8; 32] {
         self.layout.digest()
-    }
-
-    /// The durable incarnation; 0 before the first write of this boot is durable.
-    pub(crate) fn incarnation(&self) -> u64 {
-        self.durable.as_ref().map_or(0, |durable| durable.incarnation)
     }
 
     /// Whether what is no founding message may pass over a link that began with this hello: both

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use flotilla_shard::{FoundingRecord, NodeId, StorageId};
+use flotilla_shard::{FoundingRecord, Layout, NodeId, StorageId};
 
 /// The version of the format that this code writes and reads.
 const FORMAT: u32 = 1;
@@ -65,6 +65,12 @@ impl NodeState {
         Ok(state)
     }
 
+    /// The layout in force for a node that was started with `asked`: what it has agreed to counts,
+    /// founded or not.
+    pub(crate) fn layout_in_force<'a>(&'a self, asked: &'a Layout) -> &'a Layout {
+        self.proposed.as_ref().map_or(asked, |record| &record.layout)
+    }
+
     /// The record of the founded cluster, if this node knows that it is founded.
     pub(crate) fn record(&self) -> Option<&FoundingRecord> {
         self.proposed.as_ref().filter(|_| self.founded)
@@ -105,8 +111,6 @@ struct Version {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_shard::Layout;
-
     use super::*;
 
     fn founded() -> NodeState {
@@ -137,6 +141,9 @@ mod tests {
         assert_eq!(state.record(), state.proposed.as_ref());
         state.founded = false;
         assert_eq!(state.record(), None, "a proposal is not a founding");
+        let asked = Layout::local(&["127.0.0.1:5002".to_string()], 1, 1).expect("valid");
+        assert_eq!(state.layout_in_force(&asked).nodes.len(), 2);
+        assert_eq!(blank.layout_in_force(&asked), &asked);
     }
 
     #[test]

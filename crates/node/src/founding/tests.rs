@@ -8,7 +8,7 @@ use flotilla_shard::{Layout, NodeId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{FoundingMessage, Output, Standing};
+use super::{FoundingMessage, Standing};
 use crate::link::LinkError;
 use world::{Step, World, layout};
 
@@ -77,10 +77,8 @@ fn nothing_is_said_before_it_is_durable() {
     let mut world = World::new(2);
     world.step(Step::Start(0));
     assert_eq!(world.node(0).message(), None);
-    assert_eq!(world.node(0).incarnation(), 0);
     world.step(Step::Written(0));
     assert_eq!(world.node(0).message(), Some(FoundingMessage::Blank(layout(2))));
-    assert_eq!(world.node(0).incarnation(), 1);
     world.run(&[Step::Start(1), Step::Connect(0, 1)]);
     world.step(Step::Deliver(1, 0));
     world.step(Step::Deliver(1, 0));
@@ -351,21 +349,6 @@ fn who_is_at_the_other_end_is_checked() {
     wiped.storage_id.0[0] ^= 1;
     assert_eq!(node.on_hello(&wiped), Ok(Standing::Stranger));
     assert!(!node.admits(&wiped));
-}
-
-#[test]
-fn an_incarnation_is_raised_durably() {
-    let mut world = World::start_all(2);
-    let node = world.machines[0].running.as_mut().expect("it runs");
-    node.raise_incarnation(1);
-    assert_eq!(node.take_outputs(), []);
-    node.raise_incarnation(7);
-    let outputs = node.take_outputs();
-    assert!(matches!(&outputs[..], [Output::Log(state)] if state.incarnation == 7));
-    assert_eq!(node.incarnation(), 1);
-    node.on_durable();
-    assert_eq!(node.incarnation(), 7);
-    assert_eq!(node.take_outputs(), [], "nothing changed that others must hear");
 }
 
 #[test]

@@ -66,11 +66,6 @@ impl FrameWriter {
         }
     }
 
-    /// Whether nothing was written since the last [`FrameWriter::take`].
-    pub(crate) fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
-
     /// The bytes of all frames so far, and begins anew.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -136,11 +131,6 @@ impl FrameReader {
             (None, Some(error)) => Err(error),
             (None, None) => Ok(None),
         }
-    }
-
-    /// Bytes that the packet being received takes in memory.
-    pub(crate) fn buffered(&self) -> usize {
-        self.body.capacity()
     }
 
     /// Takes some of `bytes`, which is not empty: how many.
@@ -246,4 +236,19 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     digest.update(header);
     digest.update(body);
     digest.finalize() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declared_length_reserves_nothing() {
+        let mut writer = FrameWriter::default();
+        writer.packet(PacketKind::Snapshot, &vec![0; MAX_BODY], 1);
+        let mut reader = FrameReader::default();
+        reader.feed(&writer.take()[..=HEADER]);
+        assert!(reader.frame.is_some_and(|frame| frame.body == MAX_BODY));
+        assert!(reader.body.capacity() < 100);
+    }
 }

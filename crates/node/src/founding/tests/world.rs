@@ -2,7 +2,8 @@
 //! run is a list of choices.
 //!
 //! Checked at every step: a disk never agrees to two records; no two records are founded, and none
-//! before every disk in it has agreed; what is told is on the disk; a disk that is not in the founded record is never a member.
+//! before every disk in it has agreed; what is told is on the disk; a disk that is not in the
+//! founded record is never a member.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -217,7 +218,7 @@ impl World {
                 from: NodeId::at(from),
                 to: NodeId::at(to),
                 storage_id: node.state.storage_id,
-                incarnation: node.incarnation(),
+                incarnation: node.state.incarnation,
                 nonce: 0,
                 lane: 0,
                 cluster: node.record().map(FoundingRecord::cluster_id),
