@@ -110,6 +110,15 @@ impl Conns {
         }
     }
 
+    /// The links: all, or those to strangers only.
+    pub(crate) fn links(&self, strangers_only: bool) -> Vec<ConnId> {
+        let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
+            Conn::Link(link) => (link.stranger || !strangers_only).then_some(*id),
+            Conn::Client(_) | Conn::Unknown { .. } => None,
+        };
+        self.map.iter().filter_map(wanted).collect()
+    }
+
     /// Every client.
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Caller> {
         self.map.values().filter_map(|conn| match conn {

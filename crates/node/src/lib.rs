@@ -29,6 +29,7 @@ mod consensus;
 mod forward;
 mod founding;
 mod gather;
+mod inspect;
 mod install;
 mod intake;
 mod io;
@@ -51,6 +52,7 @@ use std::collections::BTreeMap;
 use flotilla_raft::Recovered;
 use flotilla_shard::{Layout, NodeId, ShardId};
 
+pub use inspect::Inspection;
 pub use io::*;
 pub use node::Node;
 pub use options::Options;

@@ -18,7 +18,7 @@ use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::link::Claims;
 use crate::options::Options;
-use crate::peers::{Peer, Peers};
+use crate::peers::Peers;
 use crate::replica::{Member, Replica};
 use crate::replies::Replies;
 use crate::snapshots::Snapshots;
@@ -74,6 +74,8 @@ pub struct Node {
     pub(crate) last_tick: Time,
     /// The clocks of the last turn's end.
     pub(crate) last_now: Now,
+    /// Whether tables have more to free.
+    freeing: bool,
     /// The state of the jitter's generator.
     pub(crate) random: u64,
     writes: Vec<(ShardId, flotilla_raft::Write)>,
@@ -115,24 +117,20 @@ impl Node {
                 state.me, state.address
             ));
         }
-        // Numbers count by the layout that was in force when the state was written.
+        // Numbers count by the layout that the disk has agreed to, if it has.
+        if state.proposed.is_none() {
+            state.me = boot.me;
+        }
         let me = state.me;
         state.incarnation += 1;
         let origin =
             Origin { node: me.0, incarnation: state.incarnation, nonce: boot.nonce, lane: 0 };
         let state_to_write = Some(state.encode());
-        let layout = match state.record() {
-            Some(record) => record.layout.clone(),
-            None => boot.layout.clone(),
-        };
+        let layout = state.layout_in_force(&boot.layout).clone();
         if layout.address(me) != Some(&address) {
             return Err(format!("node {me} of the list asked for is not {address}"));
         }
-        let mut peers = Peers::default();
-        for node in layout.node_ids().filter(|node| *node != me) {
-            let address = layout.address(node).unwrap_or_default().to_string();
-            peers.map.insert(node, Peer::new(address));
-        }
+        let peers = Peers::of(&layout, me);
         let storage_id = state.storage_id;
         let founding = Founding::new(&boot.layout, me, state);
         let mut node = Self {
@@ -170,6 +168,7 @@ impl Node {
             answered: BTreeSet::new(),
             last_tick: now.time,
             last_now: now,
+            freeing: false,
             random: boot.seed,
             writes: Vec::new(),
             state_to_write,
@@ -214,6 +213,7 @@ impl Node {
         if !self.stopped {
             self.settle(now);
             self.walk_snapshot(now);
+            self.free_memory();
             self.flush_clients();
             self.flush_peers(now);
             self.flush_write();
@@ -235,7 +235,11 @@ impl Node {
         } else {
             Time::NEVER
         };
-        let work = if self.snapshot_can_walk() || self.has_work() { Time(0) } else { Time::NEVER };
+        let work = if self.snapshot_can_walk() || self.freeing || self.has_work() {
+            Time(0)
+        } else {
+            Time::NEVER
+        };
         raft.unwrap_or(Time::NEVER)
             .min(stream.unwrap_or(Time::NEVER))
             .min(dial)
@@ -276,12 +280,8 @@ impl Node {
         }
         self.data_shards = record.shard_ids().filter(|shard| *shard != META).collect();
         self.streams = self.data_shards.iter().map(|shard| (*shard, Stream::new())).collect();
-        for node in record.layout.node_ids().filter(|node| *node != self.me) {
-            let address = record.layout.address(node).unwrap_or_default().to_string();
-            self.peers.map.entry(node).or_insert_with(|| Peer::new(address));
-        }
+        self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
-        self.layout = record.layout.clone();
         self.record = Some(record);
         let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
         for shard in shards {
@@ -289,6 +289,19 @@ impl Node {
             for peer in self.linked_nodes() {
                 self.tell_raft_of_peer(shard, peer, true, now);
             }
+        }
+    }
+
+    /// From now on the record's layout counts: who was a stranger by another one says hello anew.
+    fn adopt_layout(&mut self, layout: &Layout, now: Now) {
+        let same = *layout == self.layout;
+        for conn in self.conns.links(same) {
+            self.outputs.push(Output::Close { conn });
+            self.on_closed(conn, now);
+        }
+        if !same {
+            self.layout = layout.clone();
+            self.peers = Peers::of(layout, self.me);
         }
     }
 
@@ -406,6 +419,16 @@ impl Node {
         }
     }
 
+    /// Frees a slice of what is no longer part of any table (P15).
+    fn free_memory(&mut self) {
+        self.freeing = false;
+        for replica in self.replicas.values_mut() {
+            if let Some(machine) = replica.machine_mut() {
+                self.freeing |= !machine.free(FREED_PER_TURN);
+            }
+        }
+    }
+
     /// Whether another round would do something at once.
     fn has_work(&self) -> bool {
         !self.ready.is_empty() || self.has_local_work()
@@ -439,6 +462,9 @@ impl Node {
 
 /// Rounds of one turn; what is left then is for the next, so that sockets get their turn.
 const ROUNDS_MAX: usize = 32;
+
+/// Keys freed in a turn, of each table that has some to free.
+const FREED_PER_TURN: usize = 256;
 
 /// A client that waits and has sent so much more is not read from, bytes.
 const PAUSE_BYTES: usize = 64 << 10;

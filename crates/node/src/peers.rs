@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use flotilla_kv::entry::Origin;
 use flotilla_raft::Time;
-use flotilla_shard::NodeId;
+use flotilla_shard::{Layout, NodeId};
 
 use crate::io::ConnId;
 use crate::link::{Claims, FrameWriter, Hello, PacketKind};
@@ -146,6 +146,13 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// All nodes of `layout` but `me`, none of them heard of yet.
+    pub(crate) fn of(layout: &Layout, me: NodeId) -> Self {
+        let others = layout.node_ids().filter(|node| *node != me);
+        let peer = |node| (node, Peer::new(layout.address(node).unwrap_or_default().to_string()));
+        Self { map: others.map(peer).collect() }
+    }
+
     /// The outbox of a peer whose link is up.
     pub(crate) fn outbox(&mut self, node: NodeId) -> Option<&mut Outbox> {
         let peer = self.map.get_mut(&node)?;

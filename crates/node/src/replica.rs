@@ -35,6 +35,8 @@ pub(crate) enum State {
     Serving(Box<Machine>),
     /// It is being read from the snapshot at `meta`; `next` is the chunk asked for.
     Loading {
+        /// The table before it, to be freed in slices when the new one is there.
+        old: Option<Box<Machine>>,
         /// The table in the making.
         restorer: Box<Restorer>,
         /// What it will stand for.
@@ -94,7 +96,7 @@ impl Replica {
         let state = if snapshot.index == Index(0) {
             State::Serving(Box::new(empty))
         } else {
-            loading(hash_seed, snapshot.clone())
+            loading(hash_seed, None, snapshot.clone())
         };
         Self {
             shard,
@@ -238,7 +240,12 @@ impl Replica {
         self.lead = None;
         self.applied = meta.index;
         self.snapshot = meta.clone();
-        self.state = loading(self.hash_seed, meta);
+        let old = match std::mem::replace(&mut self.state, State::Halted) {
+            State::Serving(machine) => Some(machine),
+            State::Loading { old, .. } => old,
+            State::Halted => None,
+        };
+        self.state = loading(self.hash_seed, old, meta);
         0
     }
 
@@ -250,7 +257,9 @@ impl Replica {
         number: u32,
         chunk: Option<&[u8]>,
     ) -> Result<Option<u32>, String> {
-        let State::Loading { restorer, meta, next } = &mut self.state else { return Ok(None) };
+        let State::Loading { old, restorer, meta, next } = &mut self.state else {
+            return Ok(None);
+        };
         if meta.index != index || *next != number {
             return Ok(Some(*next));
         }
@@ -260,8 +269,15 @@ impl Replica {
             return Ok(Some(*next));
         }
         let restorer = std::mem::replace(restorer, Box::new(Restorer::new(self.hash_seed)));
-        let machine = restorer.finish().map_err(|error| error.to_string())?;
-        self.state = State::Serving(Box::new(machine));
+        let restored = restorer.finish().map_err(|error| error.to_string())?;
+        let machine = match old.take() {
+            Some(mut machine) => {
+                machine.replace(restored);
+                machine
+            }
+            None => Box::new(restored),
+        };
+        self.state = State::Serving(machine);
         Ok(None)
     }
 
@@ -287,8 +303,8 @@ pub(crate) fn chunk_of(bytes: &[u8], sender: Origin) -> Option<Chunk<'_>> {
     Chunk::parse(bytes).ok().filter(|chunk| chunk.head().origin == sender)
 }
 
-fn loading(hash_seed: u64, meta: SnapshotMeta) -> State {
-    State::Loading { restorer: Box::new(Restorer::new(hash_seed)), meta, next: 0 }
+fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {
+    State::Loading { old, restorer: Box::new(Restorer::new(hash_seed)), meta, next: 0 }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
