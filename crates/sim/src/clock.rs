@@ -1,0 +1,64 @@
+//! The two clocks of a machine: a monotonic one that drifts, and a wall clock that is wrong and
+//! jumps.
+
+use flotilla_node::Now;
+use flotilla_raft::Time;
+
+use crate::queue::Micros;
+
+/// What a right wall clock shows at virtual time 0, milliseconds since 1970.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+const MILLION: i128 = 1_000_000;
+
+/// The clocks of one machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    /// Parts per million by which the monotonic clock is too fast.
+    drift_ppm: i64,
+    /// By how much the wall clock is ahead, milliseconds.
+    pub(crate) wall_offset_ms: i64,
+}
+
+impl Clocks {
+    /// Clocks with these errors.
+    pub(crate) fn new(drift_ppm: i64, wall_offset_ms: i64) -> Self {
+        Self { drift_ppm, wall_offset_ms }
+    }
+
+    /// What the machine reads at a moment.
+    pub(crate) fn read(&self, at: Micros) -> Now {
+        let wall_ms = i128::from(EPOCH_MS + at / 1_000) + i128::from(self.wall_offset_ms);
+        Now { time: Time(self.local(at)), wall_ms: wall_ms as u64 }
+    }
+
+    /// The first moment at which the monotonic clock shows `time` or more.
+    pub(crate) fn moment(&self, time: Time) -> Micros {
+        let rate = MILLION + i128::from(self.drift_ppm);
+        let mut at = (i128::from(time.0) * MILLION / rate) as Micros;
+        while self.local(at) < time.0 {
+            at += 1;
+        }
+        at
+    }
+
+    fn local(&self, at: Micros) -> u64 {
+        (i128::from(at) * (MILLION + i128::from(self.drift_ppm)) / MILLION) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_reached_at_its_moment_and_not_before() {
+        for drift in [-300, -1, 0, 1, 299] {
+            let clocks = Clocks::new(drift, -5);
+            for time in [1_000_000, 1_234_567, 99_999_999] {
+                let at = clocks.moment(Time(time));
+                assert!(clocks.read(at).time >= Time(time));
+                assert!(clocks.read(at - 2).time < Time(time));
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The simulated helper of a node: one job on files after the other, as the real one's thread does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use flotilla_raft::Index;
+use flotilla_shard::ShardId;
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+};
+
+/// What it is to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Something the log wants done.
+    Chore(Chore),
+    /// Begin a snapshot file; one of the same shard that is not complete is dropped.
+    Begin {
+        /// Of which shard.
+        shard: ShardId,
+        /// Encodes it.
+        writer: Box<SnapshotWriter>,
+        /// Its name until it is complete.
+        name: String,
+    },
+    /// Append a chunk to the file begun.
+    Append {
+        /// Of which shard.
+        shard: ShardId,
+        /// The content.
+        chunk: Vec<u8>,
+    },
+    /// Complete the file.
+    Finish {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Drop the file.
+    Abort {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// Read a chunk of a complete file.
+    Read {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the file stands for.
+        index: Index,
+        /// Which chunk, from 0.
+        number: u32,
+        /// The file.
+        name: String,
+    },
+}
+
+/// What has become of a job.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Nothing that anybody waits for.
+    Nothing,
+    /// The chore is done.
+    Chore(Chore),
+    /// The chunk is in the file.
+    Appended(ShardId),
+    /// The file is complete, durable and has its final name.
+    Stored(SnapshotFile),
+    /// A chunk, `None` after the last, or what is wrong.
+    Chunk {
+        /// Of which shard.
+        shard: ShardId,
+        /// Of the snapshot at this index.
+        index: Index,
+        /// Which chunk.
+        number: u32,
+        /// The file.
+        name: String,
+        /// The outcome.
+        result: Result<Option<Vec<u8>>, String>,
+    },
+}
+
+/// The helper of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Helper {
+    jobs: VecDeque<Job>,
+    writers: BTreeMap<ShardId, Unfinished>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    writer: Box<SnapshotWriter>,
+    name: String,
+    length: u64,
+}
+
+impl Helper {
+    /// Gives it a job. True if it had none.
+    pub(crate) fn give(&mut self, job: Job) -> bool {
+        self.jobs.push_back(job);
+        self.jobs.len() == 1
+    }
+
+    /// Whether there is a job.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Does the oldest job.
+    pub(crate) fn work(&mut self, disk: &mut MemoryDisk) -> Result<Done, DiskError> {
+        let Some(job) = self.jobs.pop_front() else { return Ok(Done::Nothing) };
+        match job {
+            Job::Chore(mut chore) => {
+                chore.run(disk)?;
+                Ok(Done::Chore(chore))
+            }
+            Job::Begin { shard, writer, name } => {
+                self.abort(shard, disk)?;
+                self.writers.insert(shard, Unfinished { writer, name, length: 0 });
+                Ok(Done::Nothing)
+            }
+            Job::Append { shard, chunk } => {
+                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
+                let bytes = unfinished.writer.chunk(&chunk);
+                disk.write(&unfinished.name, unfinished.length, &bytes)?;
+                unfinished.length += bytes.len() as u64;
+                Ok(Done::Appended(shard))
+            }
+            Job::Finish { shard } => {
+                let file = self.finish(shard, disk, usize::MAX)?;
+                Ok(Done::Stored(file))
+            }
+            Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
+            Job::Read { shard, index, number, name } => {
+                let result = SnapshotReader::open(disk, &name)
+                    .and_then(|(_, reader)| reader.read(disk, number))
+                    .map_err(|error| error.to_string());
+                Ok(Done::Chunk { shard, index, number, name, result })
+            }
+        }
+    }
+
+    /// The power goes in the middle of the oldest job: only its first `steps` steps are done. True
+    /// if there was something to be torn.
+    pub(crate) fn tear(&mut self, disk: &mut MemoryDisk, steps: usize) -> bool {
+        let torn = match self.jobs.pop_front() {
+            Some(Job::Finish { shard }) => self.finish(shard, disk, steps).is_ok(),
+            Some(Job::Append { shard, chunk }) => {
+                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
+                let bytes = unfinished.writer.chunk(&chunk);
+                let part = bytes.len() * steps.min(4) / 4;
+                disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+            }
+            Some(Job::Chore(mut chore)) if steps > 1 => chore.run(disk).is_ok(),
+            _ => false,
+        };
+        self.jobs.clear();
+        torn
+    }
+
+    fn finish(
+        &mut self,
+        shard: ShardId,
+        disk: &mut MemoryDisk,
+        steps: usize,
+    ) -> Result<SnapshotFile, DiskError> {
+        let Unfinished { writer, name, length } =
+            self.writers.remove(&shard).expect("begun before finished");
+        let (footer, file) = writer.finish();
+        let work: [&dyn Fn(&mut MemoryDisk) -> Result<(), DiskError>; 4] = [
+            &|disk| disk.write(&name, length, &footer),
+            &|disk| disk.sync(&name),
+            &|disk| disk.rename(&name, &file.name),
+            &|disk| disk.sync_directory(),
+        ];
+        work.iter().take(steps).try_for_each(|step| step(disk))?;
+        Ok(file)
+    }
+
+    fn abort(&mut self, shard: ShardId, disk: &mut MemoryDisk) -> Result<(), DiskError> {
+        match self.writers.remove(&shard) {
+            Some(unfinished) if unfinished.length > 0 => disk.remove(&unfinished.name),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One machine of the world: a disk and clocks that outlive the process on it, and the process:
+//! the very node and log that the server runs, with what the server keeps for them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use flotilla_node::{ConnId, Event, Face, Node};
+use flotilla_raft::Index;
+use flotilla_shard::ShardId;
+use flotilla_storage::{FrameWrite, Log, MemoryDisk};
+
+use crate::check::safety::ShadowWrite;
+use crate::clock::Clocks;
+use crate::helper::Helper;
+use crate::queue::Micros;
+
+/// A machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) clocks: Clocks,
+    /// Counts the processes that ran here.
+    pub(crate) boots: u64,
+    pub(crate) process: Option<Process>,
+    /// Connections whose other sides don't know yet that the process is gone.
+    pub(crate) ghosts: Vec<(u64, usize)>,
+    /// By how much the disk is slower than usual.
+    pub(crate) disk_slowness: u64,
+    /// The disk completes nothing before this moment.
+    pub(crate) disk_stalled_until: Micros,
+    /// The process does nothing before this moment.
+    pub(crate) paused_until: Micros,
+    /// Whether it was seen to belong to a founded cluster.
+    pub(crate) founded: bool,
+    /// Segment files that were ever begun.
+    pub(crate) files: BTreeSet<String>,
+}
+
+impl Machine {
+    /// A machine that was never switched on.
+    pub(crate) fn new(clocks: Clocks) -> Self {
+        Self {
+            disk: MemoryDisk::new(),
+            clocks,
+            boots: 0,
+            process: None,
+            ghosts: Vec::new(),
+            disk_slowness: 1,
+            disk_stalled_until: 0,
+            paused_until: 0,
+            founded: false,
+            files: BTreeSet::new(),
+        }
+    }
+
+    /// The running process, if it is that boot's.
+    pub(crate) fn process_of(&mut self, boot: u64) -> Option<&mut Process> {
+        let current = self.boots == boot;
+        self.process.as_mut().filter(|_| current)
+    }
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    pub(crate) log: Log,
+    /// What has happened since the last turn.
+    pub(crate) inbox: VecDeque<Incoming>,
+    /// The network's name of each connection, and this side of it.
+    pub(crate) connections: BTreeMap<ConnId, (u64, usize)>,
+    /// Dials not answered.
+    pub(crate) dialing: BTreeSet<ConnId>,
+    pub(crate) last_accepted: u64,
+    /// Frames given to the disk, oldest first; the first is being written.
+    pub(crate) frames: VecDeque<Frame>,
+    pub(crate) last_written: Micros,
+    pub(crate) helper: Helper,
+    pub(crate) chores_asked: Micros,
+    /// Whether a turn is scheduled.
+    pub(crate) stirred: bool,
+    /// When a wake is scheduled, if one is.
+    pub(crate) wake_at: Option<Micros>,
+    /// Turns in a row for which nothing had happened and from which nothing followed.
+    pub(crate) idle_turns: u32,
+    /// Snapshots being loaded, by shard.
+    pub(crate) loading: BTreeSet<ShardId>,
+    pub(crate) turns: u64,
+    /// Sum of all terms and roles, to see when one has changed.
+    pub(crate) posture: u64,
+}
+
+impl Process {
+    /// A process that has just begun.
+    pub(crate) fn new(node: Node, log: Log) -> Self {
+        Self {
+            node,
+            log,
+            inbox: VecDeque::new(),
+            connections: BTreeMap::new(),
+            dialing: BTreeSet::new(),
+            last_accepted: 0,
+            frames: VecDeque::new(),
+            last_written: 0,
+            helper: Helper::default(),
+            chores_asked: 0,
+            stirred: false,
+            wake_at: None,
+            idle_turns: 0,
+            loading: BTreeSet::new(),
+            turns: 0,
+            posture: 0,
+        }
+    }
+}
+
+/// A frame of the log on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) write: FrameWrite,
+    /// The node's batch in it, to be reported.
+    pub(crate) batch: Option<u64>,
+    pub(crate) shadows: Vec<ShadowWrite>,
+}
+
+/// An event that waits for the next turn.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Accepted {
+        conn: ConnId,
+        face: Face,
+        remote: String,
+        local: String,
+    },
+    Dialed {
+        conn: ConnId,
+        connected: bool,
+    },
+    Received {
+        conn: ConnId,
+        bytes: Vec<u8>,
+    },
+    Closed {
+        conn: ConnId,
+    },
+    Written {
+        sequence: u64,
+    },
+    SnapshotAppended {
+        shard: ShardId,
+    },
+    SnapshotStored {
+        shard: ShardId,
+        index: Index,
+    },
+    SnapshotChunk {
+        shard: ShardId,
+        index: Index,
+        number: u32,
+        result: Result<Option<Vec<u8>>, String>,
+    },
+}
+
+impl Incoming {
+    /// Hands the event to `take` as the node sees it.
+    pub(crate) fn deliver(self, take: impl FnOnce(Event<'_>)) {
+        match self {
+            Self::Accepted { conn, face, remote, local } => {
+                take(Event::Accepted { conn, face, remote, local });
+            }
+            Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
+            Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
+            Self::Closed { conn } => take(Event::Closed { conn }),
+            Self::Written { sequence } => take(Event::Written { sequence }),
+            Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
+            Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
+            Self::SnapshotChunk { shard, index, number, result } => {
+                take(Event::SnapshotChunk { shard, index, number, result });
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Connections as streams of bytes: never reordered within one direction, delayed, cut and broken
+//! in every way TCP allows.
+//!
+//! Invariants: what one side sends arrives in order and at most once; after the end of a direction
+//! nothing arrives; bytes that a partition holds arrive when it is over, if the connection lives.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use flotilla_node::ConnId;
+
+use crate::queue::Micros;
+
+/// One side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// A process.
+    Node {
+        /// The machine's position.
+        at: usize,
+        /// Which of its processes.
+        boot: u64,
+        /// Its name for the connection.
+        conn: ConnId,
+    },
+    /// A client.
+    Client {
+        /// Its position.
+        at: usize,
+    },
+}
+
+impl Party {
+    /// The machine, if it is a node.
+    fn machine(self) -> Option<usize> {
+        match self {
+            Self::Node { at, .. } => Some(at),
+            Self::Client { .. } => None,
+        }
+    }
+}
+
+/// What travels.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Nothing follows.
+    End,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Way {
+    /// What is under way, with the moment it arrives.
+    pieces: VecDeque<(Micros, Piece)>,
+    /// The receiver does not read.
+    paused: bool,
+    /// Nothing arrives before this.
+    earliest: Micros,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Who dialled, and who was dialled.
+    pub(crate) parties: [Party; 2],
+    /// Whether each side still has it.
+    pub(crate) open: [bool; 2],
+    /// From the side of that number to the other.
+    ways: [Way; 2],
+}
+
+/// All connections, and what stands between the machines.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    connections: BTreeMap<u64, Connection>,
+    last: u64,
+    /// From whom to whom no byte passes.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// By how much messages are slower.
+    pub(crate) slow: BTreeMap<(usize, usize), u64>,
+}
+
+impl Network {
+    /// A connection begins; nothing arrives at the dialling side before `earliest`.
+    pub(crate) fn connect(&mut self, from: Party, to: Party, earliest: Micros) -> u64 {
+        self.last += 1;
+        let ways = [Way::default(), Way { earliest, ..Way::default() }];
+        let connection = Connection { parties: [from, to], open: [true; 2], ways };
+        self.connections.insert(self.last, connection);
+        self.last
+    }
+
+    /// A connection, while any side has it.
+    pub(crate) fn connection(&self, id: u64) -> Option<&Connection> {
+        self.connections.get(&id)
+    }
+
+    /// The names of all connections that `wanted` chooses.
+    pub(crate) fn select(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<u64> {
+        self.connections.iter().filter(|(_, one)| wanted(one)).map(|(&id, _)| id).collect()
+    }
+
+    /// Whether no byte passes from one machine to another.
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    /// How much slower this way is than usual.
+    pub(crate) fn slowness(&self, id: u64, side: usize) -> u64 {
+        let Some(connection) = self.connections.get(&id) else { return 1 };
+        let machines = (connection.parties[side].machine(), connection.parties[1 - side].machine());
+        match machines {
+            (Some(from), Some(to)) => self.slow.get(&(from, to)).copied().unwrap_or(1),
+            _ => 1,
+        }
+    }
+
+    /// Sends from a side. Gives the moment it arrives; nothing is sent on what is closed.
+    pub(crate) fn send(
+        &mut self,
+        id: u64,
+        side: usize,
+        piece: Piece,
+        at: Micros,
+    ) -> Option<Micros> {
+        let connection = self.connections.get_mut(&id).filter(|one| one.open[side])?;
+        let way = &mut connection.ways[side];
+        let due = at.max(way.earliest);
+        way.earliest = due;
+        way.pieces.push_back((due, piece));
+        Some(due)
+    }
+
+    /// A side has no more to do with the connection.
+    pub(crate) fn leave(&mut self, id: u64, side: usize) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.open[side] = false;
+            if connection.open == [false; 2] {
+                self.connections.remove(&id);
+            }
+        }
+    }
+
+    /// Loses what is under way from a side, but for the first `keep` pieces.
+    pub(crate) fn lose(&mut self, id: u64, side: usize, keep: usize) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.ways[side].pieces.truncate(keep);
+        }
+    }
+
+    /// How many pieces are under way from a side.
+    pub(crate) fn under_way(&self, id: u64, side: usize) -> usize {
+        self.connections.get(&id).map_or(0, |connection| connection.ways[side].pieces.len())
+    }
+
+    /// The side reads no more, or again.
+    pub(crate) fn pause(&mut self, id: u64, side: usize, paused: bool) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.ways[1 - side].paused = paused;
+        }
+    }
+
+    /// The next piece that has arrived from that side, and for whom.
+    pub(crate) fn arrived(&mut self, id: u64, side: usize, now: Micros) -> Option<(Party, Piece)> {
+        let connection = self.connections.get_mut(&id)?;
+        let [from, to] = [connection.parties[side], connection.parties[1 - side]];
+        let cut = from.machine().zip(to.machine()).is_some_and(|pair| self.cut.contains(&pair));
+        let way = &mut connection.ways[side];
+        if cut || way.paused {
+            return None;
+        }
+        let (_, piece) = way.pieces.pop_front_if(|(due, _)| *due <= now)?;
+        if !connection.open[1 - side] {
+            return self.arrived(id, side, now);
+        }
+        if matches!(piece, Piece::End) {
+            self.leave(id, 1 - side);
+        }
+        Some((to, piece))
+    }
+
+    /// Every direction with something under way and the moment to look at it.
+    pub(crate) fn waiting(&self) -> Vec<(u64, usize, Micros)> {
+        let mut waiting = Vec::new();
+        for (&id, connection) in &self.connections {
+            for (side, way) in connection.ways.iter().enumerate() {
+                waiting.extend(way.pieces.iter().map(|(due, _)| (id, side, *due)));
+            }
+        }
+        waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(at: usize) -> Party {
+        Party::Node { at, boot: 1, conn: ConnId(1) }
+    }
+
+    fn text(network: &mut Network, id: u64, side: usize, now: Micros) -> String {
+        let mut text = String::new();
+        while let Some((_, piece)) = network.arrived(id, side, now) {
+            match piece {
+                Piece::Bytes(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                Piece::End => text.push('.'),
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn bytes_keep_their_order_and_wait_for_a_partition() {
+        let mut network = Network::default();
+        let id = network.connect(node(0), node(1), 0);
+        let send = |network: &mut Network, what: &str, at| {
+            network.send(id, 0, Piece::Bytes(what.into()), at)
+        };
+        assert_eq!(send(&mut network, "a", 10), Some(10));
+        assert_eq!(send(&mut network, "b", 5), Some(10));
+        assert_eq!(text(&mut network, id, 0, 9), "");
+        network.cut.insert((0, 1));
+        assert_eq!(text(&mut network, id, 0, 20), "");
+        network.cut.clear();
+        assert_eq!(text(&mut network, id, 0, 20), "ab");
+    }
+
+    #[test]
+    fn after_an_end_nothing_comes() {
+        let mut network = Network::default();
+        let id = network.connect(node(0), node(1), 0);
+        network.send(id, 0, Piece::Bytes(b"x".to_vec()), 1);
+        network.send(id, 0, Piece::End, 2);
+        network.leave(id, 0);
+        assert_eq!(network.send(id, 0, Piece::End, 3), None);
+        assert_eq!(text(&mut network, id, 0, 5), "x.");
+        assert!(network.connection(id).is_none());
+    }
+}

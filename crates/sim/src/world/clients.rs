@@ -1,0 +1,320 @@
+//! Clients: they dial, ask, wait, read replies, and note down what they saw.
+
+use flotilla_node::Face;
+use flotilla_resp::{Value, parse_value};
+
+use super::{Happening, World};
+use crate::client::{Ask, Client, Link, Pending};
+use crate::config::Mutant;
+use crate::history::{Answer, Call, OperationId, Outcome};
+use crate::network::{Party, Piece};
+use crate::queue::Micros;
+use crate::workload::{Command, Shape};
+
+/// A client whose dial failed tries again after about this time.
+const REDIAL: Micros = 60_000;
+/// A client that got an error rests for about this time.
+const ERROR_REST: Micros = 30_000;
+/// An impatient client waits this long.
+const PATIENCE: Micros = 300_000;
+
+impl World {
+    /// A client begins; gives its position.
+    pub(crate) fn add_client(&mut self, client: Client) -> usize {
+        self.clients.push(client);
+        let client = self.clients.len() - 1;
+        let delay = self.random.below(100_000);
+        self.after(delay, Happening::Step { client });
+        client
+    }
+
+    /// A client goes on: it dials, or asks.
+    pub(crate) fn client_step(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        if client.is_done() || !client.waiting.is_empty() {
+            return;
+        }
+        match client.link {
+            Link::Dialing => {}
+            Link::None => {
+                client.link = Link::Dialing;
+                client.dials += 1;
+                let (dials, home, face) = (client.dials, client.home, client.face);
+                self.dial(Party::Client { at }, dials, home, face);
+            }
+            Link::Up(id) => self.ask(at, id),
+        }
+    }
+
+    fn ask(&mut self, at: usize, id: u64) {
+        let workload = &self.config.workload;
+        let (pipeline, impatient) = (workload.pipeline_max, workload.impatient_permille);
+        let mut count = if self.random.chance(60) { 1 } else { self.random.between(1, pipeline) };
+        if self.clients[at].strict {
+            count = 1;
+        }
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let ask = match self.clients[at].script.pop_front() {
+                Some(ask) => ask,
+                None if self.clients[at].improvises => {
+                    Ask { command: self.commands.next(&mut self.random), again: None }
+                }
+                None => break,
+            };
+            self.ask_one(at, ask, &mut bytes);
+        }
+        if !bytes.is_empty() {
+            self.trace.mix_bytes(&bytes);
+            self.send(id, 0, bytes);
+        }
+        if self.clients[at].waiting.is_empty() {
+            self.after(1_000, Happening::Step { client: at });
+        } else if self.random.below(1_000) < impatient {
+            let (dials, sent) = (self.clients[at].dials, self.now);
+            let delay = self.random.below(PATIENCE);
+            self.after(delay, Happening::Patience { client: at, dials, sent });
+        }
+    }
+
+    fn ask_one(&mut self, at: usize, ask: Ask, bytes: &mut Vec<u8>) {
+        let Ask { command, again } = ask;
+        self.counters.commands += 1;
+        let operations = again.unwrap_or_else(|| self.invoke(at, &command));
+        self.tell(|| format!("client {at} asks {}", words(&command)));
+        if self.is_mutant(Mutant::LosesWrites)
+            && command.shape == Shape::Ok
+            && self.random.chance(3)
+        {
+            for id in operations {
+                self.settle(id, Outcome::Known(Answer::Done));
+            }
+            return;
+        }
+        command.encode(bytes);
+        let sent = self.now;
+        self.clients[at].waiting.push_back(Pending { command, operations, sent });
+    }
+
+    /// Notes down that a command is sent. One connection's operations share a number.
+    fn invoke(&mut self, at: usize, command: &Command) -> Vec<OperationId> {
+        let connection = (at as u64) << 32 | self.clients[at].dials;
+        let mut ids = Vec::new();
+        for (key, call) in &command.parts {
+            ids.push(self.history.invoke(key, call.clone(), self.now, connection));
+            if let (Some(lives_ms), Call::Set(value)) = (command.lives_ms, call) {
+                // The shard's clock may be ahead by what the wall clocks are wrong.
+                let ahead = 2 * self.config.skew_ms + 1;
+                let from = self.now + lives_ms.saturating_sub(ahead) * 1_000;
+                // Nobody asks it, so it has no connection to keep the order of.
+                let nobody = u64::MAX;
+                self.history.invoke(key, Call::Expire(value.clone()), from, nobody);
+            }
+        }
+        ids
+    }
+
+    fn settle(&mut self, id: OperationId, outcome: Outcome) {
+        match &outcome {
+            Outcome::Known(_) => {
+                self.counters.completed += 1;
+                let read = self.history.operation(id).call.is_read();
+                self.counters.reads += u64::from(read);
+            }
+            Outcome::Unknown => self.counters.unknown += 1,
+            Outcome::Refused => self.counters.refused += 1,
+        }
+        self.history.settle(id, outcome, self.now);
+    }
+
+    /// Bytes of replies.
+    pub(crate) fn client_reads(&mut self, at: usize, id: u64, bytes: &[u8]) {
+        if self.clients[at].link != Link::Up(id) {
+            return;
+        }
+        self.clients[at].unread.extend_from_slice(bytes);
+        while self.clients[at].link == Link::Up(id) {
+            match parse_value(&self.clients[at].unread) {
+                Ok(None) => return,
+                Ok(Some((reply, length))) => {
+                    self.clients[at].unread.drain(..length);
+                    self.on_reply(at, &reply);
+                }
+                Err(error) => {
+                    return self.fail(format!("client {at} can't read its replies: {error}"));
+                }
+            }
+        }
+    }
+
+    fn on_reply(&mut self, at: usize, reply: &Value) {
+        self.tell(|| format!("client {at} reads {reply:?}"));
+        let Some(pending) = self.clients[at].waiting.pop_front() else {
+            return self.fail(format!("client {at} got {reply:?} without asking"));
+        };
+        let mut rest = self.random.heavy_tailed(self.config.workload.rest);
+        if let Some(error) = reply.as_error() {
+            rest += self.random.between(ERROR_REST / 2, ERROR_REST);
+            self.on_error(at, &pending, error);
+        } else {
+            match pending.command.shape.answers(reply, pending.operations.len()) {
+                Ok(answers) => self.on_answers(at, &pending, answers),
+                Err(wrong) => {
+                    let asked = words(&pending.command);
+                    self.fail(format!("client {at} asked {asked}: {wrong}"));
+                }
+            }
+        }
+        if self.clients[at].waiting.is_empty() {
+            self.after(rest, Happening::Step { client: at });
+        }
+    }
+
+    fn on_answers(&mut self, at: usize, pending: &Pending, answers: Vec<Answer>) {
+        let keys = pending.command.parts.iter().map(|(key, _)| key.clone());
+        for ((id, key), mut answer) in pending.operations.iter().zip(keys).zip(answers) {
+            if self.is_mutant(Mutant::StaleReads)
+                && let Answer::Value(value) = &mut answer
+            {
+                let seen = self.clients[at].seen.insert(key, value.clone());
+                if let Some(seen) = seen.filter(|_| self.random.chance(10)) {
+                    *value = seen;
+                }
+            }
+            self.settle(*id, Outcome::Known(answer));
+        }
+    }
+
+    /// An error says that nothing was done, or that nobody knows; everything else is wrong.
+    fn on_error(&mut self, at: usize, pending: &Pending, error: &str) {
+        let asked = words(&pending.command);
+        if self.clients[at].strict {
+            return self.fail(format!("all is well, but {asked} got {error}"));
+        }
+        let code = error.split(' ').next().unwrap_or_default();
+        // A request is held for so long before it is given up; clocks drift a little.
+        let held = self.now - pending.sent;
+        let patience = self.config.node.hold_ms * 990;
+        let cluster = self.clients[at].face == Face::Cluster;
+        let allowed = match code {
+            "LOADING" => true,
+            "MOVED" => cluster,
+            "CLUSTERDOWN" | "UNCERTAIN" => held >= patience,
+            "CROSSSLOT" => cluster && pending.operations.len() > 1,
+            _ => false,
+        };
+        if !allowed {
+            return self.fail(format!("client {at} asked {asked}, after {held} µs: {error}"));
+        }
+        self.counters.uncertain += u64::from(code == "UNCERTAIN");
+        self.counters.moved += u64::from(code == "MOVED");
+        // Of several shards some may have done their part.
+        let parts = pending.operations.len() > 1 && code != "CROSSSLOT" && code != "LOADING";
+        let unknown = code == "UNCERTAIN" || parts;
+        for id in &pending.operations {
+            let outcome = if unknown { Outcome::Unknown } else { Outcome::Refused };
+            self.settle(*id, outcome);
+        }
+        if unknown {
+            self.lose_keys(&pending.command);
+        }
+        if code == "MOVED" {
+            match error.rsplit(' ').next().and_then(|to| self.machine_at(to)) {
+                Some((to, Face::Cluster)) => self.clients[at].home = to,
+                _ => return self.fail(format!("client {at} was sent to nowhere: {error}")),
+            }
+            self.hang_up(at);
+        }
+    }
+
+    fn lose_keys(&mut self, command: &Command) {
+        for (key, call) in &command.parts {
+            if !call.is_read() {
+                self.commands.lost(key);
+            }
+        }
+    }
+
+    /// The answer to a client's dial.
+    pub(crate) fn client_connected(&mut self, at: usize, dials: u64, id: Option<u64>) {
+        let client = &mut self.clients[at];
+        let wanted = client.link == Link::Dialing && client.dials == dials;
+        match id {
+            Some(id) if wanted => {
+                client.link = Link::Up(id);
+                self.client_step(at);
+            }
+            Some(id) => {
+                self.send_piece(id, 0, Piece::End);
+                self.network.leave(id, 0);
+            }
+            None if wanted => self.try_elsewhere(at),
+            None => {}
+        }
+    }
+
+    /// The other side has closed the connection.
+    pub(crate) fn client_loses(&mut self, at: usize, id: u64) {
+        if self.clients[at].link == Link::Up(id) {
+            self.tell(|| format!("client {at} loses its connection"));
+            if self.clients[at].strict {
+                return self.fail(format!("all is well, but client {at} lost its connection"));
+            }
+            self.give_up_waiting(at);
+            self.try_elsewhere(at);
+        }
+    }
+
+    pub(crate) fn patience(&mut self, at: usize, dials: u64, sent: Micros) {
+        let client = &self.clients[at];
+        let waits = client.waiting.front().is_some_and(|pending| pending.sent == sent);
+        if client.dials == dials && waits {
+            self.counters.walked_away += 1;
+            self.tell(|| format!("client {at} walks away"));
+            self.hang_up(at);
+        }
+    }
+
+    /// A client closes its connection and will dial again.
+    fn hang_up(&mut self, at: usize) {
+        if let Link::Up(id) = self.clients[at].link {
+            self.send_piece(id, 0, Piece::End);
+            self.network.leave(id, 0);
+        }
+        self.give_up_waiting(at);
+        self.clients[at].link = Link::None;
+        self.after(1_000, Happening::Step { client: at });
+    }
+
+    fn give_up_waiting(&mut self, at: usize) {
+        self.clients[at].unread.clear();
+        for pending in std::mem::take(&mut self.clients[at].waiting) {
+            self.lose_keys(&pending.command);
+            let reads = pending.command.parts.iter().all(|(_, call)| call.is_read());
+            if self.is_mutant(Mutant::RepeatsRequests) && !reads {
+                let again = Some(pending.operations);
+                self.clients[at].script.push_back(Ask { command: pending.command, again });
+                continue;
+            }
+            for id in pending.operations {
+                self.settle(id, Outcome::Unknown);
+            }
+        }
+    }
+
+    fn try_elsewhere(&mut self, at: usize) {
+        self.clients[at].link = Link::None;
+        self.clients[at].home = self.random.position(self.machines.len());
+        let delay = self.random.between(REDIAL / 2, REDIAL * 3 / 2);
+        self.after(delay, Happening::Step { client: at });
+    }
+}
+
+fn words(command: &Command) -> String {
+    let text = |word: &Vec<u8>| word.escape_ascii().to_string();
+    let mut line: Vec<String> = command.words.iter().map(text).collect();
+    for word in &mut line {
+        word.truncate(40);
+    }
+    line.join(" ")
+}
