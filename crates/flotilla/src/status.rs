@@ -1,7 +1,7 @@
 //! `flotilla status`: asks a node, then every node it names, and shows the whole.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::thread;
@@ -60,8 +60,7 @@ fn look(first: &str) -> anyhow::Result<ClusterView> {
 
 /// What the node at `address` says of itself.
 pub(crate) fn ask(address: &str) -> anyhow::Result<NodeSays> {
-    let reply =
-        Client::connect(address, ANSWER_TIMEOUT)?.command(&[b"FLOTILLA", b"STATUS"])?;
+    let reply = Client::connect(address, ANSWER_TIMEOUT)?.command(&[b"FLOTILLA", b"STATUS"])?;
     let Some(json) = reply.as_bytes() else {
         let text = reply.as_error().unwrap_or("a reply of another kind");
         bail!("{address} is no node of Flotilla: it answers FLOTILLA STATUS with '{text}'");
@@ -76,15 +75,25 @@ fn tables(view: &ClusterView) -> String {
     } else {
         format!("cluster {}, epoch {}\n", view.cluster, view.epoch)
     };
-    out += &format!("\n{}\n\n{}\n", nodes(view), shards(view));
+    let _ = write!(out, "\n{}\n\n{}\n", nodes(view), shards(view));
     for node in view.nodes.iter().filter(|node| !node.waiting_for.is_empty()) {
-        out += &format!("\nnode {} waits for: {}\n", node.id, node.waiting_for.join("; "));
+        let reasons = node.waiting_for.join("; ");
+        let _ = write!(out, "\nnode {} waits for: {reasons}\n", node.id);
     }
     out
 }
 
 fn nodes(view: &ClusterView) -> Table {
-    let mut table = table(["node", "address", "cluster port", "http port", "state", "leads", "clients", "boots"]);
+    let mut table = table([
+        "node",
+        "address",
+        "cluster port",
+        "http port",
+        "state",
+        "leads",
+        "clients",
+        "boots",
+    ]);
     for node in &view.nodes {
         let state = match (node.up, node.ready) {
             (false, _) => "no answer",

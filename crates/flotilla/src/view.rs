@@ -95,9 +95,8 @@ impl ClusterView {
     /// Puts together what the nodes said; at least one did.
     pub(crate) fn merge(said: &BTreeMap<u32, Status>) -> Self {
         let newest = said.values().max_by_key(|status| (status.epoch, status.nodes.len()));
-        let (nodes, cluster) = newest
-            .map(|status| (status.nodes.clone(), status.cluster.clone()))
-            .unwrap_or_default();
+        let (nodes, cluster) =
+            newest.map(|status| (status.nodes.clone(), status.cluster.clone())).unwrap_or_default();
         let shards: Vec<_> = shard_ids(said).map(|shard| ShardView::merge(shard, said)).collect();
         Self {
             cluster,

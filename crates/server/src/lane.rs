@@ -130,13 +130,13 @@ impl Lane {
         self.poll(Duration::ZERO)?;
         let now = Instant::now();
         self.do_chores(now)?;
+        self.publish_if_due(now);
         if self.network.is_ready() || self.node.deadline() <= before.time {
             return Ok(());
         }
         if self.frames.seal_due().is_some_and(|due| due <= now) {
             self.frames.seal()?;
         }
-        self.publish_if_due(now);
         let timeout = self.deadline(now).saturating_duration_since(now);
         if timeout.is_zero() { Ok(()) } else { self.poll(timeout) }
     }

@@ -28,6 +28,8 @@ const READ_PER_TURN_BYTES: usize = 256 << 10;
 const CLIENT_UNSENT_PAUSE_BYTES: usize = 1 << 20;
 /// A client with more unsent than this is closed, bytes.
 const CLIENT_UNSENT_CLOSE_BYTES: usize = 256 << 20;
+/// Links between nodes have no limit, but an operator hears of one with more than this, bytes.
+const PEER_UNSENT_WARNING_BYTES: usize = 256 << 20;
 /// Events taken from the system at once.
 const EVENTS: usize = 1_024;
 /// After the system refused to accept (out of descriptors), the next attempt comes so much later.
@@ -459,7 +461,15 @@ impl Network {
     pub(crate) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
         let Some(&at) = self.numbers.get(&conn) else { return };
         let Some(connection) = self.places[at].as_mut() else { return };
+        let before = connection.outbox.len();
         connection.outbox.push(bytes);
+        let limit = PEER_UNSENT_WARNING_BYTES;
+        if connection.kind == Kind::Peer && before <= limit && connection.outbox.len() > limit {
+            say(
+                Level::Warning,
+                format_args!("a node does not keep up: {limit} bytes wait to leave for it"),
+            );
+        }
         connection.unanswered = false;
         if !connection.dirty {
             connection.dirty = true;
@@ -567,3 +577,6 @@ impl Network {
 fn recognise(bytes: &[u8]) -> Kind {
     if bytes.first() == Some(&PEER_PREFACE_START) { Kind::Peer } else { Kind::Client }
 }
+
+#[cfg(test)]
+mod tests;
