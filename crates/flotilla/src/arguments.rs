@@ -67,10 +67,10 @@ pub(crate) struct Run {
     /// Where this node keeps its data [default: ./flotilla-data/<ip>-<port>]
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// The port for cluster clients, 0 for none [default: the port + 1000, none if that can't be had]
+    /// The port for cluster clients, 0 for none [default: the port + 1000 if that can be had]
     #[arg(long)]
     pub(crate) cluster_port: Option<u16>,
-    /// The port for health checks, 0 for none [default: the port + 20000, none if that can't be had]
+    /// The port for health checks, 0 for none [default: the port + 20000 if that can be had]
     #[arg(long)]
     pub(crate) http_port: Option<u16>,
     /// Size of a segment of the log, for tests

@@ -125,7 +125,7 @@ fn report_recovery(lane: &RecoveredLane) {
         say(
             Level::Info,
             format_args!(
-                "cut the unfinished end of the log, which was never acknowledged: {} at offset {}                  ({})",
+                "cut the unfinished, never acknowledged end of the log: {} at offset {} ({})",
                 cut.file, cut.offset, cut.reason
             ),
         );

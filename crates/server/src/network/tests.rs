@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener as Listening, TcpStream as Client};
 
+use super::inputs::TOO_MANY_CLIENTS;
 use super::*;
+use crate::connection::HALF_CLOSED_TIMEOUT;
 
 /// What the node was told, with the bytes of each connection joined.
 #[derive(Debug, Default)]
