@@ -18,6 +18,7 @@ impl World {
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
         let shadows = self.safety.on_write(at, batch);
         let Some(process) = &mut self.machines[at].process else { return };
+        process.open_write = Some((batch.sequence, process.turns));
         let write = process.log.append(batch.node_state.as_deref(), &batch.writes);
         let early = self.config.mutant == Some(Mutant::ReportsBeforeSync);
         if early {

@@ -2,7 +2,7 @@
 
 use super::{Happening, World};
 use crate::config::Fault;
-use crate::network::{Connection, Party, Piece};
+use crate::network::{Connection, Party};
 use crate::queue::Micros;
 
 /// A machine that lost its power is switched on again after this time at least.
@@ -212,7 +212,7 @@ impl World {
             let under_way = self.network.under_way(id, side) as u64;
             let kept = self.random.between(0, under_way) as usize;
             self.network.lose(id, side, kept);
-            self.send_piece(id, side, Piece::End);
+            self.disown(id, side);
         }
     }
 

@@ -32,6 +32,14 @@ impl World {
         }
     }
 
+    /// The other side will learn that this side is gone, whether it has left or not.
+    pub(crate) fn disown(&mut self, id: u64, side: usize) {
+        let due = self.now + self.random.heavy_tailed(self.config.latency);
+        if let Some(due) = self.network.disown(id, side, due) {
+            self.queue.push(due, Happening::Arrive { id, side });
+        }
+    }
+
     /// Hands over what has arrived from that side.
     pub(crate) fn arrive(&mut self, id: u64, side: usize) {
         while let Some((party, piece)) = self.network.arrived(id, side, self.now) {
@@ -43,6 +51,7 @@ impl World {
                     if let Some(process) = self.machines[at].process_of(boot)
                         && process.connections.remove(&conn).is_some()
                     {
+                        self.tell(|| format!("node {} loses {conn:?}", at + 1));
                         self.tell_node(at, boot, Incoming::Closed { conn });
                     }
                 }
@@ -90,6 +99,12 @@ impl World {
             return;
         }
         let delay = self.random.heavy_tailed(self.config.latency);
+        if let Party::Node { at, conn, .. } = party {
+            let up = self.machines[to].process.is_some();
+            self.tell(|| {
+                format!("node {} dials node {} by {conn:?}: lost {lost}, up {up}", at + 1, to + 1)
+            });
+        }
         let boot = self.machines[to].boots;
         self.counters.dials_lost += u64::from(lost);
         let Some(process) = self.machines[to].process.as_mut().filter(|_| !lost) else {

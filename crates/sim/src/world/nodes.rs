@@ -145,6 +145,9 @@ impl World {
         let idle = process.inbox.is_empty();
         let due = process.node.deadline() <= read.time;
         for incoming in std::mem::take(&mut process.inbox) {
+            if matches!(incoming, Incoming::Written { .. }) {
+                process.open_write = None;
+            }
             incoming.deliver(|event| process.node.handle(read, event));
         }
         if due {
@@ -225,6 +228,7 @@ impl World {
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
         let mut posture = 0;
         let mut broken = None;
+        let all_given = process.has_given_all();
         for replica in process.node.inspect() {
             posture += replica.term.0 * 2 + u64::from(replica.leads);
             if replica.state_hash.is_some() {
@@ -233,7 +237,7 @@ impl World {
                 self.counters.snapshots_installed += 1;
             }
             self.trace.mix(replica.commit.0 ^ replica.applied.0 << 32);
-            let seen = self.safety.observe(at, &replica, &mut self.counters);
+            let seen = self.safety.observe(at, &replica, all_given, &mut self.counters);
             broken = broken.or(seen.err());
         }
         let changed = std::mem::replace(&mut process.posture, posture) != posture;
@@ -300,15 +304,14 @@ impl World {
                 self.machines[at].ghosts.push((id, side));
             } else {
                 self.send_piece(id, side, Piece::End);
-                self.network.leave(id, side);
             }
+            self.network.leave(id, side);
         }
     }
 
     fn reset_ghosts(&mut self, at: usize) {
         for (id, side) in std::mem::take(&mut self.machines[at].ghosts) {
-            self.send_piece(id, side, Piece::End);
-            self.network.leave(id, side);
+            self.disown(id, side);
         }
     }
 
@@ -320,6 +323,7 @@ impl World {
         let Some(process) = self.machines[at].process_of(boot) else { return };
         process.dialing.remove(&conn);
         if let Some((id, side)) = process.connections.remove(&conn) {
+            self.tell(|| format!("node {} closes {conn:?}", at + 1));
             self.send_piece(id, side, Piece::End);
             self.network.leave(id, side);
         }
