@@ -66,6 +66,7 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod chain;
 mod chore;
 mod disk;
 mod error;
