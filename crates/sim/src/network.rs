@@ -189,6 +189,16 @@ impl Network {
         Some((to, piece))
     }
 
+    /// Nothing is under way for longer than until `at`.
+    pub(crate) fn hurry(&mut self, at: Micros) {
+        for way in self.connections.values_mut().flat_map(|connection| &mut connection.ways) {
+            way.earliest = way.earliest.min(at);
+            for (due, _) in &mut way.pieces {
+                *due = at.min(*due);
+            }
+        }
+    }
+
     /// Every direction with something under way and the moment to look at it.
     pub(crate) fn waiting(&self) -> Vec<(u64, usize, Micros)> {
         let mut waiting = Vec::new();

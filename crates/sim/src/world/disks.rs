@@ -52,7 +52,7 @@ impl World {
 
     fn begin_frame(&mut self, at: usize) {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.random.heavy_tailed(usual);
+        let delay = self.delay(usual);
         let machine = &self.machines[at];
         let done = (self.now + delay).max(machine.disk_stalled_until);
         self.queue.push(done, Happening::FrameDone { at, boot: machine.boots });
@@ -111,7 +111,7 @@ impl World {
 
     fn begin_job(&mut self, at: usize) {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.random.heavy_tailed(usual);
+        let delay = self.delay(usual);
         let machine = &self.machines[at];
         let done = (self.now + delay).max(machine.disk_stalled_until);
         self.queue.push(done, Happening::HelperDone { at, boot: machine.boots });

@@ -233,6 +233,7 @@ impl World {
         self.troubled = false;
         self.network.cut.clear();
         self.network.slow.clear();
+        self.network.hurry(self.now + self.config.latency);
         self.release();
         for at in 0..self.machines.len() {
             let machine = &mut self.machines[at];

@@ -26,7 +26,7 @@ impl World {
 
     pub(crate) fn send_piece(&mut self, id: u64, side: usize, piece: Piece) {
         let usual = self.config.latency * self.network.slowness(id, side);
-        let due = self.now + self.random.heavy_tailed(usual);
+        let due = self.now + self.delay(usual);
         if let Some(due) = self.network.send(id, side, piece, due) {
             self.queue.push(due, Happening::Arrive { id, side });
         }
@@ -34,7 +34,7 @@ impl World {
 
     /// The other side will learn that this side is gone, whether it has left or not.
     pub(crate) fn disown(&mut self, id: u64, side: usize) {
-        let due = self.now + self.random.heavy_tailed(self.config.latency);
+        let due = self.now + self.delay(self.config.latency);
         if let Some(due) = self.network.disown(id, side, due) {
             self.queue.push(due, Happening::Arrive { id, side });
         }
@@ -64,7 +64,7 @@ impl World {
     /// Looks again at everything under way: something that held it is over.
     pub(crate) fn release(&mut self) {
         for (id, side, due) in self.network.waiting() {
-            let delay = self.random.heavy_tailed(self.config.latency);
+            let delay = self.delay(self.config.latency);
             self.queue.push(due.max(self.now + delay), Happening::Arrive { id, side });
         }
     }
@@ -81,7 +81,7 @@ impl World {
     }
 
     pub(crate) fn dial(&mut self, party: Party, dials: u64, to: usize, face: Face) {
-        let delay = self.random.heavy_tailed(self.config.latency);
+        let delay = self.delay(self.config.latency);
         let dial = Dial { party, dials, to, face, attempts: 1 };
         self.after(delay, Happening::Dialed { dial });
     }
@@ -98,7 +98,7 @@ impl World {
             self.after(REDIAL, Happening::Dialed { dial });
             return;
         }
-        let delay = self.random.heavy_tailed(self.config.latency);
+        let delay = self.delay(self.config.latency);
         if let Party::Node { at, conn, .. } = party {
             let up = self.machines[to].process.is_some();
             self.tell(|| {

@@ -215,6 +215,15 @@ impl World {
         self.queue.push(self.now + delay, what);
     }
 
+    /// How long something takes that usually takes so long; after the repair there is no long tail.
+    pub(crate) fn delay(&mut self, usual: Micros) -> Micros {
+        if self.troubled {
+            self.random.heavy_tailed(usual)
+        } else {
+            self.random.between(usual / 2, usual * 3 / 2)
+        }
+    }
+
     /// The run has failed; the first reason counts.
     pub(crate) fn fail(&mut self, reason: String) {
         self.tell(|| format!("FAILED: {reason}"));
