@@ -24,6 +24,10 @@ pub(crate) enum Verb {
     Shell(Shell),
     /// Show nodes, shards, leaders and lag
     Status(Status),
+    /// Show who owns what, and what more or fewer shards would move
+    Plan(Plan),
+    /// Show in which slot and shard keys are, and on which nodes
+    Where(Where),
     /// One node of `up`; not for people
     #[command(hide = true)]
     NodeOfUp(NodeOfUp),
@@ -112,6 +116,42 @@ pub(crate) struct Shell {
 /// `flotilla status`
 #[derive(Debug, Args)]
 pub(crate) struct Status {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `flotilla plan`
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Ask nobody: plan for a new cluster with so many shards
+    #[arg(long, value_name = "K", conflicts_with = "at")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shards: Option<u32>,
+    /// What would so many more shards move?
+    #[arg(long, value_name = "N", conflicts_with = "remove")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) add: Option<u32>,
+    /// What would move if this shard were removed?
+    #[arg(long, value_name = "SHARD")]
+    pub(crate) remove: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `flotilla where`
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// The keys, there or not
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
     /// The node to ask first; it names the others
     #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
     pub(crate) at: String,

@@ -58,6 +58,17 @@ fn look(first: &str) -> anyhow::Result<ClusterView> {
     Ok(ClusterView::merge(&said))
 }
 
+/// The same, of a cluster that has a map.
+pub(crate) fn look_at_founded(first: &str) -> anyhow::Result<ClusterView> {
+    let view = look(first)?;
+    if view.cluster.is_empty() {
+        bail!(
+            "the cluster of {first} is not founded yet, and has no map; `flotilla status` says why"
+        );
+    }
+    Ok(view)
+}
+
 /// What the node at `address` says of itself.
 pub(crate) fn ask(address: &str) -> anyhow::Result<NodeSays> {
     let reply = Client::connect(address, ANSWER_TIMEOUT)?.command(&[b"FLOTILLA", b"STATUS"])?;
@@ -142,13 +153,15 @@ fn replicas(shard: &ShardView) -> String {
     }))
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// A table without lines.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     table
 }
 
-fn joined(items: impl Iterator<Item = impl Display>) -> String {
+/// Items with commas between them, `-` if there is none.
+pub(crate) fn joined(items: impl Iterator<Item = impl Display>) -> String {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
 }
