@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Bench;
+
 /// A distributed hash table on Raft that speaks the Redis protocol.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, arg_required_else_help = true)]
@@ -28,6 +30,8 @@ pub(crate) enum Verb {
     Plan(Plan),
     /// Show in which slot and shard keys are, and on which nodes
     Where(Where),
+    /// Measure throughput, latency and CPU time per operation
+    Bench(Bench),
     /// One node of `up`; not for people
     #[command(hide = true)]
     NodeOfUp(NodeOfUp),

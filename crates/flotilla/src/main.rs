@@ -2,6 +2,7 @@
 
 mod arguments;
 mod banner;
+mod bench;
 mod children;
 mod client;
 mod cluster_file;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Verb::NodeOfUp(node) => node::run_of_up(&node),
         Verb::Shell(shell) => shell::run(&shell),
         Verb::Status(status) => status::run(&status),
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Plan(plan) => plan::run(&plan),
         Verb::Where(asked) => locate::run(&asked),
     };

@@ -122,7 +122,21 @@ impl Lane {
         let node = &mut self.node;
         self.network.deliver(&mut |event| node.handle(now, event));
         self.wake_if_due(before, now);
-        self.settle(now)
+        self.settle(now)?;
+        self.note_long_turn(now);
+        Ok(())
+    }
+
+    /// Other nodes may take one that is busy for so long for dead: somebody should know why.
+    fn note_long_turn(&self, began: Now) {
+        let micros = self.clock.now().time.since(began.time);
+        if micros > self.late_micros {
+            let millis = micros / 1_000;
+            say(
+                Level::Warning,
+                format_args!("one turn took {millis} ms; leaders may change at such times"),
+            );
+        }
     }
 
     /// Looks once without waiting; only if nothing is to be done, does what can wait, and sleeps.
