@@ -89,9 +89,11 @@ pub(crate) struct Row {
     pub(crate) ratio_to_redis: Option<f64>,
 }
 
-/// Microseconds from sending to receiving.
+/// Microseconds from sending to receiving: shares of the requests did not take longer.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Latency {
+    /// Of how many requests: all but those that were under way at the start.
+    requests: u64,
     p50: f64,
     p99: f64,
     p999: f64,
@@ -159,6 +161,7 @@ impl Row {
             seconds,
             operations_per_second: throughput,
             latency_micros: Latency {
+                requests: tally.latencies.count(),
                 p50: quantile(0.5),
                 p99: quantile(0.99),
                 p999: quantile(0.999),
