@@ -68,7 +68,7 @@ fn usual(random: &mut Random) -> Config {
     let node = flotilla_node::Options {
         election_timeout_ms,
         heartbeat_ms: election_timeout_ms / 6,
-        hold_ms: random.between(1_200, 3_000),
+        hold_ms: random.between(500, 3_000),
         snapshot_log_bytes: if random.chance(40) { random.between(4, 64) << 10 } else { 1 << 20 },
         ..flotilla_node::Options::default()
     };
@@ -94,7 +94,7 @@ fn usual(random: &mut Random) -> Config {
             rest: random.between(15, 60) * MILLI,
             expiring_percent: *random.pick(&[0, 0, 6]),
             filler: *random.pick(&[0, 0, 400]),
-            impatient_permille: *random.pick(&[0, 3, 10]),
+            impatient_permille: *random.pick(&[0, 10, 30]),
         },
         faults: Faults {
             from: random.between(300, 1_500) * MILLI,

@@ -8,9 +8,10 @@
 //!
 //! Sources: [Wing and Gong, 1993], [Lowe, 2017].
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use crate::history::{Call, KeyState, Operation, Outcome};
+use crate::history::{Answer, Call, KeyState, Operation, Outcome};
+use crate::queue::Micros;
 use crate::trace::digest_of;
 
 /// The most operations on one key.
@@ -51,9 +52,9 @@ fn counts(operation: &Operation) -> bool {
 }
 
 /// Whether `next` explains what `operation` was answered.
-pub(crate) fn explains(operation: &Operation, answer: &crate::history::Answer) -> bool {
+pub(crate) fn explains(operation: &Operation, answer: &Answer) -> bool {
     match &operation.outcome {
-        Outcome::Known(seen) => *seen == crate::history::Answer::Done || seen == answer,
+        Outcome::Known(seen) => *seen == Answer::Done || seen == answer,
         Outcome::Unknown => true,
         Outcome::Refused => false,
     }
@@ -94,7 +95,7 @@ struct Search<'a> {
     open: usize,
     state: KeyState,
     taken: Bits,
-    tried: HashSet<(Bits, u64)>,
+    tried: BTreeSet<(Bits, u64)>,
     path: Vec<(usize, KeyState)>,
     longest: Vec<usize>,
 }
@@ -132,7 +133,7 @@ impl<'a> Search<'a> {
             open,
             state: None,
             taken: [0; OPERATIONS_MAX / 64],
-            tried: HashSet::new(),
+            tried: BTreeSet::new(),
             path: Vec::new(),
             longest: Vec::new(),
         }
@@ -225,7 +226,7 @@ impl<'a> Search<'a> {
 
     /// The last steps of the longest order found, and what could not follow.
     fn explanation(&self) -> String {
-        let taken: HashSet<usize> = self.longest.iter().copied().collect();
+        let taken: BTreeSet<usize> = self.longest.iter().copied().collect();
         let mut lines = vec![format!("{} operations in order, then none fits:", taken.len())];
         for &at in self.longest.iter().rev().take(8).rev() {
             lines.push(format!("  ok   {}", described(self.operations[at])));
@@ -254,7 +255,7 @@ pub fn described(operation: &Operation) -> String {
         other => format!("{other:?}").to_uppercase(),
     };
     let outcome = match &operation.outcome {
-        Outcome::Known(crate::history::Answer::Value(Some(value))) => text(value),
+        Outcome::Known(Answer::Value(Some(value))) => text(value),
         Outcome::Known(answer) => format!("{answer:?}"),
         other => format!("{other:?}"),
     };
@@ -268,12 +269,9 @@ pub fn described(operation: &Operation) -> String {
     )
 }
 
-use crate::queue::Micros;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Answer;
     use crate::random::Random;
 
     /// Tries every order, without any cleverness.

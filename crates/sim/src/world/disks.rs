@@ -153,7 +153,7 @@ impl World {
     /// What the power leaves of a disk: of the frame and the file under way, any part.
     pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process) {
         let (under_way, steps) = (self.random.chance(75), self.random.below(5));
-        let seed = self.random.next();
+        let seed = self.random.word();
         let disk = &mut self.machines[at].disk;
         if let Some(frame) = process.frames.front().filter(|_| under_way) {
             self.counters.torn_frames += 1;

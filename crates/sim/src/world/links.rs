@@ -93,6 +93,7 @@ impl World {
             Party::Node { at, .. } => self.network.is_cut(at, to) || self.network.is_cut(to, at),
             Party::Client { .. } => false,
         };
+        self.counters.dials_lost += u64::from(lost);
         if lost && attempts < DIALS_MAX {
             let dial = Dial { attempts: attempts + 1, ..dial };
             self.after(REDIAL, Happening::Dialed { dial });
@@ -106,7 +107,6 @@ impl World {
             });
         }
         let boot = self.machines[to].boots;
-        self.counters.dials_lost += u64::from(lost);
         let Some(process) = self.machines[to].process.as_mut().filter(|_| !lost) else {
             self.counters.dials_refused += u64::from(!lost);
             self.after(delay, Happening::Connected { party, dials, id: None });

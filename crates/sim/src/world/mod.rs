@@ -151,14 +151,12 @@ impl World {
             self.trace.mix(at);
             self.happen(what);
         }
-        match &self.failure {
-            Some(failure) => Err(failure.clone()),
-            None => {
-                self.now = until;
-                self.counters.micros = until - BEGIN;
-                Ok(())
-            }
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
         }
+        self.now = until;
+        self.counters.micros = until - BEGIN;
+        Ok(())
     }
 
     /// The present moment.

@@ -33,16 +33,16 @@ impl World {
         self.spoil_memory(&mut lane);
         self.safety.on_boot(at, &lane.shards);
         let mut storage_id = [0; 16];
-        storage_id[..8].copy_from_slice(&self.random.next().to_le_bytes());
-        storage_id[8..].copy_from_slice(&self.random.next().to_le_bytes());
+        storage_id[..8].copy_from_slice(&self.random.word().to_le_bytes());
+        storage_id[8..].copy_from_slice(&self.random.word().to_le_bytes());
         let boot = Boot {
             layout: self.config.layout.clone(),
             me: NodeId::at(at),
             node_state: lane.node_state,
             shards: lane.shards,
             storage_id,
-            nonce: self.random.next(),
-            seed: self.random.next(),
+            nonce: self.random.word(),
+            seed: self.random.word(),
             cluster_port: CLUSTER_PORT,
             http_port: 0,
             durable: true,
@@ -65,7 +65,7 @@ impl World {
     /// Reads the log; now and then the power goes while that is done, and it is read again.
     fn recover(&mut self, at: usize) -> Option<(Log, RecoveredLane)> {
         let options = self.config.storage.clone();
-        let (first, second, crash) = (self.random.next(), self.random.next(), self.random.next());
+        let (first, second, crash) = (self.random.word(), self.random.word(), self.random.word());
         let twice = self.troubled && self.random.chance(25);
         let machine = &mut self.machines[at];
         let mut recovered = Log::recover(&mut machine.disk, options.clone(), first);
