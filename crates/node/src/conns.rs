@@ -54,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) hello: Option<Hello>,
     /// Whether the other side is no node of this node's list or cluster.
     pub(crate) stranger: bool,
+    /// Bytes that came before its hello was whole.
+    pub(crate) unproven: usize,
     /// Whether this node dialled.
     pub(crate) dialed: bool,
 }
@@ -114,6 +116,17 @@ impl Conns {
     pub(crate) fn links(&self, strangers_only: bool) -> Vec<ConnId> {
         let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
             Conn::Link(link) => (link.stranger || !strangers_only).then_some(*id),
+            Conn::Client(_) | Conn::Unknown { .. } => None,
+        };
+        self.map.iter().filter_map(wanted).collect()
+    }
+
+    /// The links with a node that are for snapshots.
+    pub(crate) fn snapshot_links(&self, node: NodeId) -> Vec<ConnId> {
+        let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
+            Conn::Link(link) => {
+                (link.node == Some(node) && link.purpose == Purpose::Snapshots).then_some(*id)
+            }
             Conn::Client(_) | Conn::Unknown { .. } => None,
         };
         self.map.iter().filter_map(wanted).collect()

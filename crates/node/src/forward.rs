@@ -13,7 +13,7 @@ use crate::link::{
 use crate::node::Node;
 use crate::peers::Peer;
 use crate::replica::chunk_of;
-use crate::replies::{Answer, Refused};
+use crate::replies::Answer;
 
 /// After a refusal a stream waits this long and up to twice as long, microseconds.
 const REFUSED_PAUSE_MICROS: u64 = 4_000;
@@ -28,7 +28,12 @@ impl Node {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.set_target(target, now.time);
-            stream.check_silence(now.time);
+            if stream.check_silence(now.time)
+                && let Some((_, node)) = target
+            {
+                self.on_silent_peer(node, now);
+                continue;
+            }
             let Some((_, node)) = target.filter(|_| stream.has_unsent()) else { continue };
             if node == self.me {
                 self.flush_here(shard, now);
@@ -120,8 +125,7 @@ impl Node {
                         None => {
                             let first = chunk.commands().next().map_or(0, |command| command.seq);
                             let epoch = chunk.head().epoch;
-                            let reason = Refused::NotLeader;
-                            refuse(shard, sender, epoch, first, reason, &mut self.replies);
+                            refuse(shard, sender, epoch, first, &mut self.replies);
                         }
                     }
                 }
@@ -150,8 +154,7 @@ impl Node {
                             lead.take_read(shard, read, &mut self.replies);
                         }
                         None => {
-                            let reason = Refused::NotLeader;
-                            refuse(shard, sender, epoch, u64::MAX, reason, &mut self.replies);
+                            refuse(shard, sender, epoch, u64::MAX, &mut self.replies);
                         }
                     }
                 }
@@ -211,14 +214,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
+            Answer::Refused { epoch, from_seq } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: match reason {
-                    Refused::NotLeader => RefusalReason::NotLeader,
-                    Refused::Busy => RefusalReason::Busy,
-                },
+                reason: RefusalReason::NotLeader,
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -254,12 +254,8 @@ impl Node {
                         self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
                     }
                 },
-                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
-                    let reason = match reason {
-                        RefusalReason::Busy => Refused::Busy,
-                        RefusalReason::NotLeader | RefusalReason::Behind => Refused::NotLeader,
-                    };
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq, reason }, &[], now);
+                Reply::Refused { shard, epoch, from_seq, .. } => {
+                    self.on_answer(shard, Answer::Refused { epoch, from_seq }, &[], now);
                 }
             }
         }
@@ -268,7 +264,7 @@ impl Node {
 
     /// An answer for this node's own stream.
     fn on_answer(&mut self, shard: ShardId, answer: Answer, bytes: &[u8], now: Now) {
-        self.ready.append(&mut self.held);
+        self.release_held();
         let pause = REFUSED_PAUSE_MICROS + self.jitter(REFUSED_PAUSE_MICROS);
         let Some(stream) = self.streams.get_mut(&shard) else { return };
         match answer {
@@ -289,14 +285,13 @@ impl Node {
                 }
             }
             Answer::Fenced { min_incarnation, .. } => {
-                if min_incarnation > self.origin.incarnation {
-                    self.notice(Notice::Fatal(format!(
-                        "shard {shard} knows boot {min_incarnation} of this node, and this is boot \
-                         {}: its disk is an older image of itself (P4) and must not take part. \
-                         Put the newer disk back",
-                        self.origin.incarnation
-                    )));
-                }
+                // Only this very boot hears this: another one has used its number, or a later one.
+                self.notice(Notice::Fatal(format!(
+                    "shard {shard} knows boot {min_incarnation} of this node, and this is boot {}: \
+                     its disk is an older image of itself (P4) and must not take part. Put the \
+                     newer disk back",
+                    self.origin.incarnation
+                )));
             }
             Answer::Refused { epoch, from_seq, .. } => {
                 stream.on_refused(epoch, from_seq, now.time, pause);
@@ -313,7 +308,7 @@ impl Node {
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.expire(now.time, &mut expired);
             if !expired.is_empty() {
-                self.ready.append(&mut self.held);
+                self.release_held();
             }
             for ended in expired.drain(..) {
                 let seconds = self.options.hold_ms as f64 / 1_000.0;
@@ -336,10 +331,12 @@ impl Node {
     /// Whether another round of the turn would do something.
     pub(crate) fn has_local_work(&self) -> bool {
         self.replicas.values().filter(|replica| replica.is_open()).any(|replica| {
-            replica
-                .lead
-                .as_ref()
-                .is_some_and(|lead| lead.has_staged() || lead.has_asked() || lead.wants_tick())
+            replica.lead.as_ref().is_some_and(|lead| {
+                lead.has_staged()
+                    || lead.has_asked()
+                    || lead.wants_tick()
+                    || lead.has_servable(replica.applied)
+            })
         })
     }
 

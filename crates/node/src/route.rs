@@ -195,6 +195,9 @@ impl Node {
             self.streams.get(&request.shard).is_some_and(|stream| stream.is_full(commands, bytes))
         });
         if full {
+            if self.held.is_empty() {
+                self.first_held = conn;
+            }
             self.held.insert(conn);
         }
         let Some(caller) = self.conns.client(conn) else { return false };
@@ -214,6 +217,10 @@ impl Node {
         now: Now,
     ) {
         let Some(caller) = self.conns.client_mut(conn) else { return };
+        if requests.is_empty() && spec.is_write() {
+            caller.client.reply(b"-READONLY You can't write against a read only replica.\r\n");
+            return;
+        }
         if requests.is_empty() {
             let mut reply = Vec::new();
             combine.unwrap_or(Combine::Concat).replies(&[], &mut reply);
@@ -227,7 +234,8 @@ impl Node {
             let positions = requests.iter().map(|request| request.positions.clone()).collect();
             self.last_gather += 1;
             gather = Some(self.last_gather);
-            self.gathers.insert(self.last_gather, Gather::new(place, combine, positions));
+            self.gathers
+                .insert(self.last_gather, Gather::new(place, spec.is_write(), combine, positions));
         }
         let shards: Vec<ShardId> = requests.iter().map(|request| request.shard).collect();
         for (part, request) in requests.into_iter().enumerate() {

@@ -325,11 +325,13 @@ impl Stream {
         }
     }
 
-    /// Starts over if the target has been silent for too long.
-    pub(crate) fn check_silence(&mut self, now: Time) {
-        if !self.nothing_out() && now.since(self.progress_at) >= SILENCE_MICROS {
+    /// Starts over if the target has been silent for too long, and says so.
+    pub(crate) fn check_silence(&mut self, now: Time) -> bool {
+        let silent = !self.nothing_out() && now.since(self.progress_at) >= SILENCE_MICROS;
+        if silent {
             self.restart(now);
         }
+        silent
     }
 
     /// When something is due although nothing happens.
@@ -492,9 +494,9 @@ mod tests {
     #[test]
     fn silence_starts_over() {
         let mut stream = started();
-        stream.check_silence(Time(SILENCE_MICROS - 1));
+        assert!(!stream.check_silence(Time(SILENCE_MICROS - 1)));
         assert_eq!(sent(&mut stream, SILENCE_MICROS - 1), None);
-        stream.check_silence(Time(SILENCE_MICROS));
+        assert!(stream.check_silence(Time(SILENCE_MICROS)));
         assert_eq!(sent(&mut stream, SILENCE_MICROS).map(|(epoch, ..)| epoch), Some(2));
     }
 

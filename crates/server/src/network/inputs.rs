@@ -66,6 +66,9 @@ impl Network {
                     if connection.phase == Phase::Open {
                         if connection.kind == Kind::Unknown {
                             connection.kind = recognise(bytes);
+                            if connection.kind == Kind::Peer {
+                                connection.watch_peer();
+                            }
                         }
                         connection.unanswered = true;
                         sink(Event::Received { conn: connection.id, bytes });
@@ -126,6 +129,7 @@ impl Network {
                 connection.deadline = None;
                 connection.readable = true;
                 let _ = connection.socket.set_nodelay(true);
+                connection.watch_peer();
                 self.news.push_back(Event::Dialed { conn: connection.id, connected: true });
                 self.timed.retain(|&timed| timed != at);
                 self.queue(at);
