@@ -166,6 +166,10 @@ impl Generator {
         tally: &mut Tally,
         mut requests: Option<&mut Requests>,
     ) -> anyhow::Result<()> {
+        if self.connections.iter().all(Option::is_none) {
+            let trouble = tally.first_trouble.take().unwrap_or_default();
+            bail!("all connections broke: {trouble}");
+        }
         let polled = self.poll.poll(&mut self.events, Some(wait.min(SILENCE_MAX)));
         if self.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
@@ -192,10 +196,6 @@ impl Generator {
                     },
                 )
             });
-        }
-        if self.connections.iter().all(Option::is_none) {
-            let trouble = tally.first_trouble.take().unwrap_or_default();
-            bail!("all connections broke: {trouble}");
         }
         Ok(())
     }
