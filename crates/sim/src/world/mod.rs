@@ -9,6 +9,8 @@ mod disks;
 mod faults;
 mod links;
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
