@@ -8,7 +8,6 @@ use flotilla_shard::{NodeId, ShardId};
 use crate::client::{Client, Connected};
 use crate::io::ConnId;
 use crate::link::{FrameReader, Hello, Purpose};
-use crate::route::OpenRequests;
 
 /// One connection.
 #[derive(Debug)]
@@ -39,6 +38,17 @@ pub(crate) struct Caller {
     pub(crate) stalled: bool,
     /// Whether the driver was asked to stop reading from it.
     pub(crate) paused: bool,
+}
+
+/// What a client has open in one shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenRequests {
+    /// Reads not answered.
+    pub(crate) reads: u32,
+    /// Writes not settled.
+    pub(crate) writes: u32,
+    /// The last of those writes.
+    pub(crate) last_write: u64,
 }
 
 /// A connection with another node.

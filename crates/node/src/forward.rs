@@ -1,7 +1,7 @@
 //! Requests out and answers in: streams to leaders, here or elsewhere, and what comes back.
 
 use flotilla_kv::args::Args;
-use flotilla_kv::entry::Chunk;
+use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{Notice, Now};
@@ -117,22 +117,11 @@ impl Node {
         };
         for request in Requests::new(body) {
             match request? {
-                Request::Writes { shard, chunk: bytes } => {
-                    let chunk = chunk_of(bytes, sender)
-                        .ok_or(LinkError::Value { field: "chunk of a stream" })?;
-                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
-                        Some(lead) => lead.take_chunk(shard, &chunk, bytes, &mut self.replies),
-                        None => {
-                            let first = chunk.commands().next().map_or(0, |command| command.seq);
-                            let epoch = chunk.head().epoch;
-                            refuse(shard, sender, epoch, first, &mut self.replies);
-                        }
-                    }
-                }
+                Request::Writes { shard, chunk } => self.on_writes(shard, chunk, sender)?,
                 Request::Read {
                     shard,
                     epoch,
-                    read_id,
+                    read_id: id,
                     slot,
                     generation,
                     after_writes,
@@ -140,27 +129,35 @@ impl Node {
                 } => {
                     Args::parse(command)
                         .map_err(|_| LinkError::Value { field: "command of a read" })?;
-                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
-                        Some(lead) => {
-                            let read = LeaderRead {
-                                origin: sender,
-                                epoch,
-                                id: read_id,
-                                slot,
-                                generation,
-                                after_writes,
-                                args: command.to_vec(),
-                            };
-                            lead.take_read(shard, read, &mut self.replies);
-                        }
-                        None => {
-                            refuse(shard, sender, epoch, u64::MAX, &mut self.replies);
-                        }
-                    }
+                    let (origin, args) = (sender, command.to_vec());
+                    let read =
+                        LeaderRead { origin, epoch, id, slot, generation, after_writes, args };
+                    self.on_read(shard, read);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A chunk of a stream, for this node to propose.
+    fn on_writes(&mut self, shard: ShardId, bytes: &[u8], from: Origin) -> Result<(), LinkError> {
+        let chunk = chunk_of(bytes, from).ok_or(LinkError::Value { field: "chunk of a stream" })?;
+        if let Some(lead) = self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+            lead.take_chunk(shard, &chunk, bytes, &mut self.replies);
+        } else {
+            let first = chunk.commands().next().map_or(0, |command| command.seq);
+            refuse(shard, from, chunk.head().epoch, first, &mut self.replies);
+        }
+        Ok(())
+    }
+
+    /// A read, for this node to serve.
+    fn on_read(&mut self, shard: ShardId, read: LeaderRead) {
+        if let Some(lead) = self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+            lead.take_read(shard, read, &mut self.replies);
+        } else {
+            refuse(shard, read.origin, read.epoch, u64::MAX, &mut self.replies);
+        }
     }
 
     /// Hands the answers of this node's replicas to its own streams and to peers.
@@ -175,7 +172,7 @@ impl Node {
             }
         }
         replies.clear();
-        // What the answers have caused meanwhile is kept; usually nothing, and the memory is reused.
+        // Answers that these have caused meanwhile are kept; usually there are none.
         if self.replies.items.is_empty() {
             self.replies = replies;
         }
@@ -319,8 +316,8 @@ impl Node {
                     )
                 } else {
                     format!(
-                        "-CLUSTERDOWN shard {shard} has had no leader within reach for {seconds} s; \
-                         the command was not applied\r\n"
+                        "-CLUSTERDOWN shard {shard} has had no leader within reach for \
+                         {seconds} s; the command was not applied\r\n"
                     )
                 };
                 self.deliver(shard, ended.reply_to, ended.write, text.as_bytes());

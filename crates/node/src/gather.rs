@@ -65,8 +65,8 @@ impl Gather {
 }
 
 /// The reply of a write over several shards of which only some have applied their part.
-const TORN: &[u8] =
-    b"-UNCERTAIN a part of the command was applied, another was not: its shard was out of reach\r\n";
+const TORN: &[u8] = b"-UNCERTAIN a part of the command was applied, another was not, as its \
+    shard was out of reach\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -131,13 +131,12 @@ impl Node {
             return;
         }
         let made = |making: &mut Making| making.shard == shard && making.meta.index == index;
-        if let Some(making) = self.snapshots.making.take_if(made) {
-            if let Some(replica) = self.replicas.get_mut(&shard)
-                && making.meta.index > replica.snapshot.index
-            {
-                replica.snapshot = making.meta.clone();
-                self.step(shard, Input::Compact { meta: making.meta }, now);
-            }
+        if let Some(making) = self.snapshots.making.take_if(made)
+            && let Some(replica) = self.replicas.get_mut(&shard)
+            && making.meta.index > replica.snapshot.index
+        {
+            replica.snapshot = making.meta.clone();
+            self.step(shard, Input::Compact { meta: making.meta }, now);
         }
     }
 

@@ -224,7 +224,7 @@ impl Replica {
     /// The answers of an entry go to their origins: from the leader, and from the origin's own
     /// replica to itself.
     fn hand_out(&mut self, me: NodeId, replies: &mut Replies) {
-        for answer in self.answers.iter() {
+        for answer in &self.answers {
             if self.lead.is_none() && answer.origin.node != me.0 {
                 continue;
             }

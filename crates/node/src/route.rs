@@ -19,17 +19,6 @@ use crate::io::{ConnId, Face, Now};
 use crate::node::Node;
 use crate::stream::{Read, ReplyTo};
 
-/// What a client has open in one shard.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OpenRequests {
-    /// Reads not answered.
-    pub(crate) reads: u32,
-    /// Writes not settled.
-    pub(crate) writes: u32,
-    /// The last of those writes.
-    pub(crate) last_write: u64,
-}
-
 /// One request that a command becomes.
 #[derive(Debug)]
 struct Request {
