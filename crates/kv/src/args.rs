@@ -6,8 +6,8 @@
 //! | per argument: 4 | its length |
 //! | … | its bytes |
 //!
-//! All integers are little-endian. Bytes are validated once, by [`Args::parse`]; after that, looking
-//! at an argument can't fail.
+//! All integers are little-endian. Bytes are validated once, by [`Args::parse`]; after that,
+//! looking at an argument can't fail.
 
 use thiserror::Error;
 

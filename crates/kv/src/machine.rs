@@ -1,11 +1,11 @@
 //! The machine of one shard: applies entries, answers reads, and knows its own hash.
 //!
-//! [`Machine::apply`] is a pure function of the state and the entry. It first moves the clock to the
-//! entry's stamp (P9), purges a bounded number of expired keys and frees a bounded number of removed
-//! ones; then it takes each chunk's commands in order through their origin's session (P7) and the
-//! ownership of their slot, and executes what is left. It can't fail, with one exception: an entry
-//! that names another state hash for a checkpoint than the machine recorded tells that the replicas
-//! have diverged.
+//! [`Machine::apply`] is a pure function of the state and the entry. It first moves the clock to
+//! the entry's stamp (P9), purges a bounded number of expired keys and frees a bounded number of
+//! removed ones; then it takes each chunk's commands in order through their origin's session (P7)
+//! and the ownership of their slot, and executes what is left. It can't fail, with one exception:
+//! an entry that names another state hash for a checkpoint than the machine recorded tells that the
+//! replicas have diverged.
 //!
 //! Invariants: `applied_index` and `clock_ms` never go back; a command is executed only if its
 //! shard owns the slot by the generation that the command names.

@@ -1,11 +1,11 @@
 //! The consistent-hash ring over the slots.
 //!
-//! A member has `16 × weight` tokens; a token is a place on the circle of slots, drawn from the digest
-//! of the member's name. A slot goes to the first token at or after it. So adding a member takes slots
-//! only for the newcomer, and removing one gives away only its own.
+//! A member has `16 × weight` tokens; a token is a place on the circle of slots, drawn from the
+//! digest of the member's name. A slot goes to the first token at or after it. So adding a member
+//! takes slots only for the newcomer, and removing one gives away only its own.
 //!
-//! The order in which members were added does not matter, and tokens are the same on every node and in
-//! every version. Source: [Karger et al., STOC 1997], with virtual nodes as in [Dynamo §4.2].
+//! The order in which members were added does not matter, and tokens are the same on every node and
+//! in every version. Source: [Karger et al., STOC 1997], with virtual nodes as in [Dynamo §4.2].
 
 use std::collections::BTreeMap;
 
