@@ -343,9 +343,9 @@ mod tests {
     fn serve(listener: &TcpListener, reply: &[u8]) {
         let (mut socket, _) = listener.accept().expect("a connection");
         let mut lines = 0;
-        let mut input = [0; 1 << 16];
+        let mut input = vec![0; READ_BYTES];
         while let Ok(read @ 1..) = socket.read(&mut input) {
-            lines += input[..read].iter().filter(|&&byte| byte == b'\n').count();
+            lines += input[..read].split(|&byte| byte == b'\n').count() - 1;
             // A SET has seven lines.
             let replies = reply.repeat(lines / 7);
             lines %= 7;

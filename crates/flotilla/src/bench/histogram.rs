@@ -115,8 +115,8 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.5), Duration::ZERO);
         histogram.record(Duration::from_nanos(10), 99);
-        histogram.record(Duration::from_nanos(1_000_000), 1);
+        histogram.record(Duration::from_millis(1), 1);
         assert_eq!(histogram.quantile(0.99), Duration::from_nanos(10));
-        assert_eq!(histogram.quantile(0.991), Duration::from_nanos(1_000_000));
+        assert_eq!(histogram.quantile(0.991), Duration::from_millis(1));
     }
 }

@@ -151,7 +151,7 @@ mod tests {
             b"$99999999999\r\n",
             b"*1\r\n",
             b"+OK\n",
-            &[b'+'; LINE_BYTES_MAX + 1],
+            &b"+".repeat(LINE_BYTES_MAX + 1),
         ] {
             assert_eq!(fed(&[bytes]), Err(NoReply), "{:?}", &bytes[..bytes.len().min(20)]);
         }
