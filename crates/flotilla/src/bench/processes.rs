@@ -136,6 +136,7 @@ fn ip_of(hex: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::time::Instant;
 
     #[test]
     fn a_listener_is_found_by_its_address() {
@@ -169,12 +170,12 @@ mod tests {
     #[test]
     fn cpu_times_grow_with_work() {
         let me = [std::process::id()];
-        let before = Sample::take(&me);
-        let mut sum = 0_u64;
-        while Sample::take(&me).servers == before.servers {
-            sum = (0..1_000_000).fold(sum, |sum, number| sum.rotate_left(3) ^ number);
+        let before = Sample::take(&me).servers.expect("this kernel counts");
+        let until = Instant::now() + Duration::from_secs(20);
+        // To look is work too.
+        while Sample::take(&me).servers <= Some(before) {
+            assert!(Instant::now() < until, "20 s of work took no CPU time");
         }
-        assert_ne!(sum, 0);
         assert_eq!(Sample::take(&[]).servers, None);
         assert_eq!(Sample::take(&[u32::MAX]).servers, None);
     }
