@@ -132,6 +132,12 @@ impl Default for ArgsBuf {
     }
 }
 
+impl From<Args<'_>> for ArgsBuf {
+    fn from(args: Args<'_>) -> Self {
+        Self { bytes: args.bytes.to_vec() }
+    }
+}
+
 impl ArgsBuf {
     /// A command without a name yet.
     pub fn new() -> Self {

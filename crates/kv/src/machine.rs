@@ -23,9 +23,7 @@ use crate::entry::{Chunk, ChunkCommand, EntryView, Origin, WHOLE_SHARD};
 use crate::execute;
 use crate::keyspace::{Keyspace, of_words};
 use crate::scope::{Ownership, Scope, SlotSet};
-use crate::session::{
-    Admission, Pending, Position, Sessions, Stream, UNSETTLED_REPLY_BYTES_MAX,
-};
+use crate::session::{Admission, Pending, Position, Sessions, Stream, UNSETTLED_REPLY_BYTES_MAX};
 use crate::snapshot::Walk;
 
 /// Most expired keys that one entry purges.

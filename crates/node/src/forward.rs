@@ -347,5 +347,6 @@ impl Node {
     }
 }
 
-/// The slot's owner refused: with today's fixed map this can't happen, and a retry is safe.
-const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
+/// No shard owns the slot by the map that routed: with today's fixed map this can't happen, and a
+/// retry is safe.
+pub(crate) const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
