@@ -115,7 +115,8 @@ impl World {
         self.run_until(repair + GRACE)?;
         self.ask_every_shard()?;
         self.await_answers(repair + ANSWERED_WITHIN)?;
-        let hold = self.config.node.hold_ms * 1_000;
+        // By a clock that is slow.
+        let hold = self.config.node.hold_ms * (1_000 + self.config.drift_ppm * 2 / 1_000);
         let lives = LIVES_MAX + 2 * self.config.skew_ms * 1_000;
         let quiet = repair + WORK_AFTER_REPAIR + (hold + SECOND).max(lives);
         if quiet > self.now() {

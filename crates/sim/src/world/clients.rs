@@ -195,9 +195,10 @@ impl World {
             return self.fail(format!("all is well, but {asked} got {error}"));
         }
         let code = error.split(' ').next().unwrap_or_default();
-        // A request is held for so long before it is given up; clocks drift a little.
+        // A request is held for so long, by the node's clock, before it is given up.
         let held = self.now - pending.sent;
-        let patience = self.config.node.hold_ms * 990;
+        let hold = self.config.node.hold_ms * 1_000;
+        let patience = hold * 1_000_000 / (1_000_000 + self.config.drift_ppm + 1) - 1_000;
         let cluster = self.clients[at].face == Face::Cluster;
         let allowed = match code {
             "LOADING" => true,

@@ -47,6 +47,7 @@ impl World {
                 let at = self.leader().unwrap_or(any);
                 self.crash(at);
             }
+            Fault::CrashWriter => self.crash_writer(),
             Fault::CrashLoop => self.crash_loop(any),
             Fault::PowerLoss => self.power_loss(),
             Fault::Halves => self.halves(),
@@ -104,6 +105,22 @@ impl World {
     fn crash(&mut self, at: usize) {
         self.power_goes(at);
         let dark = self.lasting();
+        self.after(dark, Happening::SwitchOn { at });
+    }
+
+    /// Of what such a node has promised, most is not on its disk.
+    fn crash_writer(&mut self) {
+        let writes = |at: &usize| {
+            let process = self.machines[*at].process.as_ref();
+            process.is_some_and(|process| !process.frames.is_empty())
+        };
+        let writers: Vec<usize> = (0..self.machines.len()).filter(writes).collect();
+        if writers.is_empty() {
+            return;
+        }
+        let at = *self.random.pick(&writers);
+        self.power_goes(at);
+        let dark = self.random.between(DARK_MIN, 8 * DARK_MIN);
         self.after(dark, Happening::SwitchOn { at });
     }
 

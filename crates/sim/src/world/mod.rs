@@ -268,7 +268,8 @@ pub(crate) fn address(at: usize) -> String {
 }
 
 pub(crate) fn clocks(config: &Config, random: &mut Random) -> Clocks {
-    let drift = random.between(0, 400) as i64 - 200;
+    let most = config.drift_ppm;
+    let drift = random.between(0, 2 * most) as i64 - most as i64;
     let skew = config.skew_ms;
     Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64)
 }
