@@ -4,6 +4,7 @@
 //! change after the tests.
 
 mod bench_table;
+mod compare_rings;
 mod sim_many;
 
 use std::env;
@@ -21,6 +22,7 @@ usage: cargo xtask <verb>
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
   ci                          formatting, lints and documentation, with warnings as errors
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
+  compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --seeds A..B       run the simulator with every seed from A up to, not including, B
            [--jobs N]           so many at a time [default: one per core]
            [--release]          with the release profile
@@ -43,6 +45,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("ci", []) => ci(),
         ("update", []) => update(),
+        ("compare-rings", []) => compare_rings::run(),
         ("sim-many", options) => sim_many::run(&sim_many::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");
