@@ -12,7 +12,7 @@ use flotilla_server::Status;
 use tempfile::TempDir;
 
 pub(crate) use ports::PortRange;
-pub(crate) use process::{Process, flotilla, is_running};
+pub(crate) use process::{Process, flotilla, is_running, output_of};
 
 /// A step that takes longer than this is a failure, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
