@@ -342,6 +342,7 @@ mod tests {
     /// Serves one connection, a reply per line end of a request, in replies cut into pieces.
     fn serve(listener: &TcpListener, reply: &[u8]) {
         let (mut socket, _) = listener.accept().expect("a connection");
+        socket.set_nodelay(true).expect("it is open");
         let mut lines = 0;
         let mut input = vec![0; READ_BYTES];
         while let Ok(read @ 1..) = socket.read(&mut input) {
