@@ -1,8 +1,8 @@
 //! `cargo xtask compare-rings`: ways to spread slots over members, side by side.
 //!
 //! For 2 to 64 equal members: how full the fullest member is, how many slots change hands when one
-//! member joins or leaves, and in how many ranges the map is. Everything is computed from nothing but
-//! the number of members, so each run gives the same; what is checked in is compared by a test.
+//! member joins or leaves, and in how many ranges the map is. Everything is computed from nothing
+//! but the number of members, so each run gives the same; what is checked in is compared by a test.
 
 mod plot;
 mod schemes;

@@ -1,11 +1,12 @@
 //! A rate limiter: so many requests of each user in any minute, whichever server they come to.
 //!
 //! Start a cluster with `cargo run --release -- up`; then, in another terminal,
-//! `cargo run --example rate_limiter`. Other nodes than those of `up` can be given as `IP:PORT…`.
+//! `cargo run --example rate_limiter`. Other nodes than those of `up` are given as `IP:PORT…`.
 //!
-//! There is a counter for each user and minute. The last minute is estimated from two of them: this
-//! one's, and of the one before the part that is not a minute ago yet. A counter's name has its minute
-//! in it, so one whose expiry was lost on the way is only litter and stops nobody for ever.
+//! There is a counter for each user and minute. The last minute is estimated from two of them:
+//! this one's, and of the one before the part that is not a minute ago yet. A counter's name has
+//! its minute in it, so one whose expiry was lost on the way is only litter and stops nobody for
+//! ever.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};

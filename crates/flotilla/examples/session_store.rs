@@ -1,10 +1,11 @@
 //! A session store: a token for each login, which ends when nobody has used it for a while.
 //!
 //! Start a cluster with `cargo run --release -- up`; then, in another terminal,
-//! `cargo run --example session_store`. Other nodes than those of `up` can be given as `IP:PORT…`.
+//! `cargo run --example session_store`. Other nodes than those of `up` are given as `IP:PORT…`.
 //!
-//! Any node serves any session, so a store that loses its node goes on with another one. It may then
-//! do again what it was doing, since each of its three operations has the same effect done twice.
+//! Any node serves any session, so a store that loses its node goes on with another one. It may
+//! then do again what it was doing, since each of its three operations has the same effect done
+//! twice.
 
 use std::io::{self, Read as _, Write};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `flotilla plan`: who owns what, and what more or fewer shards would move.
 //!
-//! It only looks and computes. The planner is the one that a cluster is founded with, and the map is
-//! a running cluster's or, without one, that of a new cluster.
+//! It only looks and computes. The planner is the one that a cluster is founded with, and the map
+//! is a running cluster's or, without one, that of a new cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

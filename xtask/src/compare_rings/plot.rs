@@ -102,7 +102,8 @@ impl Panel<'_> {
             let y = self.y(value);
             let _ = writeln!(
                 out,
-                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#dddddd\"/>"
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" \
+                 stroke=\"#dddddd\"/>"
             );
             let at = (LEFT - 8.0, y + 4.0);
             text(out, at, "text-anchor=\"end\"", &format!("{value:.1}"));

@@ -1,5 +1,5 @@
-//! The ways that are compared: each gives every slot an owner, knowing the members and, if it cares,
-//! who owned the slots before.
+//! The ways that are compared: each gives every slot an owner, knowing the members and, if it
+//! cares, who owned the slots before.
 //!
 //! Sources: [Karger et al., STOC 1997] for the ring, [Thaler and Ravishankar, 1998] for rendezvous
 //! hashing, [Lamping and Veach, 2014] for jump hash, [Eisenbud et al., NSDI 2016, §3.4] for Maglev.

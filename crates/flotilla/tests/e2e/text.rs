@@ -1,8 +1,8 @@
-//! Real text through the whole: every line stored through one node, and read back through the others.
+//! Real text through the whole: each line stored through one node, read back through the others.
 //!
 //! The text is the file that `FLOTILLA_WORDS` names; without it Debian's list of words, if this
-//! machine has it; and without that the sources of the crates that `Cargo.lock` names, which a machine
-//! that has built this test has.
+//! machine has it; and without that the sources of the crates that `Cargo.lock` names, which a
+//! machine that has built this test has.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
