@@ -12,8 +12,8 @@ use crate::link::{
 };
 use crate::node::Node;
 use crate::peers::Peer;
-use crate::replica::chunk_of;
 use crate::replies::Answer;
+use crate::stream::CutChunk;
 
 /// After a refusal a stream waits this long and up to twice as long, microseconds.
 const REFUSED_PAUSE_MICROS: u64 = 4_000;
@@ -68,9 +68,8 @@ impl Node {
         else {
             return;
         };
-        while let Some(bytes) = stream.next_chunk(origin, floor, now.time) {
-            let chunk = Chunk::parse(&bytes).expect("a chunk made here is well formed");
-            lead.take_chunk(shard, &chunk, &bytes, &mut self.replies);
+        while let Some(chunk) = stream.next_chunk(origin, floor, now.time) {
+            lead.take_chunk(shard, origin, chunk, &mut self.replies);
         }
         let replies = &mut self.replies;
         stream.send_reads(now.time, |epoch, read| {
@@ -93,7 +92,7 @@ impl Node {
         let Some(outbox) = self.peers.outbox(node) else { return };
         while let Some(chunk) = stream.next_chunk(origin, floor, now.time) {
             RequestEncoder::new(&mut outbox.requests)
-                .push(Request::Writes { shard, chunk: &chunk });
+                .push(Request::Writes { shard, chunk: &chunk.bytes });
             outbox.close_long_rows();
         }
         stream.send_reads(now.time, |epoch, read| {
@@ -141,12 +140,19 @@ impl Node {
 
     /// A chunk of a stream, for this node to propose.
     fn on_writes(&mut self, shard: ShardId, bytes: &[u8], from: Origin) -> Result<(), LinkError> {
-        let chunk = chunk_of(bytes, from).ok_or(LinkError::Value { field: "chunk of a stream" })?;
+        let wrong = LinkError::Value { field: "chunk of a stream" };
+        let chunk = Chunk::parse(bytes).map_err(|_| wrong)?;
+        let head = chunk.head();
+        let Some(first) = chunk.commands().next().filter(|_| head.origin == from) else {
+            return Err(wrong);
+        };
+        let (epoch, first_seq) = (head.epoch, first.seq);
         if let Some(lead) = self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
-            lead.take_chunk(shard, &chunk, bytes, &mut self.replies);
+            let (begins, bytes) = (head.unsettled.is_some(), bytes.to_vec());
+            let chunk = CutChunk { epoch, begins, first_seq, bytes };
+            lead.take_chunk(shard, from, chunk, &mut self.replies);
         } else {
-            let first = chunk.commands().next().map_or(0, |command| command.seq);
-            refuse(shard, from, chunk.head().epoch, first, &mut self.replies);
+            refuse(shard, from, epoch, first_seq, &mut self.replies);
         }
         Ok(())
     }
@@ -163,6 +169,9 @@ impl Node {
     /// Hands the answers of this node's replicas to its own streams and to peers.
     pub(crate) fn dispatch(&mut self, now: Now) {
         let mut replies = std::mem::take(&mut self.replies);
+        if !replies.items.is_empty() {
+            self.release_held();
+        }
         for (shard, origin, answer) in replies.items.drain(..) {
             let node = NodeId(origin.node);
             if origin == self.origin {
@@ -226,6 +235,7 @@ impl Node {
 
     /// Answers that a peer has sent.
     pub(crate) fn on_replies(&mut self, body: &[u8], now: Now) -> Result<(), LinkError> {
+        self.release_held();
         for reply in ReplyReader::new(body) {
             match reply? {
                 Reply::Written { shard, seq, epoch, outcome } => match outcome {
@@ -261,7 +271,6 @@ impl Node {
 
     /// An answer for this node's own stream.
     fn on_answer(&mut self, shard: ShardId, answer: Answer, bytes: &[u8], now: Now) {
-        self.release_held();
         let pause = REFUSED_PAUSE_MICROS + self.jitter(REFUSED_PAUSE_MICROS);
         let Some(stream) = self.streams.get_mut(&shard) else { return };
         match answer {

@@ -9,13 +9,14 @@ use std::mem;
 
 use flotilla_kv::args::Args;
 use flotilla_kv::command::TABLE_VERSION;
-use flotilla_kv::entry::{Chunk, EntryWriter, Origin};
+use flotilla_kv::entry::{EntryWriter, Origin};
 use flotilla_kv::machine::{Machine, ReadOutcome};
 use flotilla_raft::{Index, RequestId, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::intake::Intake;
 use crate::replies::{Answer, Replies};
+use crate::stream::CutChunk;
 
 /// An entry takes no further chunk from this size on, bytes.
 const ENTRY_BYTES: usize = 16 << 20;
@@ -114,18 +115,16 @@ impl Lead {
     pub(crate) fn take_chunk(
         &mut self,
         shard: ShardId,
-        chunk: &Chunk<'_>,
-        bytes: &[u8],
+        origin: Origin,
+        chunk: CutChunk,
         replies: &mut Replies,
     ) {
-        let head = chunk.head();
-        let Some(first_seq) = chunk.commands().next().map(|command| command.seq) else { return };
-        let (origin, epoch) = (head.origin, head.epoch);
-        if self.intake.admits(origin, epoch, head.unsettled.is_some()) {
+        let CutChunk { epoch, begins, first_seq, bytes } = chunk;
+        if self.intake.admits(origin, epoch, begins) {
             // What an older epoch has waiting here is in this one again.
             self.staged.retain(|staged| staged.origin != origin || staged.epoch >= epoch);
             self.asked.retain(|read| read.origin != origin || read.epoch >= epoch);
-            self.staged.push(Staged { origin, epoch, first_seq, bytes: bytes.to_vec() });
+            self.staged.push(Staged { origin, epoch, first_seq, bytes });
         } else {
             refuse(shard, origin, epoch, first_seq, replies);
         }

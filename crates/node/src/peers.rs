@@ -125,7 +125,13 @@ impl Peer {
 
     /// The bytes of everything that waits, in the order of the wire; empty if nothing does.
     pub(crate) fn flush(&mut self, claims: &Claims, wall_ms: u64) -> Vec<u8> {
-        let mut writer = FrameWriter::default();
+        let Outbox { raft, replies, requests, first } = &self.outbox;
+        let long: usize = first.iter().map(|(_, body)| body.len()).sum();
+        let rows = raft.len() + replies.len() + requests.len();
+        if long + rows == 0 && self.claims_sent == claims.generation {
+            return Vec::new();
+        }
+        let mut writer = FrameWriter::with_room(long + rows);
         for (kind, body) in self.outbox.first.drain(..) {
             writer.packet(kind, &body, wall_ms);
         }

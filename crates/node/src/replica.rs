@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_kv::machine::{Answers, Machine, Outcome};
 use flotilla_kv::snapshot::Restorer;
 use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta};
@@ -297,11 +296,6 @@ impl Replica {
         matches!(&self.state, State::Loading { meta, next, .. }
             if meta.index == index && *next == number)
     }
-}
-
-/// Whether a chunk that came from `link` (or from this node) names its true origin (P7).
-pub(crate) fn chunk_of(bytes: &[u8], sender: Origin) -> Option<Chunk<'_>> {
-    Chunk::parse(bytes).ok().filter(|chunk| chunk.head().origin == sender)
 }
 
 fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {

@@ -106,6 +106,19 @@ pub(crate) struct ReadToSend<'a> {
     pub(crate) args: Args<'a>,
 }
 
+/// A chunk of writes as it is sent.
+#[derive(Debug)]
+pub(crate) struct CutChunk {
+    /// The stream's epoch.
+    pub(crate) epoch: u64,
+    /// Whether the epoch begins with it.
+    pub(crate) begins: bool,
+    /// Its first write.
+    pub(crate) first_seq: u64,
+    /// Its encoding.
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// A write that ended without a reply of the shard's.
 #[derive(Debug)]
 pub(crate) struct Expired {
@@ -276,10 +289,11 @@ impl Stream {
     }
 
     /// The next chunk of writes to send, if any may be sent now.
-    pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<Vec<u8>> {
+    pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<CutChunk> {
         if self.sent == self.writes.len() || now < self.not_before {
             return None;
         }
+        let (epoch, begins, first_seq) = (self.epoch, !self.announced, self.writes[self.sent].seq);
         let unsettled =
             (!self.announced).then(|| self.writes.iter().map(|write| write.seq).collect());
         let head = ChunkHead { origin, epoch: self.epoch, acked: self.acked(), floor, unsettled };
@@ -301,7 +315,7 @@ impl Stream {
         }
         self.started = true;
         self.announced = true;
-        Some(chunk.finish())
+        Some(CutChunk { epoch, begins, first_seq, bytes: chunk.finish() })
     }
 
     /// Gives every unsent read to `send`, if any may be sent now; call it after the chunks.
@@ -401,10 +415,11 @@ mod tests {
 
     /// Epoch, list of unsettled writes, and the writes of the next chunk.
     fn sent(stream: &mut Stream, now: u64) -> Option<(u64, Option<Vec<u64>>, Vec<u64>)> {
-        let bytes = stream.next_chunk(ORIGIN, 0, Time(now))?;
-        let chunk = Chunk::parse(&bytes).expect("a chunk made here is well formed");
+        let cut = stream.next_chunk(ORIGIN, 0, Time(now))?;
+        let chunk = Chunk::parse(&cut.bytes).expect("a chunk made here is well formed");
         let seqs = chunk.commands().map(|command| command.seq).collect();
-        Some((chunk.head().epoch, chunk.head().unsettled, seqs))
+        assert_eq!(cut.begins, chunk.head().unsettled.is_some());
+        Some((cut.epoch, chunk.head().unsettled, seqs))
     }
 
     fn started() -> Stream {
