@@ -200,14 +200,14 @@ fn slow(config: &mut Config, random: &mut Random) {
 /// No promise may rest on clocks: here some run at twice the pace of others.
 fn clocks(config: &mut Config, random: &mut Random) {
     config.skew_ms = random.between(200, 2_000);
-    config.drift_ppm = *random.pick(&[200, 20_000, 350_000]);
+    config.drift_ppm = *random.pick(&[200, 350_000, 350_000]);
     config.workload.expiring_percent = 20;
     weigh(
         config,
         &[
             (Fault::ClockJump, 6),
             (Fault::CrashLeader, 3),
-            (Fault::IsolateLeader, 6),
+            (Fault::IsolateLeader, 10),
             (Fault::OneWay, 2),
         ],
     );

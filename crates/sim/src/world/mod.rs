@@ -54,6 +54,8 @@ pub struct World {
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
+    /// A machine that is not switched on again.
+    pub(crate) dead: Option<usize>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
     pub(crate) failure: Option<String>,
@@ -125,6 +127,7 @@ impl World {
             safety: Safety::new(nodes, voters(&config)),
             counters: Counters::default(),
             partition: 0,
+            dead: None,
             troubled: true,
             failure: None,
             random,

@@ -24,7 +24,8 @@ const INVARIANTS_EVERY: u64 = 64;
 impl World {
     /// Starts the process of a machine, if none runs.
     pub(crate) fn switch_on(&mut self, at: usize) {
-        if self.machines[at].process.is_some() || self.failure.is_some() {
+        let stays_off = self.dead == Some(at) || self.failure.is_some();
+        if self.machines[at].process.is_some() || stays_off {
             return;
         }
         self.machines[at].boots += 1;
