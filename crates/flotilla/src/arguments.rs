@@ -72,7 +72,7 @@ pub(crate) struct Run {
     pub(crate) partitions: String,
     /// Which of the lists this node is in, from 0; only checked
     pub(crate) partition_index: Option<usize>,
-    /// Where this node keeps its data [default: ./flotilla-data/<ip>-<port>]
+    /// Where this node keeps its data [default: ./flotilla-data/IP-PORT]
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// The port for cluster clients, 0 for none [default: the port + 1000 if that can be had]

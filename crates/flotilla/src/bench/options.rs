@@ -31,7 +31,11 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 64)]
     pub(crate) value_bytes: usize,
     /// How many keys, of 16 bytes; all are set before anything is measured
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    #[arg(
+        long,
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX)
+    )]
     pub(crate) keys: u64,
     /// How long to measure
     #[arg(long, default_value_t = 5.0, value_parser = seconds, conflicts_with = "requests")]

@@ -154,10 +154,12 @@ mod tests {
 
     #[test]
     fn tables_of_sockets_are_understood() {
-        let tables = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:1B59 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 11 1\n\
-            1: 0100007F:1B59 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12 1\n\
-            2: 00000000000000000000000000000000:1B5A 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 13 1\n";
+        // Only the columns of the addresses, the state and the inode are looked at.
+        let tables = "sl local_address rem_address st queues tr tm retrnsmt uid timeout inode\n\
+            0: 0100007F:1B59 00000000:0000 01 0:0 00:0 0 0 0 11 1\n\
+            1: 0100007F:1B59 00000000:0000 0A 0:0 00:0 0 0 0 12 1\n\
+            2: 00000000000000000000000000000000:1B5A 00000000000000000000000000000000:0000 \
+            0A 0:0 00:0 0 0 0 13 1\n";
         let of = |text: &str| socket_of(tables, text.parse().expect("an address"));
         if cfg!(target_endian = "little") {
             assert_eq!(of("127.0.0.1:7001"), Some("12"));

@@ -238,8 +238,8 @@ impl Report {
     pub(crate) fn for_people(&self) -> String {
         let (machine, settings) = (&self.machine, &self.settings);
         let mut out = format!(
-            "{} × {}, Linux {}\nconnections: {}, requests at once on each: {}, value bytes: {}, keys: \
-             {}\n\n{}\n",
+            "{} × {}, Linux {}\nconnections: {}, requests at once on each: {}, value bytes: {}, \
+             keys: {}\n\n{}\n",
             machine.processors,
             machine.processor,
             machine.kernel,

@@ -59,8 +59,8 @@ impl Yardstick {
             .spawn();
         let child = match child {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-                "--vs-redis needs {PROGRAM}, which is not installed: `apt-get install redis-server` \
-                 on Debian and its kin"
+                "--vs-redis needs {PROGRAM}, which is not installed: \
+                 `apt-get install redis-server` on Debian and its kin"
             ),
             outcome => outcome.with_context(|| format!("can't start {PROGRAM}"))?,
         };

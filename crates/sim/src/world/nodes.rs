@@ -290,7 +290,10 @@ impl World {
         self.tell(|| format!("node {} loses its power, leading: {leads}", at + 1));
         self.tear_disk(at, &mut process);
         let silent = self.random.chance(50);
-        let mine = |party: Party| matches!(party, Party::Node { at: a, boot: b, .. } if (a, b) == (at, boot));
+        let mine = |party: Party| match party {
+            Party::Node { at: a, boot: b, .. } => (a, b) == (at, boot),
+            _ => false,
+        };
         for id in self.network.select(|connection| connection.parties.iter().any(|p| mine(*p))) {
             let Some(connection) = self.network.connection(id) else { continue };
             let side = usize::from(mine(connection.parties[1]));
