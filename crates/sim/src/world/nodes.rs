@@ -292,7 +292,7 @@ impl World {
         let silent = self.random.chance(50);
         let mine = |party: Party| match party {
             Party::Node { at: a, boot: b, .. } => (a, b) == (at, boot),
-            _ => false,
+            Party::Client { .. } => false,
         };
         for id in self.network.select(|connection| connection.parties.iter().any(|p| mine(*p))) {
             let Some(connection) = self.network.connection(id) else { continue };
