@@ -2,8 +2,8 @@
 //!
 //! A turn is: events are taken (links, clients, writes that became durable), then
 //! [`Node::end_turn`] goes round until nothing more follows from anything, and hands out: replies
-//! to clients, one row of packets per peer, then the turn's one write. What is due by the clock is run
-//! at [`Event::Wake`].
+//! to clients, one row of packets per peer, then the turn's one write. What is due by the clock
+//! is run at [`Event::Wake`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
