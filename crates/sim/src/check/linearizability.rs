@@ -95,6 +95,7 @@ struct Search<'a> {
     open: usize,
     state: KeyState,
     taken: Bits,
+    expiries: Bits,
     tried: BTreeSet<(Bits, u64)>,
     path: Vec<(usize, KeyState)>,
     longest: Vec<usize>,
@@ -124,6 +125,12 @@ impl<'a> Search<'a> {
                 places[operation].0 = place;
             }
         }
+        let mut expiries = [0; OPERATIONS_MAX / 64];
+        for (at, operation) in operations.iter().enumerate() {
+            if matches!(operation.call, Call::Expire(_)) {
+                expiries[at / 64] |= 1 << (at % 64);
+            }
+        }
         let open = operations.iter().filter(|o| matches!(o.outcome, Outcome::Known(_))).count();
         Self {
             operations,
@@ -133,6 +140,7 @@ impl<'a> Search<'a> {
             open,
             state: None,
             taken: [0; OPERATIONS_MAX / 64],
+            expiries,
             tried: BTreeSet::new(),
             path: Vec::new(),
             longest: Vec::new(),
@@ -178,8 +186,14 @@ impl<'a> Search<'a> {
         }
         let mut taken = self.taken;
         taken[at / 64] |= 1 << (at % 64);
+        // A value is written once, so whether its expiry may come shows in the state: what was
+        // tried is the same with and without the expiries of the past.
+        let mut tried = taken;
+        for (word, expiries) in tried.iter_mut().zip(self.expiries) {
+            *word &= !expiries;
+        }
         let word = next.as_ref().map_or(0, |value| digest_of(value));
-        if !self.tried.insert((taken, word)) {
+        if !self.tried.insert((tried, word)) {
             return false;
         }
         self.taken = taken;
