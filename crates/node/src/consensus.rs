@@ -70,6 +70,17 @@ impl Node {
             }
             // The lead ends with a note of its own, which gives up everything.
             Effect::Refuse { reason: Refusal::NotLeader, .. } => {}
+            // Answers to changes of membership and transfers, which this node does not ask for.
+            Effect::Completed { .. }
+            | Effect::Refuse {
+                reason:
+                    Refusal::NotYet
+                    | Refusal::Invalid
+                    | Refusal::IdUsed
+                    | Refusal::NotCaughtUp
+                    | Refusal::Aborted,
+                ..
+            } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
             Effect::Restore(meta) => {
                 let index = meta.index;
@@ -122,6 +133,8 @@ impl Node {
                 self.forget_leader(shard, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: false });
             }
+            // It is followed by a transfer, which ends with a note of its own.
+            Note::Stalled { .. } => {}
             Note::LeaderChanged { term, leader } => {
                 let leader = leader.and_then(|id| replica.node_of(id));
                 if let Some(node) = leader.filter(|node| *node != self.me) {

@@ -25,6 +25,7 @@ impl Raft {
         if reached > self.commit_index && self.log.term_at(reached) == Some(self.hard_state.term) {
             self.commit_to(reached, effects);
             self.start_round(effects);
+            self.advance_change(effects);
         }
     }
 
@@ -35,6 +36,9 @@ impl Raft {
         }
         assert!(index <= self.log.last_index(), "only entries of the log are committed");
         self.commit_index = index;
+        if self.applied_index == self.emitted_index {
+            self.applied_at = self.now;
+        }
         let entries = self.log.range(self.emitted_index.next(), index);
         self.emitted_index = index;
         effects.push(Effect::Apply { entries });

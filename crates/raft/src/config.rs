@@ -26,6 +26,9 @@ pub struct Config {
     /// How much of what a snapshot covers already a leader keeps in memory for followers that are
     /// alive and need it, bytes.
     pub max_trailing_bytes: usize,
+    /// A leader whose host ends no write, or applies nothing, for longer than this although there
+    /// is something to do, hands over, µs.
+    pub stall_timeout: u64,
     /// Campaign at once if this replica has never seen a term: so founding spreads leaders.
     pub campaign_at_start: bool,
     /// The seed of the jitter; mixed with `id`, so replicas may share it.
@@ -46,6 +49,7 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             max_undurable_bytes: 32 << 20,
             max_trailing_bytes: 4 << 20,
+            stall_timeout: 1_000_000,
             campaign_at_start: false,
             seed,
         }

@@ -19,7 +19,8 @@ use crate::raft::Raft;
 use crate::read::Reads;
 use crate::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::{
-    Body, Effect, Entry, EntryKind, HardState, Message, Note, Payload, ReplicaId, Term, quorum,
+    Body, Effect, Entry, EntryKind, HardState, Message, Note, Payload, Refusal, ReplicaId, Term,
+    quorum,
 };
 
 impl Raft {
@@ -29,13 +30,15 @@ impl Raft {
         match &self.role {
             // Its disk has not kept its own vote yet; another term would only add to its work.
             Role::Candidate(candidate) if !candidate.asked => {}
+            // It could only hand over again; unless nobody else could lead.
+            _ if self.stall().is_some() && !self.is_sole_voter() => {}
             _ => self.become_pre_candidate(effects),
         }
     }
 
     /// The leader asks this replica to take over at once.
     pub(crate) fn on_timeout_now(&mut self, from: ReplicaId, effects: &mut Vec<Effect>) {
-        if self.leader() == Some(from) && self.is_voter() {
+        if self.leader() == Some(from) && self.may_campaign() && self.stall().is_none() {
             self.become_candidate(true, effects);
         }
     }
@@ -171,6 +174,7 @@ impl Raft {
     /// Enters a later term, whose vote is free and whose leader is not known.
     pub(crate) fn enter_term(&mut self, term: Term, effects: &mut Vec<Effect>) {
         assert!(term > self.hard_state.term, "a term never descends");
+        self.finish_transfer(effects);
         // Before the term changes: a leader's farewell names the term it led.
         self.become_follower(None, effects);
         self.hard_state = HardState { term, voted_for: None };
@@ -185,17 +189,21 @@ impl Raft {
             self.reset_election_timer();
             effects.push(Effect::Note(Note::SteppedDown { term: self.hard_state.term }));
             led.reads.refuse_all(effects);
+            let transfer = led.transfer.and_then(|transfer| transfer.id);
+            for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
+                Self::refuse(id, Refusal::NotLeader, effects);
+            }
             self.log.release(self.log.snapshot().index, 0);
         }
     }
 
     fn become_pre_candidate(&mut self, effects: &mut Vec<Effect>) {
-        if !self.is_voter() {
+        if !self.may_campaign() {
             return;
         }
         // The vote of this term, if one was given, stays given.
         self.role = Role::PreCandidate(PreCandidate { votes: vec![self.config.id] });
-        if self.configuration().is_sole_voter(self.config.id) {
+        if self.is_sole_voter() {
             return self.become_candidate(false, effects);
         }
         for voter in self.other_voters() {
@@ -229,6 +237,8 @@ impl Raft {
             first_index,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             reads: Reads::default(),
+            change: None,
+            transfer: None,
         });
         let term = self.hard_state.term;
         effects.push(Effect::Note(Note::BecameLeader { term }));
@@ -246,6 +256,10 @@ impl Raft {
         let entry = Entry { index, term, kind, payload };
         self.configurations.appended(&entry);
         self.log.append(entry);
+        if kind == EntryKind::Configuration {
+            self.follow_members(index);
+            self.check_receiver(effects);
+        }
         self.broadcast_appends(effects);
     }
 

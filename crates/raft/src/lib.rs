@@ -64,6 +64,17 @@
 //! descend. One vote per term, durable before it counts anywhere. Broken invariants panic, in
 //! release builds too: a wrong replica must stop. Bytes that no replica would send are ignored.
 //!
+//! # Changing the group
+//!
+//! [`Input::ChangeMembership`] names the voters and learners wanted, whatever they are now. A host
+//! starts the newcomers first: blank, with the group's founding configuration as their snapshot
+//! of index 0, each under an id above all that were ever used. The leader answers with
+//! [`Effect::Completed`] once the new configuration is committed. A replica that was removed may
+//! be told so, or not; its host learns it from who asked for the change.
+//!
+//! [`Input::TransferLeadership`] hands the leadership on without a pause for an election timeout.
+//! A leader whose own disk or machine stalls does the same unasked.
+//!
 //! # The messages
 //!
 //! | message | answer | held back for durability |
@@ -71,17 +82,17 @@
 //! | `RequestPreVote` | `PreVoteReply` | no: it promises nothing |
 //! | `RequestVote` | `VoteReply` | the request for the own vote, the answer for the vote given |
 //! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
-//! | `TimeoutNow` | – | – |
+//! | `TimeoutNow` | a `RequestVote` that breaks stickiness | as any campaign |
 //!
 //! # What is left out
 //!
-//! Starting a change of membership or a transfer (joint configurations and learners are obeyed,
-//! `TimeoutNow` is), loading entries from disk below the window, leases.
+//! Loading entries from disk below the window, leases.
 //!
 //! # Where to find the paper
 //!
 //! `election` [Raft §5.2, §5.4.1], `replication` [Raft §5.3], `commit` [Raft §5.4.2],
-//! `configuration` and `quorum` [Raft §6], `snapshot` [Raft §7], `read` [Raft §8, Thesis §6.4];
+//! `configuration`, `quorum` and `membership` [Raft §6, Thesis §4], `snapshot` [Raft §7], `read`
+//! [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10];
 //! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
 //! slow disks add to it.
 #![no_std]
@@ -95,6 +106,7 @@ mod configuration;
 mod election;
 mod invariants;
 mod log;
+mod membership;
 mod progress;
 mod quorum;
 mod raft;
@@ -103,6 +115,7 @@ mod replication;
 mod role;
 mod snapshot;
 mod status;
+mod transfer;
 mod types;
 mod writes;
 

@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::writes::Writes;
-use crate::{Entry, HardState, Index, SnapshotMeta, Term, Write, WriteSeq};
+use crate::{Entry, HardState, Index, SnapshotMeta, Term, Time, Write, WriteSeq};
 
 /// What an entry costs beside its payload, in all counts of bytes.
 const ENTRY_BYTES: u64 = 32;
@@ -123,16 +123,16 @@ impl Log {
     }
 
     /// The write that makes this step's changes durable, if there are any.
-    pub(crate) fn ask_write(&mut self, hard_state: HardState) -> Option<Write> {
+    pub(crate) fn ask_write(&mut self, hard_state: HardState, now: Time) -> Option<Write> {
         let last = self.last_index();
-        let next = self.writes.ask(hard_state, last)?;
+        let next = self.writes.ask(hard_state, last, now)?;
         let entries = next.entries_from.map_or_else(Vec::new, |from| self.range(from, last));
         Some(Write { seq: next.seq, hard_state, snapshot: next.snapshot, entries })
     }
 
     /// The write `seq` is durable.
-    pub(crate) fn written(&mut self, seq: WriteSeq) {
-        self.writes.written(seq);
+    pub(crate) fn written(&mut self, seq: WriteSeq, now: Time) {
+        self.writes.written(seq, now);
     }
 
     /// What is durable.
@@ -317,15 +317,15 @@ mod tests {
     #[test]
     fn a_late_write_does_not_vouch_for_what_replaced_its_entries() {
         let mut log = log(0, &[1, 1, 1]);
-        let first = log.ask_write(HardState::default()).expect("entries are new");
+        let first = log.ask_write(HardState::default(), Time(0)).expect("entries are new");
         log.truncate_from(Index(2));
         log.append(entry(2, 2, 8));
         log.append(entry(3, 2, 8));
-        let second = log.ask_write(HardState::default()).expect("entries are new");
+        let second = log.ask_write(HardState::default(), Time(0)).expect("entries are new");
         assert_eq!(second.entries[0].index, Index(2));
-        log.written(first.seq);
+        log.written(first.seq, Time(0));
         assert_eq!(log.durable_index(), Index(1));
-        log.written(second.seq);
+        log.written(second.seq, Time(0));
         assert_eq!(log.durable_index(), Index(3));
         log.check();
     }
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn entries_under_the_snapshot_stay_for_who_needs_them_within_the_limit() {
         let mut log = log(0, &[1, 1, 1, 1]);
-        log.ask_write(HardState::default());
+        log.ask_write(HardState::default(), Time(0));
         log.compact(meta(3, 1));
         log.release(Index(1), 1000);
         assert_eq!(log.base().index, Index(1));
@@ -351,23 +351,23 @@ mod tests {
         log.release(Index(9), 1000);
         assert_eq!(log.base().index, Index(3));
         assert_eq!(log.bytes_above(Index(0)), 40);
-        log.ask_write(HardState::default());
+        log.ask_write(HardState::default(), Time(0));
         log.check();
     }
 
     #[test]
     fn a_restore_is_durable_only_with_its_own_write() {
         let mut log = log(0, &[1, 1, 1, 1]);
-        let old = log.ask_write(HardState::default()).expect("entries are new");
+        let old = log.ask_write(HardState::default(), Time(0)).expect("entries are new");
         log.restore(meta(3, 2), Index(1));
-        let new = log.ask_write(HardState::default()).expect("the snapshot is new");
-        log.written(old.seq);
+        let new = log.ask_write(HardState::default(), Time(0)).expect("the snapshot is new");
+        log.written(old.seq, Time(0));
         assert_eq!(log.durable_index(), Index(1));
-        log.written(new.seq);
+        log.written(new.seq, Time(0));
         assert_eq!(log.durable_index(), Index(3));
         log.append(entry(4, 2, 8));
         assert_eq!(log.bytes_above(Index(1)), 40);
-        log.ask_write(HardState::default());
+        log.ask_write(HardState::default(), Time(0));
         log.check();
     }
 }

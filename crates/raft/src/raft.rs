@@ -26,6 +26,8 @@ pub struct Raft {
     pub(crate) emitted_index: Index,
     /// Everything up to here was applied, says the host.
     pub(crate) applied_index: Index,
+    /// When that was last news, or nothing was left to apply.
+    pub(crate) applied_at: Time,
     /// When to campaign, for every role but the leader's.
     pub(crate) election_deadline: Time,
     /// What the last `LeaderChanged` said.
@@ -62,11 +64,12 @@ impl Raft {
             commit_index: snapshot.index,
             emitted_index: snapshot.index,
             applied_index: snapshot.index,
+            applied_at: now,
             election_deadline,
             noted_leader: (hard_state.term, None),
         };
         let founding = raft.config.campaign_at_start && hard_state.term == Term(0);
-        if founding || raft.configuration().is_sole_voter(raft.config.id) {
+        if founding || raft.is_sole_voter() {
             raft.election_deadline = now;
         }
         raft
@@ -91,10 +94,14 @@ impl Raft {
             Input::SnapshotSent { to, delivered } => {
                 self.on_snapshot_sent(to, delivered, effects);
             }
+            Input::ChangeMembership { id, voters, learners } => {
+                self.on_change_membership(id, voters, learners, effects);
+            }
+            Input::TransferLeadership { id, to } => self.on_transfer_leadership(id, to, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
             Input::PeerGone(peer) => self.on_peer_gone(peer),
         }
-        if let Some(write) = self.log.ask_write(self.hard_state) {
+        if let Some(write) = self.log.ask_write(self.hard_state, self.now) {
             effects.push(Effect::Write(write));
         }
         self.note_leader(effects);
@@ -185,7 +192,7 @@ impl Raft {
 
     /// Whatever was held back for this write may go out now.
     fn on_written(&mut self, seq: WriteSeq, effects: &mut Vec<Effect>) {
-        self.log.written(seq);
+        self.log.written(seq, self.now);
         match self.role {
             Role::Follower(_) => {
                 self.send_owed_vote(effects);
@@ -199,7 +206,9 @@ impl Raft {
 
     fn on_applied(&mut self, index: Index) {
         assert!(index <= self.emitted_index, "only what was handed out is applied");
-        self.applied_index = self.applied_index.max(index);
+        if index > self.applied_index {
+            (self.applied_index, self.applied_at) = (index, self.now);
+        }
     }
 
     /// Links come and go for reasons of their own; this only saves waiting for a timer.
@@ -258,7 +267,7 @@ impl Raft {
     pub fn deadline(&self) -> Time {
         match &self.role {
             Role::Leader(leader) => leader.heartbeat_deadline,
-            _ if self.is_voter() => self.election_deadline,
+            _ if self.may_campaign() => self.election_deadline,
             _ => Time::NEVER,
         }
     }
@@ -290,6 +299,17 @@ impl Raft {
     /// Whether the configuration in force gives this replica a vote.
     pub fn is_voter(&self) -> bool {
         self.configuration().is_voter(self.config.id)
+    }
+
+    /// Whether this replica votes, or may still be needed: its removal is in its log but not known
+    /// to be committed, and it may be the only one that has it [Thesis §4.2.2].
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.configurations.since(self.commit_index).any(|known| known.is_voter(self.config.id))
+    }
+
+    /// Whether this replica alone is a quorum.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.configuration().is_sole_voter(self.config.id)
     }
 
     /// The last entry of the log, durable or not.

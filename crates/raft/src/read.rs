@@ -72,7 +72,7 @@ impl Raft {
         }
         reads.round += 1;
         reads.open = Some(OpenRound { index, reads: core::mem::take(&mut reads.waiting) });
-        if self.configuration().is_sole_voter(self.config.id) {
+        if self.is_sole_voter() {
             return self.finish_round(effects);
         }
         self.broadcast_round(effects);

@@ -28,10 +28,10 @@ impl Raft {
         payload: Payload,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.is_leader() {
+        let Role::Leader(leader) = &self.role else {
             return Self::refuse(id, Refusal::NotLeader, effects);
-        }
-        if !self.has_room_for(payload.len()) {
+        };
+        if leader.transfer.is_some() || !self.has_room_for(payload.len()) {
             return Self::refuse(id, Refusal::Busy, effects);
         }
         let (index, term) = (self.log.last_index().next(), self.hard_state.term);
@@ -194,6 +194,8 @@ impl Raft {
         }
         if news {
             self.advance_commit(effects);
+            self.check_newcomers(effects);
+            self.advance_transfer(effects);
         }
         self.finish_round(effects);
         self.send_appends(from, effects);
@@ -239,6 +241,9 @@ impl Raft {
         }
         let floor = trailing_floor(leader, snapshot, sender.now, sender.config.election_timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
+        self.check_newcomers(effects);
+        self.check_stall(effects);
+        self.check_transfer(effects);
     }
 
     fn is_heard_by_quorum(&self) -> bool {
@@ -294,6 +299,11 @@ pub(crate) struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.configuration
+    }
+
     /// Sends entries until there is nothing more, or the window is full.
     fn send_appends(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
         let last = self.log.last_index();
@@ -326,7 +336,7 @@ impl Sender<'_> {
 
     /// Says that the leader lives. The empty prefix, which all logs share, stands in for a place
     /// that the log has no more.
-    fn send_heartbeat(&self, progress: &Progress, effects: &mut Vec<Effect>) {
+    pub(crate) fn send_heartbeat(&self, progress: &Progress, effects: &mut Vec<Effect>) {
         let index = progress.next.previous();
         let known = match progress.flow {
             Flow::Snapshot { .. } => None,

@@ -4,11 +4,14 @@
 
 use alloc::vec::Vec;
 
+use crate::membership::Change;
 use crate::progress::Progress;
 use crate::read::Reads;
+use crate::transfer::Transfer;
 use crate::{Index, ReplicaId, Time};
 
 /// What a replica is in its term.
+#[expect(clippy::large_enum_variant, reason = "a replica has one role, and a leader's is busy")]
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(PreCandidate),
@@ -56,6 +59,8 @@ pub(crate) struct Leader {
     pub(crate) first_index: Index,
     pub(crate) heartbeat_deadline: Time,
     pub(crate) reads: Reads,
+    pub(crate) change: Option<Change>,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Leader {

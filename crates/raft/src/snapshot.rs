@@ -75,6 +75,7 @@ impl Raft {
         self.commit_index = index;
         self.emitted_index = index;
         self.applied_index = index;
+        self.applied_at = self.now;
         effects.push(Effect::Restore(meta));
     }
 

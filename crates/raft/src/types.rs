@@ -177,6 +177,11 @@ pub struct Configuration {
     pub outgoing: Vec<ReplicaId>,
     /// Replicas that receive the log without a vote, ascending.
     pub learners: Vec<ReplicaId>,
+    /// The highest id that was a member once and is no more; 0 if there is none. So an id that
+    /// was used is known for ever, also where a snapshot has swallowed its story.
+    pub retired: ReplicaId,
+    /// For how long a voter promises its vote to a leader it has heard, µs; 0 without leases.
+    pub lease: u64,
 }
 
 /// What must be on disk before a promise is made [Raft Figure 2, persistent state].
@@ -270,6 +275,27 @@ pub enum Input {
         /// The index of the snapshot sent, if it is now durable at the receiver.
         delivered: Option<Index>,
     },
+    /// Make these the voters and the learners, from whatever they are now. The core adds who is
+    /// new as a learner, lets it catch up, and goes through a joint configuration. Answered by
+    /// [`Effect::Completed`] or [`Effect::Refuse`]; where the answer is a refusal or never comes,
+    /// the same call may be made again, to whoever leads.
+    ChangeMembership {
+        /// Handed back.
+        id: RequestId,
+        /// The voters, in any order; not empty.
+        voters: Vec<ReplicaId>,
+        /// The learners, in any order; none of them a voter.
+        learners: Vec<ReplicaId>,
+    },
+    /// Hand the leadership to the voter `to`. Proposals are refused as [`Refusal::Busy`] until
+    /// that is done or given up, about an election timeout later. Answered by
+    /// [`Effect::Completed`] or [`Effect::Refuse`].
+    TransferLeadership {
+        /// Handed back.
+        id: RequestId,
+        /// The next leader.
+        to: ReplicaId,
+    },
     /// The link to this replica's node is up.
     PeerAlive(ReplicaId),
     /// The link to this replica's node broke: a hint that it may be dead.
@@ -297,6 +323,12 @@ pub enum Effect {
         index: Index,
         /// In which term.
         term: Term,
+    },
+    /// The change of membership or the transfer `id` is done: the new configuration is committed,
+    /// or the leadership was given up for the receiver that was named.
+    Completed {
+        /// The host's name for it.
+        id: RequestId,
     },
     /// The read `id` may be served once `index` is applied.
     ReadReady {
@@ -329,13 +361,36 @@ pub enum Effect {
     Note(Note),
 }
 
-/// Why a proposal or a read was refused.
+/// Why something that was asked for was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This replica does not lead.
+    /// This replica does not lead, or no more: what it had begun may be finished by the next
+    /// leader.
     NotLeader,
-    /// Too much is uncommitted or not yet durable; try again later.
+    /// Too much is uncommitted or not yet durable, or the leadership is being handed over; try
+    /// again later.
     Busy,
+    /// No entry of the leader's term is committed yet, or another change or transfer is under
+    /// way; try again later.
+    NotYet,
+    /// Nobody would vote, a learner would vote, or the receiver of the leadership has no vote.
+    Invalid,
+    /// A new member's id is not above every id that was ever a member.
+    IdUsed,
+    /// Who should vote or lead does not keep up with the log. New members stay as learners, so
+    /// the same call can be made again.
+    NotCaughtUp,
+    /// The receiver of the leadership did not take it in time, or lost its vote.
+    Aborted,
+}
+
+/// What a leader waited for in vain, so that it hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// Its log's writes.
+    Log,
+    /// Its state machine.
+    Apply,
 }
 
 /// A change of role, told once per change.
@@ -351,6 +406,11 @@ pub enum Note {
     SteppedDown {
         /// The term it led.
         term: Term,
+    },
+    /// This leader hands over, since it waits in vain for its own host.
+    Stalled {
+        /// What for.
+        what: Stall,
     },
     /// A leader is known, or none is.
     LeaderChanged {

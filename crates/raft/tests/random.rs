@@ -158,7 +158,7 @@ impl World {
 
     fn disturb(&mut self) {
         let id = self.pick();
-        match self.dice.below(16) {
+        match self.dice.below(20) {
             0..=1 => {
                 let kept = self.dice.below(4) as usize;
                 self.disks.retain(|disk| disk.0 != id);
@@ -194,13 +194,41 @@ impl World {
                 let message = Message { from: id, to, term, body };
                 self.network.push((self.cluster.now + MS, Parcel::Message(message)));
             }
+            15..=17 => self.change(),
+            18 => {
+                if let Some(leader) = self.cluster.leader() {
+                    self.cluster.transfer(leader, id);
+                }
+            }
             _ => {}
         }
     }
 
+    /// Asks for other voters and learners: some of those who are, some who are new.
+    fn change(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        let mut candidates = self.cluster.raft(leader).configuration().members();
+        for _ in 0..self.dice.below(3) {
+            let highest = self.cluster.ids().into_iter().max().expect("a group has replicas");
+            if highest.0 < 16 {
+                self.cluster.join(id(highest.0 + 1));
+                candidates.push(id(highest.0 + 1));
+            }
+        }
+        let (mut voters, mut learners) = (Vec::new(), Vec::new());
+        for id in candidates {
+            match self.dice.below(8) {
+                0 => {}
+                1 => learners.push(id),
+                _ => voters.push(id),
+            }
+        }
+        self.cluster.change(leader, &voters, &learners);
+    }
+
     /// Two halves that can't hear each other.
     fn split(&mut self) {
-        let sides = self.dice.below(256);
+        let sides = self.dice.below(1 << 17);
         let ids = self.cluster.ids();
         for (&one, &other) in ids.iter().flat_map(|one| ids.iter().map(move |other| (one, other))) {
             if (sides >> one.0) & 1 != (sides >> other.0) & 1 {
@@ -251,7 +279,9 @@ impl World {
         let committed = self.cluster.judge.committed_index();
         assert!(committed > before, "a healed group commits");
         assert!(self.cluster.judge.served.contains_key(&read), "a healed group serves reads");
-        for id in self.cluster.ids() {
+        let configuration = self.cluster.raft(leader).configuration().clone();
+        assert!(!configuration.is_joint(), "a healed group leaves its joint configuration");
+        for id in configuration.members() {
             let host = self.cluster.host(id);
             let state = self.cluster.raft(leader).status();
             assert_eq!(host.applied_index(), committed, "replica {id} has caught up: {state:#?}");
@@ -281,29 +311,33 @@ fn run(seed: u64) -> World {
     world
 }
 
-/// `RAFT_SEED=n` runs one seed, `RAFT_SEEDS=n` the first n instead of 400.
+/// `RAFT_SEED=n` runs one seed, `RAFT_SEEDS=n` the first n instead of 200.
 #[test]
 fn groups_stay_safe_under_faults_and_live_after_them() {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number("RAFT_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("RAFT_SEEDS").unwrap_or(400),
+        None => 0..number("RAFT_SEEDS").unwrap_or(200),
     };
-    let (mut committed, mut reads) = (0, 0);
+    let (mut committed, mut reads, mut changes, mut transfers) = (0, 0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
             let world = run(seed);
-            (world.cluster.judge.committed.len(), world.cluster.judge.reads_served)
+            world.cluster.judge
         });
-        let (entries, served) =
+        let judge =
             caught.unwrap_or_else(|_| panic!("seed {seed} fails; replay it with RAFT_SEED={seed}"));
-        committed += entries;
-        reads += served;
+        committed += judge.committed.len();
+        reads += judge.reads_served;
+        changes += judge.changes_done;
+        transfers += judge.transfers_done;
     }
     // A run in which nothing happens proves nothing.
     assert!(count < 100 || committed as u64 > 10 * count, "{committed} entries were committed");
     assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
+    assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
+    assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");
 }
 
 #[test]

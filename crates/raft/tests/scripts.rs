@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n]` | blank replicas |
+//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms]` | blank replicas |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
 //! | `campaign n` / `wake n` | its deadline comes (time goes there) |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
@@ -16,6 +16,13 @@
 //! | `compact n` | it makes a snapshot of what it has applied |
 //! | `gone n peer` / `alive n peer` | its link |
 //! | `timeout-now a b` | leader a asks b to take over |
+//! | `beat n ms [but=m]` | n wakes until so much time is gone, the others answer; drawn from n's side |
+//! | `hold n` / `unhold n` | its machine stops applying / goes on |
+//! | `hang n` / `unhang n` | its disk ends no write / goes on |
+//! | `join n` | a blank replica, not yet a member |
+//! | `change n voters=1,2 [learners=3]` | asks n for this membership |
+//! | `transfer a b` | asks a to hand over to b |
+//! | `configuration` | draws what each replica goes by |
 //! | `status` / `logs` / `flight` | draws the replicas, their logs, what is under way |
 //!
 //! Any command with `quiet=yes` draws no effects.
@@ -25,10 +32,11 @@ mod cluster;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use cluster::host::Host;
 use cluster::{Cluster, Parcel, id};
 use flotilla_raft::{
     AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
-    Message, Note, Payload, Recovered, ReplicaId, RoleName, Term,
+    Message, Note, Payload, Recovered, ReplicaId, RoleName, SnapshotMeta, Term,
 };
 use flotilla_script::Command;
 
@@ -95,6 +103,23 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
             let message = Message { from, to, term, body: Body::TimeoutNow };
             cluster.deliver(Parcel::Message(message));
         }
+        "beat" => beat(cluster, command)?,
+        "hold" => cluster.host_mut(replica()?).holds_applying = true,
+        "hang" => cluster.host_mut(replica()?).disk_hangs = true,
+        "unhang" => cluster.host_mut(replica()?).disk_hangs = false,
+        "unhold" => cluster.host_mut(replica()?).holds_applying = false,
+        "join" => cluster.join(replica()?),
+        "change" => {
+            let list = |name| ids(command.named(name).unwrap_or(""));
+            cluster.change(replica()?, &list("voters")?, &list("learners")?);
+        }
+        "transfer" => {
+            cluster.transfer(replica()?, ReplicaId(command.parsed(1)?));
+        }
+        "configuration" => {
+            let draw = |&id: &ReplicaId| draw_configuration(cluster, id);
+            return Ok(lines(cluster.ids().iter().map(draw)));
+        }
         "status" => return Ok(lines(cluster.ids().iter().map(|&id| draw_status(cluster, id)))),
         "logs" => return Ok(lines(cluster.ids().iter().map(|&id| draw_log(cluster, id)))),
         "flight" => return Ok(lines(cluster.sent.iter().map(draw_parcel))),
@@ -132,7 +157,28 @@ fn settle(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
         let (from, to) = parcel.ends();
         !but.contains(&from) && !but.contains(&to)
     };
-    cluster.settle(passes, |id| !but.contains(&id));
+    let hang: Vec<ReplicaId> =
+        cluster.hosts.values().filter(|host| host.disk_hangs).map(Host::id).collect();
+    cluster.settle(passes, |id| !but.contains(&id) && !hang.contains(&id));
+    Ok(())
+}
+
+/// The heartbeats of one replica over some time; what is said meanwhile goes without saying, but
+/// for what matters to who asked.
+fn beat(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
+    let id = ReplicaId(command.parsed(0)?);
+    let end = cluster.now + 1000 * command.parsed::<u64>(1)?;
+    let mut drawn = std::mem::take(&mut cluster.effects);
+    while cluster.is_up(id) && cluster.raft(id).is_leader() && cluster.raft(id).deadline() <= end {
+        cluster.wake(id);
+        settle(cluster, command)?;
+        let news = |effect: &Effect| {
+            matches!(effect, Effect::Note(_) | Effect::Completed { .. } | Effect::Refuse { .. })
+        };
+        drawn.extend(cluster.effects.drain(..).filter(|(at, effect)| *at == id && news(effect)));
+    }
+    cluster.now = cluster.now.max(end);
+    cluster.effects = drawn;
     Ok(())
 }
 
@@ -190,6 +236,7 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
         max_inflight_messages: limit("window", base.max_inflight_messages)?,
         max_uncommitted_bytes: limit("uncommitted", base.max_uncommitted_bytes)?,
         max_undurable_bytes: limit("undurable", base.max_undurable_bytes)?,
+        stall_timeout: 1000 * limit("stall", 10_000)? as u64,
         ..base
     };
     Ok(Cluster::with(&configuration, recovered, |id| Config { id, ..base.clone() }))
@@ -199,10 +246,8 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
     match effect {
         Effect::Write(write) => {
             let vote = write.hard_state.voted_for.map(|vote| format!(" vote {vote}"));
-            let snapshot = write
-                .snapshot
-                .as_ref()
-                .map(|meta| format!(" snapshot {}.{}", meta.index, meta.term));
+            let snapshot =
+                write.snapshot.as_ref().map(|meta| format!(" snapshot {}", draw_snapshot(meta)));
             format!(
                 "{id} writes #{} term {}{}{}{}",
                 write.seq,
@@ -220,9 +265,11 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
         Effect::SendSnapshot { to, at_least, .. } => {
             format!("{id} asks for a snapshot to {to}, {at_least} or later")
         }
-        Effect::Restore(meta) => format!("{id} restores {}.{}", meta.index, meta.term),
+        Effect::Restore(meta) => format!("{id} restores {}", draw_snapshot(meta)),
         Effect::Note(Note::BecameLeader { term }) => format!("{id} leads term {term}"),
         Effect::Note(Note::SteppedDown { term }) => format!("{id} steps down from term {term}"),
+        Effect::Completed { id: request } => format!("{id} completes #{request}"),
+        Effect::Note(Note::Stalled { what }) => format!("{id} stalls: {what:?}"),
         Effect::Note(Note::LeaderChanged { term, leader: Some(leader) }) => {
             format!("{id} knows the leader of term {term}: {leader}")
         }
@@ -242,11 +289,39 @@ fn draw_entries(entries: &[Entry]) -> String {
             EntryKind::Normal if entry.payload.is_empty() => String::new(),
             EntryKind::Empty => "=no-op".to_owned(),
             EntryKind::Normal => format!("={}", String::from_utf8_lossy(entry.payload.bytes())),
-            EntryKind::Configuration => "=configuration".to_owned(),
+            EntryKind::Configuration => {
+                let readable = Configuration::decode(entry.payload.bytes());
+                format!("={}", draw_members(&readable.expect("it can be read")))
+            }
         };
         format!("{}.{}{text}", entry.index, entry.term)
     };
     format!(" [{}]", entries.iter().map(draw).collect::<Vec<_>>().join(" "))
+}
+
+fn draw_snapshot(meta: &SnapshotMeta) -> String {
+    format!("{}.{}{}", meta.index, meta.term, draw_members(&meta.configuration))
+}
+
+/// Voters, while joint also the outgoing ones, and learners.
+fn draw_members(configuration: &Configuration) -> String {
+    let list = |ids: &[ReplicaId]| {
+        let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        words.join(",")
+    };
+    let part = |sign: &str, ids: &[ReplicaId]| {
+        if ids.is_empty() { String::new() } else { format!("{sign}{}", list(ids)) }
+    };
+    let (outgoing, learners) =
+        (part("<-", &configuration.outgoing), part("+", &configuration.learners));
+    format!("({}{outgoing}{learners})", list(&configuration.voters))
+}
+
+fn draw_configuration(cluster: &Cluster, id: ReplicaId) -> String {
+    match &cluster.host(id).raft {
+        Some(raft) => format!("{id}: {}", draw_members(raft.configuration())),
+        None => format!("{id}: down"),
+    }
 }
 
 fn draw_message(message: &Message) -> String {

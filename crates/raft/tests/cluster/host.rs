@@ -71,6 +71,10 @@ pub(crate) struct Host {
     /// Everything applied, from index 1.
     pub(crate) applied: Vec<Entry>,
     pub(crate) to_report: Option<Index>,
+    /// Nothing is reported as applied.
+    pub(crate) holds_applying: bool,
+    /// No write ends by itself.
+    pub(crate) disk_hangs: bool,
 }
 
 impl Host {
@@ -91,6 +95,8 @@ impl Host {
             snapshot,
             applied: Vec::new(),
             to_report: None,
+            holds_applying: false,
+            disk_hangs: false,
         }
     }
 

@@ -1,10 +1,11 @@
 //! The safety properties of [Raft Figure 3], and what the crate promises beyond them, checked from
 //! outside while a test runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_raft::{
-    AppendOutcome, Body, Entry, Index, Message, Note, ReplicaId, RequestId, SnapshotMeta, Term,
+    AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, Note, ReplicaId,
+    RequestId, SnapshotMeta, Term,
 };
 
 use super::host::Host;
@@ -19,6 +20,13 @@ pub(crate) struct Judge {
     pub(crate) reads_served: usize,
     pub(crate) served: BTreeMap<RequestId, Index>,
     last_commit: BTreeMap<ReplicaId, (Term, Index)>,
+    /// The last committed configuration, and who was ever a member.
+    configuration: Configuration,
+    members_ever: BTreeSet<ReplicaId>,
+    /// The changes asked for and not answered.
+    changes: BTreeMap<RequestId, (Vec<ReplicaId>, Vec<ReplicaId>)>,
+    pub(crate) changes_done: usize,
+    pub(crate) transfers_done: usize,
 }
 
 impl Judge {
@@ -77,6 +85,7 @@ impl Judge {
             let offset = entry.index.0 as usize - 1;
             if offset == self.committed.len() {
                 self.committed.push(entry.clone());
+                self.check_configuration(entry);
             }
             let known = self.committed.get(offset).expect("nothing is committed behind a gap");
             assert_eq!(known, entry, "replica {id} applies what all apply");
@@ -86,6 +95,55 @@ impl Judge {
     pub(crate) fn restored(&mut self, id: ReplicaId, meta: &SnapshotMeta) {
         let known = &self.committed[meta.index.0 as usize - 1];
         assert_eq!(known.term, meta.term, "replica {id} restores what was committed");
+    }
+
+    pub(crate) fn founded(&mut self, configuration: Configuration) {
+        self.members_ever = configuration.members().into_iter().collect();
+        self.configuration = configuration;
+    }
+
+    /// Voters change through a joint configuration only, and no id comes back.
+    fn check_configuration(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Configuration {
+            return;
+        }
+        let next = Configuration::decode(entry.payload.bytes()).expect("it can be read");
+        let before = std::mem::replace(&mut self.configuration, next.clone());
+        if next.is_joint() {
+            assert!(!before.is_joint(), "a joint configuration follows a plain one");
+            assert_eq!(next.outgoing, before.voters, "its old half is the one before");
+        } else {
+            assert_eq!(next.voters, before.voters, "voters change in a joint configuration only");
+        }
+        for id in next.members() {
+            let stays = before.is_member(id);
+            assert!(self.members_ever.insert(id) || stays, "replica {id} comes back");
+        }
+    }
+
+    pub(crate) fn change_asked(
+        &mut self,
+        request: RequestId,
+        voters: &[ReplicaId],
+        learners: &[ReplicaId],
+    ) {
+        self.changes.insert(request, (voters.to_vec(), learners.to_vec()));
+    }
+
+    /// What was asked for is in force, and committed.
+    pub(crate) fn completed(&mut self, request: RequestId) {
+        let Some((voters, learners)) = self.changes.remove(&request) else {
+            self.transfers_done += 1;
+            return;
+        };
+        self.changes_done += 1;
+        let sorted = |mut list: Vec<ReplicaId>| {
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(self.configuration.voters, sorted(voters));
+        assert_eq!(self.configuration.learners, sorted(learners));
+        assert!(!self.configuration.is_joint());
     }
 
     /// Election safety: one leader per term.
@@ -111,6 +169,7 @@ impl Judge {
 
     pub(crate) fn refused(&mut self, request: RequestId) {
         self.reads.remove(&request);
+        self.changes.remove(&request);
     }
 
     /// Leader completeness and log matching, over all replicas that are up.

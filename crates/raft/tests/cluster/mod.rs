@@ -51,6 +51,8 @@ pub(crate) struct Cluster {
     /// What each step did, for those who read along.
     pub(crate) effects: Vec<(ReplicaId, Effect)>,
     next_request: u64,
+    /// What every replica of the group begins with, also those that join.
+    founding: SnapshotMeta,
 }
 
 pub(crate) fn id(number: u64) -> ReplicaId {
@@ -73,6 +75,8 @@ impl Cluster {
         recovered: impl Fn(ReplicaId) -> Recovered,
         config: impl Fn(ReplicaId) -> Config,
     ) -> Self {
+        let founding =
+            SnapshotMeta { configuration: configuration.clone(), ..SnapshotMeta::default() };
         let mut cluster = Self {
             now: Time(0),
             hosts: BTreeMap::new(),
@@ -80,14 +84,43 @@ impl Cluster {
             judge: Judge::default(),
             effects: Vec::new(),
             next_request: 0,
+            founding: founding.clone(),
         };
+        cluster.judge.founded(configuration.clone());
         for id in configuration.members() {
-            let founding =
-                SnapshotMeta { configuration: configuration.clone(), ..SnapshotMeta::default() };
+            let founding = founding.clone();
             let recovered = Recovered { snapshot: founding, ..recovered(id) };
             cluster.hosts.insert(id, Host::new(config(id), recovered, Time(0)));
         }
         cluster
+    }
+
+    /// A blank replica that may be made a member.
+    pub(crate) fn join(&mut self, id: ReplicaId) {
+        let first = self.hosts.values().next().expect("a group has replicas");
+        let config = Config { id, campaign_at_start: false, ..first.config.clone() };
+        let recovered = Recovered { snapshot: self.founding.clone(), ..Recovered::default() };
+        let host = Host::new(config, recovered, self.now);
+        assert!(self.hosts.insert(id, host).is_none(), "{id} is new");
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        id: ReplicaId,
+        voters: &[ReplicaId],
+        learners: &[ReplicaId],
+    ) -> RequestId {
+        let request = self.request();
+        self.judge.change_asked(request, voters, learners);
+        let (voters, learners) = (voters.to_vec(), learners.to_vec());
+        self.step(id, Input::ChangeMembership { id: request, voters, learners });
+        request
+    }
+
+    pub(crate) fn transfer(&mut self, id: ReplicaId, to: ReplicaId) -> RequestId {
+        let request = self.request();
+        self.step(id, Input::TransferLeadership { id: request, to });
+        request
     }
 
     pub(crate) fn host(&self, id: ReplicaId) -> &Host {
@@ -166,6 +199,7 @@ impl Cluster {
             Effect::ReadReady { id: request, index } => self.judge.read_ready(request, index),
             Effect::Refuse { id: request, .. } => self.judge.refused(request),
             Effect::Note(note) => self.judge.noted(id, &note),
+            Effect::Completed { id: request } => self.judge.completed(request),
             Effect::Proposed { .. } => {}
         }
     }
@@ -175,7 +209,7 @@ impl Cluster {
         match parcel {
             Parcel::Message(message) => self.step(message.to, Input::Message(message)),
             Parcel::Snapshot { from, to, term, snapshot } => {
-                let host = self.host_mut(to);
+                let Some(host) = self.hosts.get_mut(&to) else { return };
                 let delivered = host.raft.is_some().then_some(snapshot.meta.index);
                 if delivered.is_some() {
                     let meta = snapshot.meta.clone();
@@ -199,7 +233,11 @@ impl Cluster {
     }
 
     pub(crate) fn report_applied(&mut self, id: ReplicaId) {
-        if let Some(index) = self.host_mut(id).to_report.take() {
+        let host = self.host_mut(id);
+        if host.holds_applying {
+            return;
+        }
+        if let Some(index) = host.to_report.take() {
             self.step(id, Input::Applied(index));
         }
     }

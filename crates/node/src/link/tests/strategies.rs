@@ -169,7 +169,13 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
         meta: SnapshotMeta {
             index: meta.0,
             term: meta.1,
-            configuration: Configuration { voters: meta.2, outgoing: meta.3, learners: meta.4 },
+            configuration: Configuration {
+                voters: meta.2,
+                outgoing: meta.3,
+                learners: meta.4,
+                retired: ReplicaId(meta.0.0),
+                lease: meta.1.0,
+            },
         },
         number: chunk.0,
         chunk: chunk.1,
