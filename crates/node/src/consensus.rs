@@ -82,6 +82,11 @@ impl Node {
                 ..
             } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            // This node sets no limit to the window, so nothing ever left it.
+            Effect::Load { from, .. } => {
+                let entries = Vec::new();
+                replica.raft.step(now.time, Input::Loaded { from, entries }, more);
+            }
             Effect::Restore(meta) => {
                 let index = meta.index;
                 let number = replica.restore(meta);

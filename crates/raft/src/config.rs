@@ -26,6 +26,9 @@ pub struct Config {
     /// How much of what a snapshot covers already a leader keeps in memory for followers that are
     /// alive and need it, bytes.
     pub max_trailing_bytes: usize,
+    /// How much of what is applied and durable stays in memory, bytes; what followers need beyond
+    /// comes back by [`crate::Effect::Load`]. `usize::MAX` for a host that can't load.
+    pub max_window_bytes: usize,
     /// A leader whose host ends no write, or applies nothing, for longer than this although there
     /// is something to do, hands over, µs.
     pub stall_timeout: u64,
@@ -49,6 +52,7 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             max_undurable_bytes: 32 << 20,
             max_trailing_bytes: 4 << 20,
+            max_window_bytes: usize::MAX,
             stall_timeout: 1_000_000,
             campaign_at_start: false,
             seed,

@@ -237,6 +237,7 @@ impl Raft {
             first_index,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             reads: Reads::default(),
+            loads: Vec::new(),
             change: None,
             transfer: None,
         });

@@ -11,7 +11,10 @@ impl Raft {
     pub(crate) fn check_order(&self) {
         let (base, snapshot) = (self.log.base(), self.log.snapshot());
         let last = self.log.last_index();
-        assert!(base.index <= snapshot.index, "the log in memory reaches down to the snapshot");
+        let kept = base <= snapshot.index || base <= self.applied_index;
+        assert!(kept, "what is not applied stays in memory");
+        let kept = base <= snapshot.index || base <= self.log.durable_index();
+        assert!(kept, "what is not durable stays in memory");
         assert!(snapshot.index <= self.commit_index, "a snapshot is of committed entries");
         assert!(self.commit_index <= last, "only entries of the log are committed");
         assert!(self.emitted_index == self.commit_index, "what is committed was handed out");
@@ -60,11 +63,13 @@ impl Raft {
             assert!(progress.matched <= last, "nobody agrees with more than the log");
             assert!(progress.next <= last.next(), "only entries of the log are sent");
             assert!(progress.round <= leader.reads.round(), "no round is answered before it began");
-            if let Flow::Replicate { in_flight } = &progress.flow {
+            if let Flow::Replicate { in_flight, bytes } = &progress.flow {
                 let messages = in_flight.len();
                 assert!(messages <= self.config.max_inflight_messages, "the window has a limit");
-                let above = in_flight.iter().all(|&index| index > progress.matched);
+                let above = in_flight.iter().all(|&(index, _)| index > progress.matched);
                 assert!(above, "what agrees is not in flight");
+                let sum = in_flight.iter().map(|(_, bytes)| bytes).sum::<u64>();
+                assert!(sum == *bytes, "the bytes in flight are those of the messages");
             }
         }
     }
@@ -73,13 +78,18 @@ impl Raft {
         let mut versions = self.configurations.versions().iter();
         let (at, _) = versions.next().expect("the history is never empty");
         assert!(*at == self.log.snapshot().index, "the history begins at the snapshot");
+        let first = self.log.base().max(self.log.snapshot().index);
+        // What left memory can't be compared.
+        let mut versions = versions.filter(|(at, _)| *at > first);
         let entries = self.log.entries().iter();
-        let changes = entries.filter(|entry| {
-            entry.kind == EntryKind::Configuration && entry.index > self.log.snapshot().index
-        });
+        let changes =
+            entries.filter(|entry| entry.kind == EntryKind::Configuration && entry.index > first);
         let mut changes = changes.map(|entry| {
             (entry.index, Configuration::decode(entry.payload.bytes()).expect("it was readable"))
         });
-        assert!(changes.by_ref().eq(versions.cloned()), "the history is what the log says");
+        assert!(
+            changes.by_ref().eq(versions.by_ref().cloned()),
+            "the history is what the log says"
+        );
     }
 }

@@ -55,7 +55,8 @@
 //! # Invariants
 //!
 //! ```text
-//! base ≤ snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! base ≤ snapshot, or base ≤ applied and base ≤ durable_index
 //! durable_index ≤ last covered by each write in flight ≤ last_index
 //! term of the last entry ≤ current_term        matched < next ≤ last_index + 1
 //! ```
@@ -86,7 +87,7 @@
 //!
 //! # What is left out
 //!
-//! Loading entries from disk below the window, leases.
+//! Leases.
 //!
 //! # Where to find the paper
 //!

@@ -98,6 +98,7 @@ impl Raft {
                 self.on_change_membership(id, voters, learners, effects);
             }
             Input::TransferLeadership { id, to } => self.on_transfer_leadership(id, to, effects),
+            Input::Loaded { from, entries } => self.on_loaded(from, entries, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
             Input::PeerGone(peer) => self.on_peer_gone(peer),
         }
@@ -193,6 +194,7 @@ impl Raft {
     /// Whatever was held back for this write may go out now.
     fn on_written(&mut self, seq: WriteSeq, effects: &mut Vec<Effect>) {
         self.log.written(seq, self.now);
+        self.shrink_window();
         match self.role {
             Role::Follower(_) => {
                 self.send_owed_vote(effects);
@@ -208,6 +210,7 @@ impl Raft {
         assert!(index <= self.emitted_index, "only what was handed out is applied");
         if index > self.applied_index {
             (self.applied_index, self.applied_at) = (index, self.now);
+            self.shrink_window();
         }
     }
 
@@ -327,7 +330,8 @@ impl Raft {
         self.configurations.current()
     }
 
-    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry.
+    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry; without those
+    /// that left memory ([`Config::max_window_bytes`]).
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes_above(self.log.snapshot().index)
     }
@@ -338,7 +342,7 @@ impl Raft {
     pub fn snapshot_meta(&self, applied: Index) -> SnapshotMeta {
         assert!(applied <= self.emitted_index, "a snapshot is of applied entries");
         assert!(applied >= self.log.snapshot().index, "a snapshot is not older than the last");
-        let term = self.log.term_at(applied).expect("what is above the snapshot is in memory");
+        let term = self.log.term_at(applied).expect("terms are known above the snapshot");
         let configuration = self.configurations.as_of(applied).clone();
         SnapshotMeta { index: applied, term, configuration }
     }

@@ -115,7 +115,7 @@ impl Raft {
         if prev.index <= self.commit_index {
             let known = self.log.term_at(prev.index);
             assert!(
-                prev.index < self.log.base().index || known == Some(prev.term),
+                prev.index < self.log.start().index || known == Some(prev.term),
                 "a leader has every committed entry"
             );
             return None;
@@ -140,7 +140,7 @@ impl Raft {
     /// old or repeated append must not remove what came after it.
     fn append_new(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            if entry.index <= self.log.base().index
+            if entry.index <= self.log.start().index
                 || self.log.term_at(entry.index) == Some(entry.term)
             {
                 continue;
@@ -186,7 +186,7 @@ impl Raft {
         match outcome {
             AppendOutcome::Matched { index } => {
                 assert!(index <= self.log.last_index(), "nobody agrees with more than the log");
-                news = progress.on_matched(index, self.log.base().index);
+                news = progress.on_matched(index, self.log.start().index);
             }
             AppendOutcome::Conflict { prev_index, hint_index, hint_term } => {
                 progress.on_conflict(prev_index, hint_index, hint_term, &self.log);
@@ -204,8 +204,9 @@ impl Raft {
     /// Sends `to` what it lacks, within its window.
     pub(crate) fn send_appends(&mut self, to: ReplicaId, effects: &mut Vec<Effect>) {
         let Some((sender, leader)) = self.sender() else { return };
-        if let Some(progress) = leader.progress_mut(to) {
-            sender.send_appends(progress, effects);
+        let Leader { progress, loads, .. } = leader;
+        if let Some(progress) = progress.iter_mut().find(|known| known.id == to) {
+            sender.send_appends(progress, loads, effects);
         }
     }
 
@@ -213,8 +214,38 @@ impl Raft {
     pub(crate) fn broadcast_appends(&mut self, effects: &mut Vec<Effect>) {
         let Some((sender, leader)) = self.sender() else { return };
         for progress in &mut leader.progress {
-            sender.send_appends(progress, effects);
+            sender.send_appends(progress, &mut leader.loads, effects);
         }
+    }
+
+    /// The host has read entries from its disk, or none if it has not got them any more.
+    pub(crate) fn on_loaded(
+        &mut self,
+        from: Index,
+        mut entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((sender, leader)) = self.sender() else { return };
+        leader.loads.retain(|&asked| asked != from);
+        // What was read may have been replaced since; an entry is what its index and term say.
+        let expected = (from.0..).map(Index);
+        let fitting = entries.iter().zip(expected).take_while(|(entry, index)| {
+            entry.index == *index && sender.log.term_at(*index) == Some(entry.term)
+        });
+        let fitting = fitting.count();
+        entries.truncate(fitting);
+        let prev_index = from.previous();
+        let prev_term = sender.log.term_at(prev_index);
+        for progress in leader.progress.iter_mut().filter(|known| known.next == from) {
+            match prev_term {
+                Some(term) if !entries.is_empty() => {
+                    let prev = Position { index: prev_index, term };
+                    sender.send_loaded(progress, prev, &entries, effects);
+                }
+                _ => sender.send_unloadable(progress, from, effects),
+            }
+        }
+        self.broadcast_appends(effects);
     }
 
     /// Tells every voter the newest read round.
@@ -241,9 +272,16 @@ impl Raft {
         }
         let floor = trailing_floor(leader, snapshot, sender.now, sender.config.election_timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
+        self.shrink_window();
         self.check_newcomers(effects);
         self.check_stall(effects);
         self.check_transfer(effects);
+    }
+
+    /// Lets entries leave memory that were applied and are durable, beyond the limit.
+    pub(crate) fn shrink_window(&mut self) {
+        let limit = self.applied_index.min(self.log.durable_index());
+        self.log.evict(limit, self.config.max_window_bytes);
     }
 
     fn is_heard_by_quorum(&self) -> bool {
@@ -305,7 +343,12 @@ impl Sender<'_> {
     }
 
     /// Sends entries until there is nothing more, or the window is full.
-    fn send_appends(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+    fn send_appends(
+        &self,
+        progress: &mut Progress,
+        loads: &mut Vec<Index>,
+        effects: &mut Vec<Effect>,
+    ) {
         let last = self.log.last_index();
         while progress.next <= last {
             if matches!(progress.flow, Flow::Snapshot { .. }) {
@@ -314,23 +357,64 @@ impl Sender<'_> {
             // Before the window: what is in flight can't fill a gap that the log has no more.
             let prev_index = progress.next.previous();
             let Some(prev_term) = self.log.term_at(prev_index) else {
-                return self.ask_for_snapshot(progress, effects);
+                return self.ask_for_snapshot(progress, self.log.start().index, effects);
             };
             let (messages_max, bytes_max) =
                 (self.config.max_inflight_messages, self.config.max_inflight_bytes);
-            if !progress.has_room(self.log, messages_max, bytes_max) {
+            if !progress.has_room(messages_max, bytes_max) {
                 return;
+            }
+            if progress.next <= self.log.base() {
+                return self.ask_to_load(progress.next, loads, effects);
             }
             let prev = Position { index: prev_index, term: prev_term };
             let entries = self.log.batch(progress.next, self.config.max_message_bytes);
-            let sent = Index(prev_index.0 + entries.len() as u64);
-            self.send(progress.id, prev, entries, effects);
-            progress.on_sent(sent);
+            self.send_entries(progress, prev, entries, effects);
         }
         // A probe is worth sending without entries too: it may find that all is well.
         if matches!(progress.flow, Flow::Probe { paused: false }) {
             self.send_heartbeat(progress, effects);
-            progress.on_sent(last);
+            progress.on_sent(last, 0);
+        }
+    }
+
+    fn send_entries(
+        &self,
+        progress: &mut Progress,
+        prev: Position,
+        entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let sent = Index(prev.index.0 + entries.len() as u64);
+        let bytes = entries.iter().map(|entry| entry_bytes(entry.payload.len())).sum();
+        self.send(progress.id, prev, entries, effects);
+        progress.on_sent(sent, bytes);
+    }
+
+    fn send_loaded(
+        &self,
+        progress: &mut Progress,
+        prev: Position,
+        entries: &[Entry],
+        effects: &mut Vec<Effect>,
+    ) {
+        if progress.has_room(self.config.max_inflight_messages, self.config.max_inflight_bytes) {
+            self.send_entries(progress, prev, entries.to_vec(), effects);
+        }
+    }
+
+    /// The disk has not got what this follower needs: only a snapshot helps.
+    fn send_unloadable(&self, progress: &mut Progress, from: Index, effects: &mut Vec<Effect>) {
+        if from <= self.log.base() && !matches!(progress.flow, Flow::Snapshot { .. }) {
+            self.ask_for_snapshot(progress, from, effects);
+        }
+    }
+
+    /// Asks the host for entries that left memory, once however many followers need them.
+    fn ask_to_load(&self, from: Index, loads: &mut Vec<Index>, effects: &mut Vec<Effect>) {
+        if !loads.contains(&from) {
+            loads.push(from);
+            effects.push(Effect::Load { from, bytes: self.config.max_message_bytes });
         }
     }
 
@@ -350,20 +434,25 @@ impl Sender<'_> {
     }
 
     /// Asks the host for a snapshot, once, if the follower is there to receive it.
-    fn ask_for_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+    fn ask_for_snapshot(
+        &self,
+        progress: &mut Progress,
+        at_least: Index,
+        effects: &mut Vec<Effect>,
+    ) {
         if !progress.is_active(self.now, self.config.election_timeout) {
             return;
         }
         let pending = self.log.snapshot().index;
-        progress.flow = Flow::Snapshot { pending, retry_at: Time::NEVER };
-        let at_least = self.log.base().index;
+        progress.flow = Flow::Snapshot { pending, at_least, retry_at: Time::NEVER };
         effects.push(Effect::SendSnapshot { to: progress.id, at_least, term: self.term });
     }
 
     fn retry_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
         match progress.flow {
-            Flow::Snapshot { retry_at, .. } if self.now >= retry_at => {
-                self.ask_for_snapshot(progress, effects);
+            Flow::Snapshot { retry_at, at_least, .. } if self.now >= retry_at => {
+                let at_least = at_least.max(self.log.start().index);
+                self.ask_for_snapshot(progress, at_least, effects);
             }
             _ => {}
         }

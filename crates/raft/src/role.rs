@@ -59,6 +59,8 @@ pub(crate) struct Leader {
     pub(crate) first_index: Index,
     pub(crate) heartbeat_deadline: Time,
     pub(crate) reads: Reads,
+    /// Where the loads asked for begin.
+    pub(crate) loads: Vec<Index>,
     pub(crate) change: Option<Change>,
     pub(crate) transfer: Option<Transfer>,
 }

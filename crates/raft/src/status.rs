@@ -109,7 +109,7 @@ impl Raft {
             applied: self.applied_index,
             last_index: self.log.last_index(),
             durable_index: self.log.durable_index(),
-            first_index: self.log.base().index.next(),
+            first_index: self.log.base().next(),
             snapshot_index: self.log.snapshot().index,
             uncommitted_bytes: self.log.bytes_above(self.commit_index),
             writes_in_flight: self.log.writes().in_flight(),

@@ -296,6 +296,14 @@ pub enum Input {
         /// The next leader.
         to: ReplicaId,
     },
+    /// What [`Effect::Load`] asked for.
+    Loaded {
+        /// As asked for.
+        from: Index,
+        /// The entries from there on, contiguous, at least one; none if the log does not have
+        /// them any more.
+        entries: Vec<Entry>,
+    },
     /// The link to this replica's node is up.
     PeerAlive(ReplicaId),
     /// The link to this replica's node broke: a hint that it may be dead.
@@ -353,6 +361,15 @@ pub enum Effect {
         at_least: Index,
         /// This leader's term.
         term: Term,
+    },
+    /// Read these entries from the log on disk, which has them since they are durable and above
+    /// the snapshot; they left memory ([`crate::Config::max_window_bytes`]). Answered by
+    /// [`Input::Loaded`]; the core goes on meanwhile.
+    Load {
+        /// The first entry wanted.
+        from: Index,
+        /// About how many bytes of entries to read; at least one entry.
+        bytes: usize,
     },
     /// Replace the applied state by this snapshot, which is durable here; what was applied before
     /// is void. Reads wait until it is loaded. Needs no `Applied`.

@@ -54,6 +54,7 @@ impl World {
         }
         let (messages, bytes, trailing) =
             (1 + dice.below(4), 40 + dice.below(400), dice.below(300));
+        let window = [0, 200, 1000, u64::MAX][dice.below(4) as usize];
         let config = |id| Config {
             max_inflight_messages: messages as usize,
             max_message_bytes: bytes as usize,
@@ -61,6 +62,7 @@ impl World {
             max_uncommitted_bytes: 2000,
             max_undurable_bytes: 1500,
             max_trailing_bytes: trailing as usize,
+            max_window_bytes: window as usize,
             campaign_at_start: id == ReplicaId(1),
             ..Config::new(id, seed)
         };
@@ -142,6 +144,10 @@ impl World {
                 self.disks.push((id, end));
             }
             self.cluster.report_applied(id);
+            if !self.cluster.host(id).loads.is_empty() && self.dice.percent(30) {
+                let fails = self.dice.percent(self.loss_percent);
+                self.cluster.finish_load(id, fails);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms]` | blank replicas |
+//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n]` | blank replicas |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
 //! | `campaign n` / `wake n` | its deadline comes (time goes there) |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
@@ -18,6 +18,7 @@
 //! | `timeout-now a b` | leader a asks b to take over |
 //! | `beat n ms [but=m]` | n wakes until so much time is gone, the others answer; drawn from n's side |
 //! | `hold n` / `unhold n` | its machine stops applying / goes on |
+//! | `load n [lost=yes]` | its disk answers the oldest load |
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
 //! | `join n` | a blank replica, not yet a member |
 //! | `change n voters=1,2 [learners=3]` | asks n for this membership |
@@ -105,6 +106,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         }
         "beat" => beat(cluster, command)?,
         "hold" => cluster.host_mut(replica()?).holds_applying = true,
+        "load" => cluster.finish_load(replica()?, command.named("lost").is_some()),
         "hang" => cluster.host_mut(replica()?).disk_hangs = true,
         "unhang" => cluster.host_mut(replica()?).disk_hangs = false,
         "unhold" => cluster.host_mut(replica()?).holds_applying = false,
@@ -236,6 +238,7 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
         max_inflight_messages: limit("window", base.max_inflight_messages)?,
         max_uncommitted_bytes: limit("uncommitted", base.max_uncommitted_bytes)?,
         max_undurable_bytes: limit("undurable", base.max_undurable_bytes)?,
+        max_window_bytes: limit("memory", base.max_window_bytes)?,
         stall_timeout: 1000 * limit("stall", 10_000)? as u64,
         ..base
     };
@@ -268,6 +271,7 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
         Effect::Restore(meta) => format!("{id} restores {}", draw_snapshot(meta)),
         Effect::Note(Note::BecameLeader { term }) => format!("{id} leads term {term}"),
         Effect::Note(Note::SteppedDown { term }) => format!("{id} steps down from term {term}"),
+        Effect::Load { from, bytes } => format!("{id} loads from {from}, {bytes} bytes"),
         Effect::Completed { id: request } => format!("{id} completes #{request}"),
         Effect::Note(Note::Stalled { what }) => format!("{id} stalls: {what:?}"),
         Effect::Note(Note::LeaderChanged { term, leader: Some(leader) }) => {

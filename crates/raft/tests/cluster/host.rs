@@ -64,6 +64,8 @@ pub(crate) struct Host {
     /// The disk with all open writes.
     pub(crate) asked: Disk,
     open: VecDeque<Write>,
+    /// What the core wants from its disk.
+    pub(crate) loads: Vec<(Index, usize)>,
     /// The newest snapshot file.
     pub(crate) snapshot: Snapshot,
     /// Every snapshot file ever made or received here, which a log may begin at.
@@ -91,6 +93,7 @@ impl Host {
             asked: disk.clone(),
             disk,
             open: VecDeque::new(),
+            loads: Vec::new(),
             files: vec![snapshot.clone()],
             snapshot,
             applied: Vec::new(),
@@ -115,6 +118,18 @@ impl Host {
     pub(crate) fn ask(&mut self, write: Write) {
         self.asked.apply(&write);
         self.open.push_back(write);
+    }
+
+    pub(crate) fn load(&self, from: Index, bytes: usize) -> Vec<Entry> {
+        let mut budget = bytes;
+        let entries = self.disk.entries.iter().filter(|entry| entry.index >= from);
+        let fits = |entry: &&Entry| {
+            let fits = budget > 0;
+            budget = budget.saturating_sub(entry.payload.len() + 32);
+            fits
+        };
+        let known = from > self.disk.snapshot.index;
+        entries.take_while(fits).filter(|_| known).cloned().collect()
     }
 
     pub(crate) fn finish_write(&mut self) -> Option<WriteSeq> {
@@ -145,6 +160,7 @@ impl Host {
             self.disk.apply(&write);
         }
         self.open.clear();
+        self.loads.clear();
         self.asked = self.disk.clone();
         self.raft = None;
         self.to_report = None;

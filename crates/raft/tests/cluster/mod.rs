@@ -192,13 +192,19 @@ impl Cluster {
                 host.restore(&meta);
             }
             Effect::SendSnapshot { to, at_least, term } => {
-                let snapshot = host.snapshot.clone();
-                assert!(snapshot.meta.index >= at_least, "the newest snapshot suffices");
+                let mut snapshot = host.snapshot.clone();
+                if snapshot.meta.index < at_least {
+                    let raft = host.raft.as_ref().expect("it has just asked");
+                    let meta = raft.snapshot_meta(host.applied_index());
+                    snapshot = Snapshot { meta, history: host.applied.clone() };
+                }
+                assert!(snapshot.meta.index >= at_least, "a new snapshot suffices");
                 self.sent.push(Parcel::Snapshot { from: id, to, term, snapshot });
             }
             Effect::ReadReady { id: request, index } => self.judge.read_ready(request, index),
             Effect::Refuse { id: request, .. } => self.judge.refused(request),
             Effect::Note(note) => self.judge.noted(id, &note),
+            Effect::Load { from, bytes } => host.loads.push((from, bytes)),
             Effect::Completed { id: request } => self.judge.completed(request),
             Effect::Proposed { .. } => {}
         }
@@ -240,6 +246,17 @@ impl Cluster {
         if let Some(index) = host.to_report.take() {
             self.step(id, Input::Applied(index));
         }
+    }
+
+    /// The oldest load of `id` ends, with nothing if it `fails`.
+    pub(crate) fn finish_load(&mut self, id: ReplicaId, fails: bool) {
+        let host = self.host_mut(id);
+        if host.raft.is_none() || host.loads.is_empty() {
+            return;
+        }
+        let (from, bytes) = host.loads.remove(0);
+        let entries = if fails { Vec::new() } else { host.load(from, bytes) };
+        self.step(id, Input::Loaded { from, entries });
     }
 
     /// `id` makes a snapshot of what it has applied.
@@ -301,6 +318,9 @@ impl Cluster {
                     self.finish_write(id);
                 }
                 self.report_applied(id);
+                while writes(id) && self.is_up(id) && !self.host(id).loads.is_empty() {
+                    self.finish_load(id, false);
+                }
             }
             let parcels = std::mem::take(&mut self.sent);
             if parcels.is_empty() {
