@@ -58,7 +58,7 @@ impl Node {
                     lead.on_proposed();
                 }
             }
-            Effect::ReadReady { id, index } => {
+            Effect::ReadReady { id, index, .. } => {
                 if let Some(lead) = &mut replica.lead {
                     lead.on_read_ready(id, index);
                 }

@@ -34,7 +34,8 @@ pub struct Config {
     pub stall_timeout: u64,
     /// Campaign at once if this replica has never seen a term: so founding spreads leaders.
     pub campaign_at_start: bool,
-    /// The seed of the jitter; mixed with `id`, so replicas may share it.
+    /// The seed of the jitter; mixed with `id`, so replicas may share it. It differs at each start
+    /// of a replica, if followers serve reads: it also names this start's requests.
     pub seed: u64,
 }
 
@@ -85,7 +86,8 @@ impl Random {
         Self(seed ^ salt)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

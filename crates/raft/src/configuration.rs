@@ -118,7 +118,7 @@ impl Configuration {
     pub(crate) fn succeeded_by(&self, next: Self) -> Self {
         let gone = self.members().into_iter().filter(|&id| !next.is_member(id)).max();
         let retired = self.retired.max(gone.unwrap_or_default());
-        Self { retired, lease: self.lease, ..next }
+        Self { retired, ..next }
     }
 
     /// Whether `id` alone is a quorum.

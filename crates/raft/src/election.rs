@@ -55,7 +55,7 @@ impl Raft {
         let own = self.hard_state;
         let vote_free = term > own.term
             || (term == own.term && own.voted_for.is_none_or(|candidate| candidate == from));
-        let granted = vote_free && !self.is_loyal_against(from) && self.log.is_not_ahead_of(last);
+        let granted = vote_free && !self.is_bound_against(from) && self.log.is_not_ahead_of(last);
         let term = if granted { term } else { own.term };
         let body = Body::PreVoteReply { granted };
         effects.push(Effect::Send(Message { from: self.config.id, to: from, term, body }));
@@ -92,7 +92,10 @@ impl Raft {
             return self.send(from, Body::VoteReply { granted: false }, effects);
         }
         self.hard_state.voted_for = Some(from);
-        self.role = Role::Follower(Follower { vote_owed: true, ..Follower::default() });
+        self.change_role(
+            Role::Follower(Follower { vote_owed: true, ..Follower::default() }),
+            effects,
+        );
         self.reset_election_timer();
         self.send_owed_vote(effects);
     }
@@ -156,6 +159,11 @@ impl Raft {
         }
     }
 
+    /// Whether a request for a vote is not even to be heard [Raft §6, Thesis §4.2.3, §6.4.1].
+    pub(crate) fn is_bound_against(&self, candidate: ReplicaId) -> bool {
+        self.is_loyal_against(candidate) || self.promise.binds(candidate, self.now)
+    }
+
     /// Whether a living leader keeps this replica from voting for `candidate`. The leader itself
     /// may ask: it does not lead any more.
     pub(crate) fn is_loyal_against(&self, candidate: ReplicaId) -> bool {
@@ -184,16 +192,24 @@ impl Raft {
     /// replica led and had none.
     pub(crate) fn become_follower(&mut self, leader: Option<ReplicaId>, effects: &mut Vec<Effect>) {
         let follower = Follower { leader, ..Follower::default() };
-        let before = core::mem::replace(&mut self.role, Role::Follower(follower));
-        if let Role::Leader(led) = before {
-            self.reset_election_timer();
-            effects.push(Effect::Note(Note::SteppedDown { term: self.hard_state.term }));
-            led.reads.refuse_all(effects);
-            let transfer = led.transfer.and_then(|transfer| transfer.id);
-            for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
-                Self::refuse(id, Refusal::NotLeader, effects);
+        self.change_role(Role::Follower(follower), effects);
+    }
+
+    /// Takes another role; what was asked of the one before is refused.
+    fn change_role(&mut self, role: Role, effects: &mut Vec<Effect>) {
+        match core::mem::replace(&mut self.role, role) {
+            Role::Follower(followed) => followed.reads.refuse_all(effects),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+            Role::Leader(led) => {
+                self.reset_election_timer();
+                effects.push(Effect::Note(Note::SteppedDown { term: self.hard_state.term }));
+                led.reads.refuse_all(effects);
+                let transfer = led.transfer.and_then(|transfer| transfer.id);
+                for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
+                    Self::refuse(id, Refusal::NotLeader, effects);
+                }
+                self.log.release(self.log.snapshot().index, 0);
             }
-            self.log.release(self.log.snapshot().index, 0);
         }
     }
 
@@ -201,8 +217,15 @@ impl Raft {
         if !self.may_campaign() {
             return;
         }
+        // It would break its own promise; a hint that the leader is gone does not end one.
+        if self.promise.binds(self.config.id, self.now) {
+            let jitter = self.random.below(PEER_GONE_DELAY_MAX);
+            self.election_deadline = self.promise.until() + jitter;
+            return;
+        }
         // The vote of this term, if one was given, stays given.
-        self.role = Role::PreCandidate(PreCandidate { votes: vec![self.config.id] });
+        let candidate = PreCandidate { votes: vec![self.config.id] };
+        self.change_role(Role::PreCandidate(candidate), effects);
         if self.is_sole_voter() {
             return self.become_candidate(false, effects);
         }
@@ -214,7 +237,8 @@ impl Raft {
     fn become_candidate(&mut self, transfer: bool, effects: &mut Vec<Effect>) {
         let term = self.hard_state.term.next();
         self.hard_state = HardState { term, voted_for: Some(self.config.id) };
-        self.role = Role::Candidate(Candidate { votes: Vec::new(), asked: false, transfer });
+        let candidate = Candidate { votes: Vec::new(), asked: false, transfer };
+        self.change_role(Role::Candidate(candidate), effects);
         self.reset_election_timer();
         self.ask_for_votes(effects);
     }

@@ -83,17 +83,21 @@
 //! | `RequestPreVote` | `PreVoteReply` | no: it promises nothing |
 //! | `RequestVote` | `VoteReply` | the request for the own vote, the answer for the vote given |
 //! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
+//! | `ReadIndex` | `ReadIndexReply` | no |
 //! | `TimeoutNow` | a `RequestVote` that breaks stickiness | as any campaign |
 //!
-//! # What is left out
+//! # Reads
 //!
-//! Leases.
+//! [`Input::Read`] gives the host an index; once that is applied, the state answers linearizably.
+//! By default a quorum confirms each round of reads, whatever clocks say. A group whose
+//! configuration has a lease ([`Input::SetLease`]) lets its leader read alone; the host then looks
+//! at [`Raft::lease_until`] *after* it has read the value.
 //!
 //! # Where to find the paper
 //!
 //! `election` [Raft §5.2, §5.4.1], `replication` [Raft §5.3], `commit` [Raft §5.4.2],
 //! `configuration`, `quorum` and `membership` [Raft §6, Thesis §4], `snapshot` [Raft §7], `read`
-//! [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10];
+//! and `lease` [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10];
 //! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
 //! slow disks add to it.
 #![no_std]
@@ -106,6 +110,7 @@ mod config;
 mod configuration;
 mod election;
 mod invariants;
+mod lease;
 mod log;
 mod membership;
 mod progress;

@@ -66,7 +66,18 @@ impl Raft {
     ) {
         learners.sort_unstable();
         learners.dedup();
-        let target = Configuration { learners, ..Configuration::of_voters(voters) };
+        let lease = self.configuration().lease;
+        let target = Configuration { learners, lease, ..Configuration::of_voters(voters) };
+        self.start_change(id, target, effects);
+    }
+
+    /// Starts a change to `target`, if that is possible now.
+    pub(crate) fn start_change(
+        &mut self,
+        id: RequestId,
+        target: Configuration,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Some(reason) = self.reason_against(&target) {
             return Self::refuse(id, reason, effects);
         }
@@ -155,7 +166,8 @@ impl Raft {
         let current = self.configurations.current();
         let Some(change) = &mut leader.change else { return true };
         let same_voters = change.target.voters == current.voters;
-        if same_voters && change.target.learners == current.learners {
+        let same_lease = change.target.lease == current.lease;
+        if same_voters && same_lease && change.target.learners == current.learners {
             effects.push(Effect::Completed { id: change.id });
             leader.change = None;
             return true;

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::config::Random;
 use crate::configuration::ConfigurationHistory;
+use crate::lease::{self, Promise};
 use crate::log::{Log, Position};
 use crate::role::{Follower, Role};
 use crate::{
@@ -30,6 +31,12 @@ pub struct Raft {
     pub(crate) applied_at: Time,
     /// When to campaign, for every role but the leader's.
     pub(crate) election_deadline: Time,
+    /// What this voter promised to a leader with a lease.
+    pub(crate) promise: Promise,
+    /// Tells this start's requests for read indexes from those of others.
+    pub(crate) read_nonce: u64,
+    /// The last such request.
+    pub(crate) read_number: u64,
     /// What the last `LeaderChanged` said.
     noted_leader: (Term, Option<ReplicaId>),
 }
@@ -52,6 +59,7 @@ impl Raft {
         let log = Log::new(hard_state, start, entries);
         assert!(log.last_term() <= hard_state.term, "no entry is of a later term than the replica");
         let mut random = Random::new(config.seed, config.id);
+        let read_nonce = random.next();
         let election_deadline = random.election_deadline(now, config.election_timeout);
         let mut raft = Self {
             config,
@@ -66,12 +74,17 @@ impl Raft {
             applied_index: snapshot.index,
             applied_at: now,
             election_deadline,
+            promise: Promise::default(),
+            read_nonce,
+            read_number: 0,
             noted_leader: (hard_state.term, None),
         };
         let founding = raft.config.campaign_at_start && hard_state.term == Term(0);
         if founding || raft.is_sole_voter() {
             raft.election_deadline = now;
         }
+        let lease = lease::longest(raft.configurations.since(snapshot.index));
+        raft.promise = Promise::after_restart(now, lease);
         raft
     }
 
@@ -98,6 +111,7 @@ impl Raft {
                 self.on_change_membership(id, voters, learners, effects);
             }
             Input::TransferLeadership { id, to } => self.on_transfer_leadership(id, to, effects),
+            Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
             Input::Loaded { from, entries } => self.on_loaded(from, entries, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
             Input::PeerGone(peer) => self.on_peer_gone(peer),
@@ -139,7 +153,7 @@ impl Raft {
             }
             // Neither term nor timer changes for who would disturb a living leader
             // [Raft §6, Thesis §4.2.3]; an answer in the lower term would not be heard.
-            Body::RequestVote { transfer: false, .. } if self.is_loyal_against(from) => return,
+            Body::RequestVote { transfer: false, .. } if self.is_bound_against(from) => return,
             _ => {}
         }
         if term < self.hard_state.term {
@@ -166,6 +180,10 @@ impl Raft {
                 self.on_append_reply(from, round, outcome, effects);
             }
             Body::TimeoutNow => self.on_timeout_now(from, effects),
+            Body::ReadIndex { nonce, number } => self.on_read_index(from, nonce, number, effects),
+            Body::ReadIndexReply { nonce, number, index } => {
+                self.on_read_index_reply(nonce, number, index, effects);
+            }
             // A refusal only teaches terms, which is done.
             Body::PreVoteReply { .. } | Body::RequestPreVote { .. } => {}
         }
@@ -187,6 +205,8 @@ impl Raft {
             | Body::PreVoteReply { .. }
             | Body::VoteReply { .. }
             | Body::AppendReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. }
             | Body::TimeoutNow => {}
         }
     }

@@ -63,7 +63,7 @@ impl Raft {
             return;
         }
         self.follow(from, effects);
-        self.on_leader_heard();
+        self.on_leader_heard(from, effects);
         if let Some(outcome) = self.conflict_at(prev) {
             // The read round is answered by any answer.
             return self.send(from, Body::AppendReply { round, outcome }, effects);
@@ -71,6 +71,8 @@ impl Raft {
         let is_heartbeat = entries.is_empty();
         let last = Index(prev.index.0 + entries.len() as u64);
         self.append_new(entries);
+        // A mode that has just come counts at once, since the answer says that it is known.
+        self.promise(from);
         let Role::Follower(follower) = &mut self.role else {
             unreachable!("who heard its leader follows it")
         };
@@ -102,11 +104,13 @@ impl Raft {
         }
     }
 
-    fn on_leader_heard(&mut self) {
+    fn on_leader_heard(&mut self, leader: ReplicaId, effects: &mut Vec<Effect>) {
         if let Role::Follower(follower) = &mut self.role {
             follower.heard_at = Some(self.now);
         }
         self.reset_election_timer();
+        self.promise(leader);
+        self.repeat_read_index(effects);
     }
 
     /// Why entries behind `prev` can't be appended, if they can't.
@@ -139,6 +143,7 @@ impl Raft {
     /// Appends what the log lacks of these entries. Only an entry that conflicts truncates: an
     /// old or repeated append must not remove what came after it.
     fn append_new(&mut self, entries: Vec<Entry>) {
+        let was_voter = self.is_voter();
         for entry in entries {
             if entry.index <= self.log.start().index
                 || self.log.term_at(entry.index) == Some(entry.term)
@@ -153,6 +158,7 @@ impl Raft {
             self.configurations.appended(&entry);
             self.log.append(entry);
         }
+        self.promise_if_promoted(was_voter);
     }
 
     /// Answers the leader, if it waits: with what is durable, in a durable term.
@@ -198,6 +204,7 @@ impl Raft {
             self.advance_transfer(effects);
         }
         self.finish_round(effects);
+        self.extend_lease();
         self.send_appends(from, effects);
     }
 
@@ -263,6 +270,7 @@ impl Raft {
         if !self.is_heard_by_quorum() {
             return self.become_follower(None, effects);
         }
+        self.start_lease_round();
         let snapshot = self.log.snapshot().index;
         let Some((sender, leader)) = self.sender() else { return };
         leader.heartbeat_deadline = sender.now + sender.config.heartbeat_interval;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::membership::Change;
 use crate::progress::Progress;
-use crate::read::Reads;
+use crate::read::{FollowerReads, Reads};
 use crate::transfer::Transfer;
 use crate::{Index, ReplicaId, Time};
 
@@ -33,6 +33,7 @@ pub(crate) struct Follower {
     pub(crate) ack_owed: bool,
     /// The vote given in this term was not sent yet, since it is not durable.
     pub(crate) vote_owed: bool,
+    pub(crate) reads: FollowerReads,
 }
 
 /// Asks whether an election could be won, without raising its term.

@@ -58,6 +58,7 @@ impl Raft {
                 self.restore(meta, effects);
             }
         }
+        self.promise(from);
         if let Role::Follower(follower) = &mut self.role {
             follower.agreed = follower.agreed.max(index);
             follower.ack_owed = true;

@@ -93,7 +93,7 @@ impl Raft {
     /// The replica at this moment.
     pub fn status(&self) -> Status {
         let (role, pending_reads) = match &self.role {
-            Role::Follower(_) => (RoleName::Follower, 0),
+            Role::Follower(follower) => (RoleName::Follower, follower.reads.pending()),
             Role::PreCandidate(_) => (RoleName::PreCandidate, 0),
             Role::Candidate(_) => (RoleName::Candidate, 0),
             Role::Leader(leader) => (RoleName::Leader, leader.reads.pending()),

@@ -114,7 +114,11 @@ impl Raft {
     }
 
     /// Tells `to` to campaign at once.
-    pub(crate) fn ask_to_take_over(&self, to: ReplicaId, effects: &mut Vec<Effect>) {
+    pub(crate) fn ask_to_take_over(&mut self, to: ReplicaId, effects: &mut Vec<Effect>) {
+        // The votes it will ask for break promises, and nobody knows when it hears of this.
+        if let Role::Leader(leader) = &mut self.role {
+            leader.reads.lease.forgo();
+        }
         self.send(to, Body::TimeoutNow, effects);
     }
 

@@ -243,8 +243,8 @@ pub enum Input {
         /// What to append.
         payload: Payload,
     },
-    /// Find an index that a linearizable read may be served at. Answered by
-    /// [`Effect::ReadReady`] or [`Effect::Refuse`], perhaps later.
+    /// Find an index that a linearizable read may be served at; a follower asks its leader.
+    /// Answered by [`Effect::ReadReady`] or [`Effect::Refuse`], perhaps later.
     Read {
         /// Handed back.
         id: RequestId,
@@ -296,6 +296,14 @@ pub enum Input {
         /// The next leader.
         to: ReplicaId,
     },
+    /// Let voters promise their votes for so long, so that the leader can read alone, µs; 0 turns
+    /// that off. At most the election timeout. Answered like [`Input::ChangeMembership`].
+    SetLease {
+        /// Handed back.
+        id: RequestId,
+        /// How long, µs.
+        lease: u64,
+    },
     /// What [`Effect::Load`] asked for.
     Loaded {
         /// As asked for.
@@ -344,6 +352,9 @@ pub enum Effect {
         id: RequestId,
         /// What must be applied first.
         index: Index,
+        /// It holds only if [`crate::Raft::lease_until`] is still in the future once the value was
+        /// read; else ask again.
+        by_lease: bool,
     },
     /// The proposal or read `id` was not and will not be done.
     Refuse {
@@ -503,6 +514,22 @@ pub enum Body {
     },
     /// Start an election at once [Thesis §3.10].
     TimeoutNow,
+    /// A follower wants an index for reads of its own [Thesis §6.4].
+    ReadIndex {
+        /// Of this start of the follower.
+        nonce: u64,
+        /// Of this request; one is open at a time.
+        number: u64,
+    },
+    /// Answer to [`Body::ReadIndex`].
+    ReadIndexReply {
+        /// Repeated.
+        nonce: u64,
+        /// Repeated.
+        number: u64,
+        /// The commit index of a leader that led after the request came.
+        index: Index,
+    },
 }
 
 /// How an append went.

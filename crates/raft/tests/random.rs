@@ -4,8 +4,9 @@
 
 mod cluster;
 
+use cluster::host::Clock;
 use cluster::{Cluster, Parcel, id};
-use flotilla_raft::{Config, Configuration, Input, Message, Recovered, ReplicaId, Time};
+use flotilla_raft::{Config, Configuration, Input, Message, Recovered, ReplicaId, RequestId, Time};
 
 /// xorshift64*: a run is a function of its seed.
 struct Dice(u64);
@@ -66,7 +67,14 @@ impl World {
             campaign_at_start: id == ReplicaId(1),
             ..Config::new(id, seed)
         };
-        let cluster = Cluster::with(&configuration, |_| Recovered::default(), config);
+        if dice.percent(30) {
+            configuration.lease = 200 * MS;
+        }
+        let mut cluster = Cluster::with(&configuration, |_| Recovered::default(), config);
+        for host in cluster.hosts.values_mut() {
+            let (per_mille, offset) = (950 + dice.below(101), dice.below(1000 * MS));
+            host.set_clock(Clock { per_mille, offset }, Time(0));
+        }
         let (loss_percent, repeat_percent) =
             ([0, 2, 10, 30][dice.below(4) as usize], dice.below(10));
         let delay_max = [2, 20, 200][dice.below(3) as usize] * MS;
@@ -88,8 +96,7 @@ impl World {
     fn advance(&mut self, end: Time) {
         self.collect();
         let ids = self.cluster.ids();
-        let up = ids.iter().filter_map(|&id| self.cluster.host(id).raft.as_ref());
-        let timer = up.map(|raft| (raft.deadline(), raft.id())).min();
+        let timer = ids.iter().map(|&id| (self.cluster.host(id).deadline(), id)).min();
         let arrival = (0..self.network.len()).min_by_key(|&at| (self.network[at].0, at));
         let arrival = arrival.map(|at| (self.network[at].0, at));
         let disk = (0..self.disks.len()).min_by_key(|&at| self.disks[at].1);
@@ -164,7 +171,7 @@ impl World {
 
     fn disturb(&mut self) {
         let id = self.pick();
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..=1 => {
                 let kept = self.dice.below(4) as usize;
                 self.disks.retain(|disk| disk.0 != id);
@@ -202,6 +209,12 @@ impl World {
             }
             15..=17 => self.change(),
             18 => {
+                if let Some(leader) = self.cluster.leader() {
+                    let lease = [0, 100, 200][self.dice.below(3) as usize] * MS;
+                    self.cluster.set_lease(leader, lease);
+                }
+            }
+            19 => {
                 if let Some(leader) = self.cluster.leader() {
                     self.cluster.transfer(leader, id);
                 }
@@ -254,6 +267,9 @@ impl World {
     fn use_it(&mut self) {
         let up: Vec<_> = self.cluster.ids();
         for id in up {
+            if self.cluster.is_up(id) && self.dice.percent(20) {
+                self.cluster.read(id);
+            }
             if !self.cluster.is_up(id) || !self.cluster.raft(id).is_leader() {
                 continue;
             }
@@ -281,10 +297,21 @@ impl World {
         let before = self.cluster.judge.committed_index();
         self.cluster.propose(leader, "last");
         let read = self.cluster.read(leader);
+        let elsewhere: Vec<RequestId> = self
+            .cluster
+            .raft(leader)
+            .configuration()
+            .members()
+            .into_iter()
+            .map(|id| self.cluster.read(id))
+            .collect();
         self.run_until(quiet + 500 * MS);
         let committed = self.cluster.judge.committed_index();
         assert!(committed > before, "a healed group commits");
-        assert!(self.cluster.judge.served.contains_key(&read), "a healed group serves reads");
+        for read in elsewhere.iter().chain([&read]) {
+            let served = self.cluster.judge.served.contains_key(read);
+            assert!(served, "a healed group serves reads everywhere");
+        }
         let configuration = self.cluster.raft(leader).configuration().clone();
         assert!(!configuration.is_joint(), "a healed group leaves its joint configuration");
         for id in configuration.members() {
@@ -325,7 +352,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         Some(seed) => seed..seed + 1,
         None => 0..number("RAFT_SEEDS").unwrap_or(200),
     };
-    let (mut committed, mut reads, mut changes, mut transfers) = (0, 0, 0, 0);
+    let (mut committed, mut reads, mut by_lease, mut changes, mut transfers) = (0, 0, 0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
@@ -336,12 +363,14 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
             caught.unwrap_or_else(|_| panic!("seed {seed} fails; replay it with RAFT_SEED={seed}"));
         committed += judge.committed.len();
         reads += judge.reads_served;
+        by_lease += judge.lease_reads;
         changes += judge.changes_done;
         transfers += judge.transfers_done;
     }
     // A run in which nothing happens proves nothing.
     assert!(count < 100 || committed as u64 > 10 * count, "{committed} entries were committed");
     assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
+    assert!(count < 100 || by_lease as u64 > 2 * count, "{by_lease} reads were served by lease");
     assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
     assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");
 }

@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n]` | blank replicas |
+//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n] [lease=ms]` | blank replicas |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
 //! | `campaign n` / `wake n` | its deadline comes (time goes there) |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
@@ -22,6 +22,7 @@
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
 //! | `join n` | a blank replica, not yet a member |
 //! | `change n voters=1,2 [learners=3]` | asks n for this membership |
+//! | `lease n ms` | asks n for leases of this length |
 //! | `transfer a b` | asks a to hand over to b |
 //! | `configuration` | draws what each replica goes by |
 //! | `status` / `logs` / `flight` | draws the replicas, their logs, what is under way |
@@ -115,6 +116,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
             let list = |name| ids(command.named(name).unwrap_or(""));
             cluster.change(replica()?, &list("voters")?, &list("learners")?);
         }
+        "lease" => cluster.set_lease(replica()?, 1000 * command.parsed::<u64>(1)?),
         "transfer" => {
             cluster.transfer(replica()?, ReplicaId(command.parsed(1)?));
         }
@@ -171,7 +173,7 @@ fn beat(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
     let id = ReplicaId(command.parsed(0)?);
     let end = cluster.now + 1000 * command.parsed::<u64>(1)?;
     let mut drawn = std::mem::take(&mut cluster.effects);
-    while cluster.is_up(id) && cluster.raft(id).is_leader() && cluster.raft(id).deadline() <= end {
+    while cluster.is_up(id) && cluster.raft(id).is_leader() && cluster.host(id).deadline() <= end {
         cluster.wake(id);
         settle(cluster, command)?;
         let news = |effect: &Effect| {
@@ -209,6 +211,8 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
     let mut configuration = Configuration::of_voters(voters.collect::<Result<Vec<_>, _>>()?);
     configuration.learners = ids(command.named("learners").unwrap_or(""))?;
     configuration.outgoing = ids(command.named("outgoing").unwrap_or(""))?;
+    let lease = command.named("lease").map_or(Ok(0), str::parse::<u64>);
+    configuration.lease = 1000 * lease.map_err(|_| "lease is a number")?;
     let (logs, terms) = (by_replica(command.named("logs"))?, by_replica(command.named("terms"))?);
     let recovered = |id: ReplicaId| {
         let entries: Vec<Entry> = (1..)
@@ -263,7 +267,10 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
         Effect::Send(message) => draw_message(message),
         Effect::Apply { entries } => format!("{id} applies{}", draw_entries(entries)),
         Effect::Proposed { index, term, .. } => format!("{id} proposes {index}.{term}"),
-        Effect::ReadReady { id: read, index } => format!("{id} reads #{read} at {index}"),
+        Effect::ReadReady { id: read, index, by_lease } => {
+            let by_lease = if *by_lease { " by lease" } else { "" };
+            format!("{id} reads #{read} at {index}{by_lease}")
+        }
         Effect::Refuse { id: request, reason } => format!("{id} refuses #{request}: {reason:?}"),
         Effect::SendSnapshot { to, at_least, .. } => {
             format!("{id} asks for a snapshot to {to}, {at_least} or later")
@@ -318,7 +325,11 @@ fn draw_members(configuration: &Configuration) -> String {
     };
     let (outgoing, learners) =
         (part("<-", &configuration.outgoing), part("+", &configuration.learners));
-    format!("({}{outgoing}{learners})", list(&configuration.voters))
+    let lease = match configuration.lease {
+        0 => String::new(),
+        lease => format!(" lease {} ms", lease / 1000),
+    };
+    format!("({}{outgoing}{learners}{lease})", list(&configuration.voters))
 }
 
 fn draw_configuration(cluster: &Cluster, id: ReplicaId) -> String {
@@ -354,6 +365,8 @@ fn draw_message(message: &Message) -> String {
             }
         }
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::ReadIndex { number, .. } => format!("ReadIndex {number}"),
+        Body::ReadIndexReply { number, index, .. } => format!("ReadIndexReply {number} at {index}"),
     };
     format!("{}>{} t{} {body}", message.from, message.to, message.term)
 }

@@ -13,6 +13,8 @@
 //! | 6 | AppendReply, matched | round, index: numbers |
 //! | 7 | AppendReply, conflict | round, prev index, hint index, hint term: numbers |
 //! | 8 | TimeoutNow | |
+//! | 9 | ReadIndex | nonce, number: numbers |
+//! | 10 | ReadIndexReply | nonce, number, index: numbers |
 //!
 //! An entry is `term: number, kind: u8 (0 empty, 1 normal, 2 configuration), payload: bytes`; its
 //! index follows from its place. A payload that was received is a view into the packet, which is
@@ -36,6 +38,8 @@ const APPEND_ENTRIES: u8 = 5;
 const APPEND_MATCHED: u8 = 6;
 const APPEND_CONFLICT: u8 = 7;
 const TIMEOUT_NOW: u8 = 8;
+const READ_INDEX: u8 = 9;
+const READ_INDEX_REPLY: u8 = 10;
 
 /// Term, kind and the length of the payload take at least so many bytes.
 const MIN_ENTRY: usize = 3;
@@ -93,6 +97,10 @@ impl<'a> RaftEncoder<'a> {
                 }
             },
             Body::TimeoutNow => begin(TIMEOUT_NOW, &[]),
+            Body::ReadIndex { nonce, number } => begin(READ_INDEX, &[*nonce, *number]),
+            Body::ReadIndexReply { nonce, number, index } => {
+                begin(READ_INDEX_REPLY, &[*nonce, *number, index.0]);
+            }
         }
     }
 }
@@ -161,6 +169,15 @@ impl Decoder<'_> {
                 },
             },
             TIMEOUT_NOW => Body::TimeoutNow,
+            READ_INDEX => Body::ReadIndex {
+                nonce: self.reader.number("nonce of a read")?,
+                number: self.reader.number("number of a read")?,
+            },
+            READ_INDEX_REPLY => Body::ReadIndexReply {
+                nonce: self.reader.number("nonce of a read")?,
+                number: self.reader.number("number of a read")?,
+                index: self.index("read index")?,
+            },
             _ => return Err(LinkError::Value { field: "kind of message" }),
         };
         Ok((shard, Message { from, to, term, body }))

@@ -55,7 +55,29 @@ impl Disk {
     }
 }
 
+/// A host's clock, which need not run as fast as the world's.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) per_mille: u64,
+    pub(crate) offset: u64,
+}
+
+impl Clock {
+    pub(crate) fn local(self, world: Time) -> Time {
+        Time(self.offset + world.0 * self.per_mille / 1000)
+    }
+
+    /// The first moment of the world at which this clock shows `local`.
+    fn world(self, local: Time) -> Time {
+        if local == Time::NEVER {
+            return local;
+        }
+        Time((local.0.saturating_sub(self.offset) * 1000).div_ceil(self.per_mille))
+    }
+}
+
 pub(crate) struct Host {
+    pub(crate) clock: Clock,
     pub(crate) config: Config,
     /// `None` while it is down.
     pub(crate) raft: Option<Raft>,
@@ -88,6 +110,7 @@ impl Host {
         };
         let snapshot = Snapshot { meta: recovered.snapshot.clone(), history: Vec::new() };
         Self {
+            clock: Clock { per_mille: 1000, offset: 0 },
             raft: Some(Raft::new(config.clone(), recovered, now)),
             config,
             asked: disk.clone(),
@@ -101,6 +124,11 @@ impl Host {
             holds_applying: false,
             disk_hangs: false,
         }
+    }
+
+    /// When its core wants to be woken, in the world's time; never if it is down.
+    pub(crate) fn deadline(&self) -> Time {
+        self.raft.as_ref().map_or(Time::NEVER, |raft| self.clock.world(raft.deadline()))
     }
 
     pub(crate) fn id(&self) -> ReplicaId {
@@ -174,6 +202,13 @@ impl Host {
             snapshot: self.disk.snapshot.clone(),
             entries: self.disk.entries.clone(),
         };
+        let now = self.clock.local(now);
         self.raft = Some(Raft::new(self.config.clone(), recovered, now));
+    }
+
+    /// Gives a fresh replica another clock.
+    pub(crate) fn set_clock(&mut self, clock: Clock, now: Time) {
+        self.clock = clock;
+        self.restart(now);
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Judge {
     /// What was committed when each read was registered.
     reads: BTreeMap<RequestId, Index>,
     pub(crate) reads_served: usize,
+    pub(crate) lease_reads: usize,
     pub(crate) served: BTreeMap<RequestId, Index>,
     last_commit: BTreeMap<ReplicaId, (Term, Index)>,
     /// The last committed configuration, and who was ever a member.
@@ -159,11 +160,12 @@ impl Judge {
     }
 
     /// A read sees everything that was committed anywhere when it was registered.
-    pub(crate) fn read_ready(&mut self, request: RequestId, index: Index) {
+    pub(crate) fn read_ready(&mut self, request: RequestId, index: Index, by_lease: bool) {
         let least = self.reads.remove(&request).expect("a read is answered once");
         assert!(index >= least, "read {request} at {index} misses entries up to {least}");
         assert!(index <= self.committed_index(), "a read waits for committed entries only");
         self.reads_served += 1;
+        self.lease_reads += usize::from(by_lease);
         self.served.insert(request, index);
     }
 

@@ -117,6 +117,11 @@ impl Cluster {
         request
     }
 
+    pub(crate) fn set_lease(&mut self, id: ReplicaId, lease: u64) {
+        let request = self.request();
+        self.step(id, Input::SetLease { id: request, lease });
+    }
+
     pub(crate) fn transfer(&mut self, id: ReplicaId, to: ReplicaId) -> RequestId {
         let request = self.request();
         self.step(id, Input::TransferLeadership { id: request, to });
@@ -156,8 +161,8 @@ impl Cluster {
 
     /// One input to one replica; does nothing if it is down.
     pub(crate) fn step(&mut self, id: ReplicaId, input: Input) {
-        let now = self.now;
         let host = self.hosts.get_mut(&id).expect("the cluster has this replica");
+        let now = host.clock.local(self.now);
         let Some(raft) = &mut host.raft else { return };
         if let Input::Read { id: request } = input {
             self.judge.read_registered(request);
@@ -201,7 +206,9 @@ impl Cluster {
                 assert!(snapshot.meta.index >= at_least, "a new snapshot suffices");
                 self.sent.push(Parcel::Snapshot { from: id, to, term, snapshot });
             }
-            Effect::ReadReady { id: request, index } => self.judge.read_ready(request, index),
+            Effect::ReadReady { id: request, index, by_lease } => {
+                self.judge.read_ready(request, index, by_lease);
+            }
             Effect::Refuse { id: request, .. } => self.judge.refused(request),
             Effect::Note(note) => self.judge.noted(id, &note),
             Effect::Load { from, bytes } => host.loads.push((from, bytes)),
@@ -288,7 +295,7 @@ impl Cluster {
 
     /// Steps `id` at its deadline, which moves the time there.
     pub(crate) fn wake(&mut self, id: ReplicaId) {
-        let deadline = self.raft(id).deadline();
+        let deadline = self.host(id).deadline();
         assert!(deadline < Time::NEVER, "this replica waits for something");
         self.now = self.now.max(deadline);
         self.step(id, Input::Wake);
@@ -301,7 +308,9 @@ impl Cluster {
 
     pub(crate) fn restart(&mut self, id: ReplicaId) {
         let now = self.now;
-        self.host_mut(id).restart(now);
+        let host = self.host_mut(id);
+        host.config.seed += 1;
+        host.restart(now);
         self.judge.restarted(id);
     }
 

@@ -114,6 +114,10 @@ pub(super) fn message() -> impl Strategy<Value = (ShardId, Message)> {
         append(),
         append_reply(),
         Just(Body::TimeoutNow),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
+        (any::<u64>(), any::<u64>(), index())
+            .prop_map(|(nonce, number, index)| Body::ReadIndexReply { nonce, number, index }),
     ];
     let head = (shard(), replica(), replica(), term());
     (head, body)
