@@ -82,6 +82,8 @@ impl Node {
                 ..
             } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            // What is damaged stops the node before it starts, so nothing is repaired.
+            Effect::Repair { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();

@@ -151,11 +151,25 @@ impl ConfigurationHistory {
         }
     }
 
+    /// Takes note of `entry`, which is in the log and was not readable before.
+    pub(crate) fn repaired(&mut self, entry: &Entry) {
+        if entry.kind == EntryKind::Configuration {
+            let place = self.versions.partition_point(|(at, _)| *at < entry.index);
+            self.versions.insert(place, (entry.index, Configuration::of_entry(entry)));
+        }
+    }
+
     /// Rolls back what was appended from `index` on.
     pub(crate) fn truncate_from(&mut self, index: Index) {
         while self.versions.len() > 1 && self.versions[self.versions.len() - 1].0 >= index {
             self.versions.pop();
         }
+    }
+
+    /// Begins anew at a snapshot whose configuration is known, with what was appended after it.
+    pub(crate) fn begin_at(&mut self, index: Index, configuration: Configuration) {
+        let after = self.versions.partition_point(|(at, _)| *at <= index);
+        self.versions.splice(..after, [(index, configuration)]);
     }
 
     /// Forgets what is under a snapshot at `index`.

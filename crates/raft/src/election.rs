@@ -29,7 +29,7 @@ impl Raft {
         self.reset_election_timer();
         match &self.role {
             // Its disk has not kept its own vote yet; another term would only add to its work.
-            Role::Candidate(candidate) if !candidate.asked => {}
+            Role::Candidate(candidate) if !candidate.asked && !candidate.inquires => {}
             // It could only hand over again; unless nobody else could lead.
             _ if self.stall().is_some() && !self.is_sole_voter() => {}
             _ => self.become_pre_candidate(effects),
@@ -38,7 +38,8 @@ impl Raft {
 
     /// The leader asks this replica to take over at once.
     pub(crate) fn on_timeout_now(&mut self, from: ReplicaId, effects: &mut Vec<Effect>) {
-        if self.leader() == Some(from) && self.may_campaign() && self.stall().is_none() {
+        let able = self.may_campaign() && !self.is_configuration_unknown();
+        if able && self.leader() == Some(from) && self.stall().is_none() {
             self.become_candidate(true, effects);
         }
     }
@@ -75,7 +76,7 @@ impl Raft {
         }
         add_vote(&mut candidate.votes, from);
         if quorum::has_quorum(self.configurations.current(), |id| candidate.votes.contains(&id)) {
-            self.become_candidate(false, effects);
+            self.campaign(effects);
         }
     }
 
@@ -130,7 +131,8 @@ impl Raft {
     /// Asks for votes once the own vote is durable, and counts it.
     pub(crate) fn ask_for_votes(&mut self, effects: &mut Vec<Effect>) {
         let Role::Candidate(candidate) = &mut self.role else { return };
-        if candidate.asked || !self.log.writes().holds(self.hard_state) {
+        let durable = self.log.writes().holds(self.hard_state);
+        if candidate.asked || candidate.inquires || !durable {
             return;
         }
         candidate.asked = true;
@@ -213,7 +215,7 @@ impl Raft {
         }
     }
 
-    fn become_pre_candidate(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn become_pre_candidate(&mut self, effects: &mut Vec<Effect>) {
         if !self.may_campaign() {
             return;
         }
@@ -227,20 +229,29 @@ impl Raft {
         let candidate = PreCandidate { votes: vec![self.config.id] };
         self.change_role(Role::PreCandidate(candidate), effects);
         if self.is_sole_voter() {
-            return self.become_candidate(false, effects);
+            return self.campaign(effects);
         }
         for voter in self.other_voters() {
             self.ask_again(voter, effects);
         }
     }
 
-    fn become_candidate(&mut self, transfer: bool, effects: &mut Vec<Effect>) {
+    /// An election would be won, by the configuration that is known.
+    fn campaign(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_configuration_unknown() {
+            self.inquire(effects);
+        } else {
+            self.become_candidate(false, effects);
+        }
+    }
+
+    /// Enters the next term; votes are asked for once the own one is durable.
+    pub(crate) fn become_candidate(&mut self, transfer: bool, effects: &mut Vec<Effect>) {
         let term = self.hard_state.term.next();
         self.hard_state = HardState { term, voted_for: Some(self.config.id) };
-        let candidate = Candidate { votes: Vec::new(), asked: false, transfer };
+        let candidate = Candidate { votes: Vec::new(), asked: false, transfer, inquires: false };
         self.change_role(Role::Candidate(candidate), effects);
         self.reset_election_timer();
-        self.ask_for_votes(effects);
     }
 
     fn become_leader_if_elected(&mut self, effects: &mut Vec<Effect>) {
@@ -261,13 +272,23 @@ impl Raft {
             first_index,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             reads: Reads::default(),
+            dead: Vec::new(),
             loads: Vec::new(),
             change: None,
             transfer: None,
         });
         let term = self.hard_state.term;
         effects.push(Effect::Note(Note::BecameLeader { term }));
-        self.append_as_leader(EntryKind::Empty, Payload::default(), effects);
+        self.open_term(effects);
+        self.broadcast_appends(effects);
+    }
+
+    /// Appends the no-op of this leader's term, once and not past a hole.
+    pub(crate) fn open_term(&mut self, effects: &mut Vec<Effect>) {
+        let Role::Leader(leader) = &self.role else { return };
+        if leader.first_index > self.log.last_index() && self.log.holes().is_empty() {
+            self.append_as_leader(EntryKind::Empty, Payload::default(), effects);
+        }
     }
 
     /// Appends an entry of the leader's term and sends it.

@@ -17,7 +17,10 @@ impl Raft {
         assert!(kept, "what is not durable stays in memory");
         assert!(snapshot.index <= self.commit_index, "a snapshot is of committed entries");
         assert!(self.commit_index <= last, "only entries of the log are committed");
-        assert!(self.emitted_index == self.commit_index, "what is committed was handed out");
+        let hole_is_next = self.log.holes().first() == Some(&self.emitted_index.next());
+        assert!(self.emitted_index <= self.commit_index, "only what is committed was handed out");
+        let handed_out = self.emitted_index == self.commit_index || hole_is_next;
+        assert!(handed_out, "what is committed was handed out");
         assert!(self.applied_index <= self.emitted_index, "only what was handed out is applied");
         assert!(self.log.durable_index() <= last, "only entries of the log are durable");
         assert!(self.log.last_term() <= self.hard_state.term, "no entry is of a later term");
@@ -53,8 +56,13 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return };
         let last = self.log.last_index();
         assert!(self.hard_state.voted_for == Some(self.config.id), "a leader voted for itself");
-        assert!(self.log.last_term() == self.hard_state.term, "a leader's log ends in its term");
-        assert!(leader.first_index <= last, "a term begins with an entry");
+        if self.log.holes().is_empty() {
+            let own = self.log.last_term() == self.hard_state.term;
+            assert!(own, "a leader's log ends in its term");
+            assert!(leader.first_index <= last, "a term begins with an entry");
+        } else {
+            assert!(leader.first_index == last.next(), "no term is opened over a hole");
+        }
         let ascending = leader.progress.windows(2).all(|pair| pair[0].id < pair[1].id);
         assert!(ascending, "the progress is in order");
         for progress in &leader.progress {
@@ -82,8 +90,9 @@ impl Raft {
         // What left memory can't be compared.
         let mut versions = versions.filter(|(at, _)| *at > first);
         let entries = self.log.entries().iter();
-        let changes =
-            entries.filter(|entry| entry.kind == EntryKind::Configuration && entry.index > first);
+        let changes = entries
+            .filter(|entry| entry.kind == EntryKind::Configuration && entry.index > first)
+            .filter(|entry| !self.log.holes().contains(&entry.index));
         let mut changes = changes.map(|entry| {
             (entry.index, Configuration::decode(entry.payload.bytes()).expect("it was readable"))
         });

@@ -137,7 +137,10 @@ impl Raft {
 
     /// This voter was heard by, or is about to answer, the leader `to`.
     pub(crate) fn promise(&mut self, to: ReplicaId) {
-        let lease = self.configuration().lease;
+        let mut lease = self.configuration().lease;
+        if self.is_configuration_unknown() {
+            lease = lease.max(self.config.election_timeout);
+        }
         if lease > 0 {
             // Whoever leads now was elected when all promises to others had ended, by a voter that
             // shared in both; so only one has to be remembered.

@@ -117,6 +117,7 @@ mod progress;
 mod quorum;
 mod raft;
 mod read;
+mod repair;
 mod replication;
 mod role;
 mod snapshot;

@@ -11,7 +11,7 @@
 //! unknown term is `None` and equals no term. The byte sizes are kept as running sums, so all
 //! counts of bytes are differences and nothing has to be counted down.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::writes::Writes;
@@ -43,6 +43,8 @@ pub(crate) struct Log {
     /// `ends[i]`: the bytes ever put in front of `entries[i + 1]`; `base_end` those at the base.
     ends: VecDeque<u64>,
     base_end: u64,
+    /// Entries whose payload is damaged. None of them was handed out.
+    holes: BTreeSet<Index>,
     writes: Writes,
 }
 
@@ -58,12 +60,36 @@ impl Log {
             entries: VecDeque::with_capacity(entries.len()),
             ends: VecDeque::with_capacity(entries.len()),
             base_end: 0,
+            holes: BTreeSet::new(),
             writes,
         };
         for entry in entries {
             log.push(entry);
         }
         log
+    }
+
+    /// Says which entries are damaged. Panics if one is none of this log.
+    pub(crate) fn set_holes(&mut self, holes: BTreeSet<Index>) {
+        let known = |&index: &Index| index > self.base && index <= self.last_index();
+        assert!(holes.iter().all(known), "what is damaged is an entry of the log");
+        self.holes = holes;
+    }
+
+    /// Puts a whole entry in place of a damaged one of the same index and term. Whether there was
+    /// one.
+    pub(crate) fn fill(&mut self, entry: &Entry) -> bool {
+        let fits = self.term_at(entry.index) == Some(entry.term);
+        if !fits || !self.holes.remove(&entry.index) {
+            return false;
+        }
+        let at = self.offset(entry.index);
+        let (before, after) = (self.entries[at].payload.len() as u64, entry.payload.len() as u64);
+        self.entries[at] = entry.clone();
+        for end in self.ends.range_mut(at..) {
+            *end = *end + after - before;
+        }
+        true
     }
 
     /// Appends an entry behind the last one; the next write will hold it.
@@ -92,6 +118,7 @@ impl Log {
         while self.terms.back().is_some_and(|run| run.index >= index) {
             self.terms.pop_back();
         }
+        self.holes.split_off(&index);
         self.writes.truncated_to(index.previous());
     }
 
@@ -104,6 +131,7 @@ impl Log {
             "a snapshot of the host's own is of an entry of this log"
         );
         self.snapshot = Position { index: meta.index, term: meta.term };
+        self.holes = self.holes.split_off(&meta.index.next());
         self.writes.snapshotted(meta);
         self.advance_start();
     }
@@ -162,6 +190,7 @@ impl Log {
         self.entries.clear();
         self.ends.clear();
         self.terms.clear();
+        self.holes.clear();
         self.start = Position { index: meta.index, term: meta.term };
         self.snapshot = self.start;
         self.base = meta.index;
@@ -190,6 +219,22 @@ impl Log {
     /// The log is durable up to here.
     pub(crate) fn durable_index(&self) -> Index {
         self.writes.durable_index()
+    }
+
+    /// The entries whose payload is damaged.
+    pub(crate) fn holes(&self) -> &BTreeSet<Index> {
+        &self.holes
+    }
+
+    /// The entry at `index`, damaged or not, if it is in memory.
+    pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
+        let offset = index.0.checked_sub(self.base.0 + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The entry at `index`, if it is in memory and whole.
+    pub(crate) fn whole_entry(&self, index: Index) -> Option<&Entry> {
+        self.entry(index).filter(|_| !self.holes.contains(&index))
     }
 
     /// The place before the first entry in memory.
@@ -248,9 +293,11 @@ impl Log {
         self.term_at(index).map(|term| Position { index, term })
     }
 
-    /// Entries from `from` to the end that fit into `max_bytes`, at least one if there is any.
+    /// Entries from `from` to the end, or to the next hole, that fit into `max_bytes`; at least
+    /// one if there is any.
     pub(crate) fn batch(&self, from: Index, max_bytes: usize) -> Vec<Entry> {
-        if from > self.last_index() {
+        let hole = self.holes.range(from..).next();
+        if from > self.last_index() || hole == Some(&from) {
             return Vec::new();
         }
         let first = self.offset(from);
@@ -260,6 +307,7 @@ impl Log {
         } else {
             self.ends.partition_point(|&end| end <= limit).max(first + 1)
         };
+        let fitting = hole.map_or(fitting, |&hole| fitting.min(self.offset(hole)));
         self.entries.range(first..fitting).cloned().collect()
     }
 
@@ -305,6 +353,8 @@ impl Log {
             assert_eq!(end, stored, "the running sums are those of the entries");
             before = Position { index: entry.index, term: entry.term };
         }
+        let known = |&index: &Index| index > self.snapshot.index && self.entry(index).is_some();
+        assert!(self.holes.iter().all(known), "what is damaged is an entry above the snapshot");
         let start = self.base.min(self.snapshot.index);
         assert_eq!(self.start.index, start, "terms are known of what is in memory or on disk");
         assert_eq!(self.entries.len(), self.ends.len(), "each entry has its running sum");

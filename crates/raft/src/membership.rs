@@ -71,6 +71,36 @@ impl Raft {
         self.start_change(id, target, effects);
     }
 
+    /// Starts a change that puts `by` in the place of `dead`, which counts for nothing from now on:
+    /// its disk may have lost what it acknowledged.
+    pub(crate) fn on_replace_replica(
+        &mut self,
+        id: RequestId,
+        dead: ReplicaId,
+        by: ReplicaId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let current = self.configuration();
+        if self.is_leader() && (dead == self.config.id || !current.is_member(dead)) {
+            return Self::refuse(id, Refusal::Invalid, effects);
+        }
+        let mut target = Configuration { outgoing: Vec::new(), ..current.clone() };
+        for list in [&mut target.voters, &mut target.learners] {
+            if let Ok(place) = list.binary_search(&dead) {
+                list[place] = by;
+            }
+            list.sort_unstable();
+        }
+        let (now, next) = (self.now, self.log.last_index().next());
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.progress_mut(dead)
+        {
+            *progress = Progress { heard_at: Time(0), ..Progress::new(dead, next, now) };
+            leader.dead.push(dead);
+        }
+        self.start_change(id, target, effects);
+    }
+
     /// Starts a change to `target`, if that is possible now.
     pub(crate) fn start_change(
         &mut self,

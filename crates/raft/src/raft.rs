@@ -1,11 +1,13 @@
 //! The replica: what it holds, and which handler gets which input.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::config::Random;
 use crate::configuration::ConfigurationHistory;
 use crate::lease::{self, Promise};
 use crate::log::{Log, Position};
+use crate::repair::Search;
 use crate::role::{Follower, Role};
 use crate::{
     AppendOutcome, Body, Config, Configuration, Effect, HardState, Index, Input, Message, Note,
@@ -33,6 +35,7 @@ pub struct Raft {
     pub(crate) election_deadline: Time,
     /// What this voter promised to a leader with a lease.
     pub(crate) promise: Promise,
+    pub(crate) search: Search,
     /// Tells this start's requests for read indexes from those of others.
     pub(crate) read_nonce: u64,
     /// The last such request.
@@ -50,13 +53,15 @@ impl Raft {
     /// recovered one.
     pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
         config.validate();
-        let Recovered { hard_state, snapshot, entries } = recovered;
+        let Recovered { hard_state, snapshot, entries, damaged } = recovered;
+        let damaged: BTreeSet<Index> = damaged.into_iter().collect();
         let mut configurations = ConfigurationHistory::new(snapshot.index, snapshot.configuration);
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !damaged.contains(&entry.index)) {
             configurations.appended(entry);
         }
         let start = Position { index: snapshot.index, term: snapshot.term };
-        let log = Log::new(hard_state, start, entries);
+        let mut log = Log::new(hard_state, start, entries);
+        log.set_holes(damaged);
         assert!(log.last_term() <= hard_state.term, "no entry is of a later term than the replica");
         let mut random = Random::new(config.seed, config.id);
         let read_nonce = random.next();
@@ -75,6 +80,7 @@ impl Raft {
             applied_at: now,
             election_deadline,
             promise: Promise::default(),
+            search: Search::default(),
             read_nonce,
             read_number: 0,
             noted_leader: (hard_state.term, None),
@@ -83,7 +89,10 @@ impl Raft {
         if founding || raft.is_sole_voter() {
             raft.election_deadline = now;
         }
-        let lease = lease::longest(raft.configurations.since(snapshot.index));
+        let mut lease = lease::longest(raft.configurations.since(snapshot.index));
+        if raft.is_configuration_unknown() {
+            lease = lease.max(raft.config.election_timeout);
+        }
         raft.promise = Promise::after_restart(now, lease);
         raft
     }
@@ -111,6 +120,11 @@ impl Raft {
                 self.on_change_membership(id, voters, learners, effects);
             }
             Input::TransferLeadership { id, to } => self.on_transfer_leadership(id, to, effects),
+            Input::ReplaceReplica { id, dead, by } => {
+                self.on_replace_replica(id, dead, by, effects);
+            }
+            Input::Damaged { indexes } => self.on_damaged(&indexes, effects),
+            Input::Repaired { entries } => self.on_repaired(entries, effects),
             Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
             Input::Loaded { from, entries } => self.on_loaded(from, entries, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
@@ -124,7 +138,10 @@ impl Raft {
     }
 
     fn on_wake(&mut self, effects: &mut Vec<Effect>) {
-        if self.now < self.deadline() {
+        if self.now >= self.search_deadline() {
+            self.search(effects);
+        }
+        if self.now < self.role_deadline() {
             return;
         }
         match self.role {
@@ -157,7 +174,7 @@ impl Raft {
             _ => {}
         }
         if term < self.hard_state.term {
-            return self.on_stale(from, &body, effects);
+            return self.on_stale(from, body, effects);
         }
         if term > self.hard_state.term {
             self.enter_term(term, effects);
@@ -180,6 +197,10 @@ impl Raft {
                 self.on_append_reply(from, round, outcome, effects);
             }
             Body::TimeoutNow => self.on_timeout_now(from, effects),
+            Body::FetchEntries { places } => self.on_fetch(from, places, effects),
+            Body::FetchedEntries { entries, missing } => {
+                self.on_fetched(from, entries, missing, effects);
+            }
             Body::ReadIndex { nonce, number } => self.on_read_index(from, nonce, number, effects),
             Body::ReadIndexReply { nonce, number, index } => {
                 self.on_read_index_reply(nonce, number, index, effects);
@@ -191,8 +212,8 @@ impl Raft {
 
     /// A request of an older term is refused, which teaches the sender the present one; an older
     /// reply says nothing about this term.
-    fn on_stale(&mut self, from: ReplicaId, body: &Body, effects: &mut Vec<Effect>) {
-        match *body {
+    fn on_stale(&mut self, from: ReplicaId, body: Body, effects: &mut Vec<Effect>) {
+        match body {
             Body::RequestVote { .. } => {
                 self.send(from, Body::VoteReply { granted: false }, effects);
             }
@@ -201,6 +222,9 @@ impl Raft {
                 let outcome = AppendOutcome::Conflict { prev_index, hint_index, hint_term };
                 self.send(from, Body::AppendReply { round: 0, outcome }, effects);
             }
+            // An entry is what its index and term say, whoever sends it and when.
+            Body::FetchEntries { places } => self.on_fetch(from, places, effects),
+            Body::FetchedEntries { entries, .. } => self.fill(entries, true, effects),
             Body::RequestPreVote { .. }
             | Body::PreVoteReply { .. }
             | Body::VoteReply { .. }
@@ -236,6 +260,7 @@ impl Raft {
 
     /// Links come and go for reasons of their own; this only saves waiting for a timer.
     fn on_peer_alive(&mut self, peer: ReplicaId, effects: &mut Vec<Effect>) {
+        self.on_peer_found(peer);
         match &mut self.role {
             Role::Follower(_) => {}
             Role::PreCandidate(_) | Role::Candidate(_) => self.ask_again(peer, effects),
@@ -288,6 +313,10 @@ impl Raft {
     /// When the host should step [`Input::Wake`]: [`Time::NEVER`] for a replica that has nothing
     /// to wait for. It changes with every step.
     pub fn deadline(&self) -> Time {
+        self.role_deadline().min(self.search_deadline())
+    }
+
+    fn role_deadline(&self) -> Time {
         match &self.role {
             Role::Leader(leader) => leader.heartbeat_deadline,
             _ if self.may_campaign() => self.election_deadline,
@@ -327,7 +356,8 @@ impl Raft {
     /// Whether this replica votes, or may still be needed: its removal is in its log but not known
     /// to be committed, and it may be the only one that has it [Thesis §4.2.2].
     pub(crate) fn may_campaign(&self) -> bool {
-        self.configurations.since(self.commit_index).any(|known| known.is_voter(self.config.id))
+        let mut known = self.configurations.since(self.commit_index);
+        known.any(|known| known.is_voter(self.config.id))
     }
 
     /// Whether this replica alone is a quorum.

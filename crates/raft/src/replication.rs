@@ -31,7 +31,8 @@ impl Raft {
         let Role::Leader(leader) = &self.role else {
             return Self::refuse(id, Refusal::NotLeader, effects);
         };
-        if leader.transfer.is_some() || !self.has_room_for(payload.len()) {
+        let opened = leader.first_index <= self.log.last_index();
+        if !opened || leader.transfer.is_some() || !self.has_room_for(payload.len()) {
             return Self::refuse(id, Refusal::Busy, effects);
         }
         let (index, term) = (self.log.last_index().next(), self.hard_state.term);
@@ -70,7 +71,7 @@ impl Raft {
         }
         let is_heartbeat = entries.is_empty();
         let last = Index(prev.index.0 + entries.len() as u64);
-        self.append_new(entries);
+        self.append_new(entries, effects);
         // A mode that has just come counts at once, since the answer says that it is known.
         self.promise(from);
         let Role::Follower(follower) = &mut self.role else {
@@ -142,12 +143,16 @@ impl Raft {
 
     /// Appends what the log lacks of these entries. Only an entry that conflicts truncates: an
     /// old or repeated append must not remove what came after it.
-    fn append_new(&mut self, entries: Vec<Entry>) {
+    fn append_new(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
         let was_voter = self.is_voter();
+        let mut whole = Vec::new();
         for entry in entries {
             if entry.index <= self.log.start().index
                 || self.log.term_at(entry.index) == Some(entry.term)
             {
+                if self.log.holes().contains(&entry.index) {
+                    whole.push(entry);
+                }
                 continue;
             }
             if entry.index <= self.log.last_index() {
@@ -158,6 +163,7 @@ impl Raft {
             self.configurations.appended(&entry);
             self.log.append(entry);
         }
+        self.fill(whole, true, effects);
         self.promise_if_promoted(was_voter);
     }
 
@@ -186,6 +192,9 @@ impl Raft {
     ) {
         let Role::Leader(leader) = &mut self.role else { return };
         let newest_round = leader.reads.round();
+        if leader.dead.contains(&from) {
+            return;
+        }
         let Some(progress) = leader.progress_mut(from) else { return };
         progress.on_heard(self.now, round.min(newest_round));
         let mut news = false;
@@ -232,6 +241,7 @@ impl Raft {
         mut entries: Vec<Entry>,
         effects: &mut Vec<Effect>,
     ) {
+        self.serve_loaded(from, &entries, effects);
         let Some((sender, leader)) = self.sender() else { return };
         leader.loads.retain(|&asked| asked != from);
         // What was read may have been replaced since; an entry is what its index and term say.
@@ -377,12 +387,16 @@ impl Sender<'_> {
             }
             let prev = Position { index: prev_index, term: prev_term };
             let entries = self.log.batch(progress.next, self.config.max_message_bytes);
+            if entries.is_empty() {
+                // A hole is next, which it may have whole.
+                break;
+            }
             self.send_entries(progress, prev, entries, effects);
         }
         // A probe is worth sending without entries too: it may find that all is well.
         if matches!(progress.flow, Flow::Probe { paused: false }) {
             self.send_heartbeat(progress, effects);
-            progress.on_sent(last, 0);
+            progress.on_sent(progress.next.previous(), 0);
         }
     }
 

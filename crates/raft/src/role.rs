@@ -50,6 +50,8 @@ pub(crate) struct Candidate {
     pub(crate) asked: bool,
     /// The leader asked for this campaign.
     pub(crate) transfer: bool,
+    /// It asks nobody for a vote, since it may not know its configuration.
+    pub(crate) inquires: bool,
 }
 
 /// Leads its term.
@@ -60,6 +62,8 @@ pub(crate) struct Leader {
     pub(crate) first_index: Index,
     pub(crate) heartbeat_deadline: Time,
     pub(crate) reads: Reads,
+    /// Who was or is being replaced since it forgot what it promised.
+    pub(crate) dead: Vec<ReplicaId>,
     /// Where the loads asked for begin.
     pub(crate) loads: Vec<Index>,
     pub(crate) change: Option<Change>,

@@ -92,7 +92,11 @@ impl Raft {
     /// The configuration may have taken the receiver's vote.
     pub(crate) fn check_receiver(&mut self, effects: &mut Vec<Effect>) {
         let Role::Leader(Leader { transfer: Some(transfer), .. }) = &self.role else { return };
-        if !self.configuration().voters.contains(&transfer.to) {
+        let keeps_vote = match transfer.id {
+            Some(_) => self.configuration().voters.contains(&transfer.to),
+            None => self.configuration().is_voter(transfer.to),
+        };
+        if !keeps_vote {
             self.abort_transfer(effects);
         }
     }
@@ -122,15 +126,16 @@ impl Raft {
         self.send(to, Body::TimeoutNow, effects);
     }
 
-    /// The voter that is heard and has most of the log; the lowest id of several.
+    /// The voter that is heard and has most of the log; of several, one that will stay a voter,
+    /// and the lowest id.
     pub(crate) fn best_successor(&self) -> Option<ReplicaId> {
         let Role::Leader(leader) = &self.role else { return None };
+        let current = self.configuration();
         let fits = |known: &&Progress| {
-            self.configuration().voters.contains(&known.id)
-                && known.is_active(self.now, self.config.election_timeout)
+            current.is_voter(known.id) && known.is_active(self.now, self.config.election_timeout)
         };
-        let candidates = leader.progress.iter().rev().filter(fits);
-        candidates.max_by_key(|known| known.matched).map(|known| known.id)
+        let worth = |known: &&Progress| (known.matched, current.voters.contains(&known.id));
+        leader.progress.iter().rev().filter(fits).max_by_key(worth).map(|known| known.id)
     }
 
     /// Hands over if the own host stalls and somebody else could do better.

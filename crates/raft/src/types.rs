@@ -213,6 +213,9 @@ pub struct Recovered {
     pub snapshot: SnapshotMeta,
     /// The entries from `snapshot.index + 1` on, without gaps.
     pub entries: Vec<Entry>,
+    /// The indexes of those entries whose payload can't be read. Their index and term are right,
+    /// and their kind; where it is not known, it is [`EntryKind::Configuration`].
+    pub damaged: Vec<Index>,
 }
 
 /// What the core wants on disk, in this order: `hard_state`, then `snapshot`, then `entries`.
@@ -259,11 +262,12 @@ pub enum Input {
         /// Which snapshot.
         meta: SnapshotMeta,
     },
-    /// A snapshot of the leader `from` is durable on this replica's disk and can be restored.
+    /// A snapshot of the leader `from` is durable on this replica's disk and can be restored; or
+    /// one of anybody's, of term 0, that repairs.
     SnapshotReceived {
-        /// The leader that sent it.
+        /// Who sent it.
         from: ReplicaId,
-        /// The term in which it was sent.
+        /// The term in [`Effect::SendSnapshot`].
         term: Term,
         /// What it stands for.
         meta: SnapshotMeta,
@@ -295,6 +299,29 @@ pub enum Input {
         id: RequestId,
         /// The next leader.
         to: ReplicaId,
+    },
+    /// Replace a member that is dead for ever, since it forgot what it promised, by a new one: a
+    /// change of membership in which the dead one counts for nothing from now on. Answered like
+    /// [`Input::ChangeMembership`].
+    ReplaceReplica {
+        /// Handed back.
+        id: RequestId,
+        /// Who is dead.
+        dead: ReplicaId,
+        /// Who takes its place.
+        by: ReplicaId,
+    },
+    /// The payloads of these entries were found damaged on disk while this replica runs. What
+    /// memory still has comes back as [`Effect::Repair`]; what it has not is applied, and the next
+    /// snapshot covers it.
+    Damaged {
+        /// Which entries.
+        indexes: Vec<Index>,
+    },
+    /// The host has got payloads that [`Recovered::damaged`] named; they are on its disk.
+    Repaired {
+        /// The whole entries.
+        entries: Vec<Entry>,
     },
     /// Let voters promise their votes for so long, so that the leader can read alone, µs; 0 turns
     /// that off. At most the election timeout. Answered like [`Input::ChangeMembership`].
@@ -363,15 +390,21 @@ pub enum Effect {
         /// Why.
         reason: Refusal,
     },
-    /// The follower `to` needs a snapshot: send it the newest durable one, whose index must be at
-    /// least `at_least`, with `term` and this leader's id, then report [`Input::SnapshotSent`].
+    /// The replica `to` needs a snapshot: send it the newest durable one, whose index must be at
+    /// least `at_least`, with `term` and this replica's id, then report [`Input::SnapshotSent`].
     SendSnapshot {
-        /// The follower.
+        /// A follower that lags, or anybody whose log is damaged.
         to: ReplicaId,
-        /// The first index the log still has, less one.
+        /// The first index that the log can serve, less one.
         at_least: Index,
-        /// This leader's term.
+        /// This leader's term; 0 for a snapshot that repairs, which also others send.
         term: Term,
+    },
+    /// Put these payloads, whose entries the log on disk has, in the place of damaged ones. No
+    /// identity changes, so nothing waits for it.
+    Repair {
+        /// Ascending, not necessarily contiguous.
+        entries: Vec<Entry>,
     },
     /// Read these entries from the log on disk, which has them since they are durable and above
     /// the snapshot; they left memory ([`crate::Config::max_window_bytes`]). Answered by
@@ -514,6 +547,18 @@ pub enum Body {
     },
     /// Start an election at once [Thesis §3.10].
     TimeoutNow,
+    /// The payloads of these entries are damaged at the sender.
+    FetchEntries {
+        /// Index and term of each.
+        places: Vec<(Index, Term)>,
+    },
+    /// Answer to [`Body::FetchEntries`].
+    FetchedEntries {
+        /// Those that are whole here, ascending, not necessarily contiguous.
+        entries: Vec<Entry>,
+        /// Those that are not in the log here, in a durable term.
+        missing: Vec<Index>,
+    },
     /// A follower wants an index for reads of its own [Thesis §6.4].
     ReadIndex {
         /// Of this start of the follower.

@@ -24,7 +24,8 @@ impl Alone {
     fn with_seed(terms: &[u64], term: u64, seed: u64) -> Self {
         let snapshot = SnapshotMeta { configuration: voters(3), ..SnapshotMeta::default() };
         let hard_state = HardState { term: Term(term), voted_for: None };
-        let recovered = Recovered { hard_state, snapshot, entries: entries(1, terms) };
+        let recovered =
+            Recovered { hard_state, snapshot, entries: entries(1, terms), damaged: vec![] };
         let raft = Raft::new(Config::new(id(1), seed), recovered, Time(0));
         Self { raft, now: Time(0), seq: WriteSeq(0) }
     }

@@ -4,9 +4,11 @@
 
 mod cluster;
 
-use cluster::host::Clock;
+use cluster::host::{Clock, Disk};
 use cluster::{Cluster, Parcel, id};
-use flotilla_raft::{Config, Configuration, Input, Message, Recovered, ReplicaId, RequestId, Time};
+use flotilla_raft::{
+    Config, Configuration, Entry, EntryKind, Input, Message, Recovered, ReplicaId, RequestId, Time,
+};
 
 /// xorshift64*: a run is a function of its seed.
 struct Dice(u64);
@@ -37,6 +39,8 @@ struct World {
     repeat_percent: u64,
     delay_max: u64,
     write_max: u64,
+    /// How likely a load ends at the next event.
+    load_percent: u64,
 }
 
 const MS: u64 = 1000;
@@ -89,6 +93,7 @@ impl World {
             repeat_percent,
             delay_max,
             write_max,
+            load_percent: 30,
         }
     }
 
@@ -151,7 +156,7 @@ impl World {
                 self.disks.push((id, end));
             }
             self.cluster.report_applied(id);
-            if !self.cluster.host(id).loads.is_empty() && self.dice.percent(30) {
+            if !self.cluster.host(id).loads.is_empty() && self.dice.percent(self.load_percent) {
                 let fails = self.dice.percent(self.loss_percent);
                 self.cluster.finish_load(id, fails);
             }
@@ -248,17 +253,61 @@ impl World {
     /// Two halves that can't hear each other.
     fn split(&mut self) {
         let sides = self.dice.below(1 << 17);
-        let ids = self.cluster.ids();
-        for (&one, &other) in ids.iter().flat_map(|one| ids.iter().map(move |other| (one, other))) {
+        for (one, other) in self.pairs() {
             if (sides >> one.0) & 1 != (sides >> other.0) & 1 {
                 self.cut.push((one, other));
             }
         }
     }
 
+    /// Some payloads of a replica that is down rot, but none that nobody else has, as far as it is
+    /// committed; and of the others none that rotted elsewhere too, since nobody could tell then.
+    fn rot(&mut self, id: ReplicaId) {
+        if self.cluster.is_up(id) || self.dice.percent(50) {
+            return;
+        }
+        let disk = self.cluster.host(id).disk.clone();
+        for entry in &disk.entries {
+            if self.dice.percent(30) && self.may_rot(id, entry) {
+                let host = self.cluster.host_mut(id);
+                host.disk.damage(entry.index);
+                host.asked.damage(entry.index);
+            }
+        }
+    }
+
+    fn may_rot(&self, id: ReplicaId, entry: &Entry) -> bool {
+        let Entry { index, term, .. } = *entry;
+        let mut others = self.cluster.hosts.values().filter(|host| host.id() != id);
+        if index <= self.cluster.judge.committed_index() {
+            let members = self.cluster.judge.members();
+            return others
+                .any(|host| members.contains(&host.id()) && host.disk.has_whole(index, term));
+        }
+        let rotted =
+            |disk: &Disk| disk.term_at(index) == Some(term) && !disk.has_whole(index, term);
+        self.voters_seen_by(id) > 1 && !others.any(|host| rotted(&host.disk))
+    }
+
+    fn voters_seen_by(&self, id: ReplicaId) -> usize {
+        let disk = &self.cluster.host(id).disk;
+        let mut least = disk.snapshot.configuration.voters.len();
+        for entry in disk.entries.iter().filter(|e| e.kind == EntryKind::Configuration) {
+            let known = Configuration::decode(entry.payload.bytes()).expect("it was readable");
+            least = least.min(known.voters.len());
+        }
+        least
+    }
+
+    fn pairs(&self) -> Vec<(ReplicaId, ReplicaId)> {
+        let ids = self.cluster.ids();
+        ids.iter().flat_map(|&one| ids.iter().map(move |&other| (one, other))).collect()
+    }
+
     fn restart_all(&mut self) {
         for id in self.cluster.ids() {
             if !self.cluster.is_up(id) {
+                self.rot(id);
                 self.cluster.restart(id);
             }
         }
@@ -283,16 +332,43 @@ impl World {
         }
     }
 
+    fn dump(&self) {
+        for h in self.cluster.hosts.values() {
+            let r = h.raft.as_ref().expect("up");
+            let s = r.status();
+            eprintln!(
+                "{} {:?} t{} commit {} applied {} last {} first {} snap {} damaged {:?} conf {:?} followers {:?}",
+                s.id,
+                s.role,
+                s.term,
+                s.commit,
+                h.applied_index(),
+                s.last_index,
+                s.first_index,
+                s.snapshot_index,
+                h.disk.damaged,
+                r.configuration(),
+                s.followers
+            );
+        }
+    }
+
     /// No more faults: the group elects a leader, which commits a new entry on every replica and
     /// serves a read.
     fn heal_and_check(&mut self) {
         self.cut.clear();
         self.restart_all();
         (self.loss_percent, self.repeat_percent) = (0, 0);
-        (self.delay_max, self.write_max) = (2 * MS, MS);
+        (self.delay_max, self.write_max, self.load_percent) = (2 * MS, MS, 100);
+        for (id, peer) in self.pairs() {
+            self.cluster.step(id, Input::PeerAlive(peer));
+        }
         self.network.retain(|(at, _)| *at < self.cluster.now + 2000 * MS);
         let quiet = self.cluster.now + 8000 * MS;
         self.run_until(quiet);
+        if self.cluster.leader().is_none() {
+            self.dump();
+        }
         let leader = self.cluster.leader().expect("a healed group has a leader");
         let before = self.cluster.judge.committed_index();
         self.cluster.propose(leader, "last");
@@ -307,6 +383,9 @@ impl World {
             .collect();
         self.run_until(quiet + 500 * MS);
         let committed = self.cluster.judge.committed_index();
+        if committed <= before {
+            self.dump();
+        }
         assert!(committed > before, "a healed group commits");
         for read in elsewhere.iter().chain([&read]) {
             let served = self.cluster.judge.served.contains_key(read);
@@ -317,6 +396,9 @@ impl World {
         for id in configuration.members() {
             let host = self.cluster.host(id);
             let state = self.cluster.raft(leader).status();
+            if host.applied_index() != committed {
+                self.dump();
+            }
             assert_eq!(host.applied_index(), committed, "replica {id} has caught up: {state:#?}");
             assert_eq!(host.applied, self.cluster.judge.committed, "with the same entries");
         }
@@ -353,6 +435,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         None => 0..number("RAFT_SEEDS").unwrap_or(200),
     };
     let (mut committed, mut reads, mut by_lease, mut changes, mut transfers) = (0, 0, 0, 0, 0);
+    let mut repaired = 0;
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
@@ -363,6 +446,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
             caught.unwrap_or_else(|_| panic!("seed {seed} fails; replay it with RAFT_SEED={seed}"));
         committed += judge.committed.len();
         reads += judge.reads_served;
+        repaired += judge.repaired;
         by_lease += judge.lease_reads;
         changes += judge.changes_done;
         transfers += judge.transfers_done;
@@ -371,6 +455,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
     assert!(count < 100 || committed as u64 > 10 * count, "{committed} entries were committed");
     assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
     assert!(count < 100 || by_lease as u64 > 2 * count, "{by_lease} reads were served by lease");
+    assert!(count < 100 || repaired as u64 > count / 4, "{repaired} payloads were repaired");
     assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
     assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");
 }

@@ -20,6 +20,8 @@
 //! | `hold n` / `unhold n` | its machine stops applying / goes on |
 //! | `load n [lost=yes]` | its disk answers the oldest load |
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
+//! | `damage n i,j` | the payloads of these entries can't be read on n's disk any more |
+//! | `replace n dead by` | asks n to replace a dead replica |
 //! | `join n` | a blank replica, not yet a member |
 //! | `change n voters=1,2 [learners=3]` | asks n for this membership |
 //! | `lease n ms` | asks n for leases of this length |
@@ -107,6 +109,16 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         }
         "beat" => beat(cluster, command)?,
         "hold" => cluster.host_mut(replica()?).holds_applying = true,
+        "damage" => {
+            for index in numbers(command.argument(1)?)? {
+                cluster.host_mut(replica()?).disk.damage(Index(index));
+                cluster.host_mut(replica()?).asked.damage(Index(index));
+            }
+        }
+        "replace" => {
+            let (dead, by) = (ReplicaId(command.parsed(1)?), ReplicaId(command.parsed(2)?));
+            cluster.replace(replica()?, dead, by);
+        }
         "load" => cluster.finish_load(replica()?, command.named("lost").is_some()),
         "hang" => cluster.host_mut(replica()?).disk_hangs = true,
         "unhang" => cluster.host_mut(replica()?).disk_hangs = false,
@@ -278,6 +290,7 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
         Effect::Restore(meta) => format!("{id} restores {}", draw_snapshot(meta)),
         Effect::Note(Note::BecameLeader { term }) => format!("{id} leads term {term}"),
         Effect::Note(Note::SteppedDown { term }) => format!("{id} steps down from term {term}"),
+        Effect::Repair { entries } => format!("{id} repairs{}", draw_entries(entries)),
         Effect::Load { from, bytes } => format!("{id} loads from {from}, {bytes} bytes"),
         Effect::Completed { id: request } => format!("{id} completes #{request}"),
         Effect::Note(Note::Stalled { what }) => format!("{id} stalls: {what:?}"),
@@ -365,6 +378,19 @@ fn draw_message(message: &Message) -> String {
             }
         }
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::FetchEntries { places } => {
+            let draw = |(index, term): &(Index, Term)| format!("{index}.{term}");
+            format!("FetchEntries {}", places.iter().map(draw).collect::<Vec<_>>().join(" "))
+        }
+        Body::FetchedEntries { entries, missing } => {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let missing = if missing.is_empty() {
+                String::new()
+            } else {
+                format!(" missing {}", missing.join(" "))
+            };
+            format!("FetchedEntries{}{missing}", draw_entries(entries))
+        }
         Body::ReadIndex { number, .. } => format!("ReadIndex {number}"),
         Body::ReadIndexReply { number, index, .. } => format!("ReadIndexReply {number} at {index}"),
     };
@@ -415,5 +441,8 @@ fn draw_status(cluster: &Cluster, id: ReplicaId) -> String {
 fn draw_log(cluster: &Cluster, id: ReplicaId) -> String {
     let log = &cluster.host(id).asked;
     let entries = draw_entries(&log.entries);
-    format!("{id}: after {}.{}{entries}", log.snapshot.index, log.snapshot.term)
+    let damaged: Vec<String> = log.damaged.iter().map(ToString::to_string).collect();
+    let damaged =
+        if damaged.is_empty() { String::new() } else { format!(" damaged {}", damaged.join(" ")) };
+    format!("{id}: after {}.{}{entries}{damaged}", log.snapshot.index, log.snapshot.term)
 }

@@ -1,11 +1,11 @@
 //! One host: a disk whose writes finish when the test says so, and a machine that remembers all it
 //! applied.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use flotilla_raft::{
-    Config, Entry, HardState, Index, Raft, Recovered, ReplicaId, SnapshotMeta, Term, Time, Write,
-    WriteSeq,
+    Config, Entry, HardState, Index, Payload, Raft, Recovered, ReplicaId, SnapshotMeta, Term, Time,
+    Write, WriteSeq,
 };
 
 /// A snapshot file: all that was applied.
@@ -21,6 +21,8 @@ pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) entries: Vec<Entry>,
+    /// Entries whose payload can't be read any more.
+    pub(crate) damaged: BTreeSet<Index>,
 }
 
 impl Disk {
@@ -31,15 +33,45 @@ impl Disk {
                 self.entries.retain(|entry| entry.index > meta.index);
             } else {
                 self.entries.clear();
+                self.damaged.clear();
             }
+            self.damaged = self.damaged.split_off(&meta.index.next());
             self.snapshot = meta.clone();
         }
         if let Some(first) = write.entries.first() {
             assert!(first.index > self.snapshot.index, "a write is above the snapshot");
             assert!(first.index <= self.last_index().next(), "a write leaves no gap");
             self.entries.retain(|entry| entry.index < first.index);
+            self.damaged.retain(|index| *index < first.index);
             self.entries.extend(write.entries.iter().cloned());
         }
+    }
+
+    /// Whether it has that entry, and can read it; a snapshot over it will do.
+    pub(crate) fn has_whole(&self, index: Index, term: Term) -> bool {
+        index <= self.snapshot.index
+            || (self.term_at(index) == Some(term) && !self.damaged.contains(&index))
+    }
+
+    /// Damages the payload of an entry.
+    pub(crate) fn damage(&mut self, index: Index) {
+        self.damaged.insert(index);
+    }
+
+    fn repair(&mut self, entry: &Entry) {
+        if self.term_at(entry.index) == Some(entry.term) && entry.index > self.snapshot.index {
+            self.damaged.remove(&entry.index);
+            let offset = entry.index.0 - self.snapshot.index.0 - 1;
+            self.entries[offset as usize] = entry.clone();
+        }
+    }
+
+    /// What can be read of an entry: of a damaged one, index and term.
+    fn readable(&self, entry: &Entry) -> Entry {
+        if !self.damaged.contains(&entry.index) {
+            return entry.clone();
+        }
+        Entry { payload: Payload::new(b"damaged".to_vec()), ..entry.clone() }
     }
 
     pub(crate) fn last_index(&self) -> Index {
@@ -107,6 +139,7 @@ impl Host {
             hard_state: recovered.hard_state,
             snapshot: recovered.snapshot.clone(),
             entries: recovered.entries.clone(),
+            damaged: BTreeSet::new(),
         };
         let snapshot = Snapshot { meta: recovered.snapshot.clone(), history: Vec::new() };
         Self {
@@ -148,9 +181,17 @@ impl Host {
         self.open.push_back(write);
     }
 
+    pub(crate) fn repair(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.disk.repair(entry);
+            self.asked.repair(entry);
+        }
+    }
+
     pub(crate) fn load(&self, from: Index, bytes: usize) -> Vec<Entry> {
         let mut budget = bytes;
         let entries = self.disk.entries.iter().filter(|entry| entry.index >= from);
+        let entries = entries.take_while(|entry| !self.disk.damaged.contains(&entry.index));
         let fits = |entry: &&Entry| {
             let fits = budget > 0;
             budget = budget.saturating_sub(entry.payload.len() + 32);
@@ -200,7 +241,8 @@ impl Host {
         let recovered = Recovered {
             hard_state: self.disk.hard_state,
             snapshot: self.disk.snapshot.clone(),
-            entries: self.disk.entries.clone(),
+            entries: self.disk.entries.iter().map(|entry| self.disk.readable(entry)).collect(),
+            damaged: self.disk.damaged.iter().copied().collect(),
         };
         let now = self.clock.local(now);
         self.raft = Some(Raft::new(self.config.clone(), recovered, now));

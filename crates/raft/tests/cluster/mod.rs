@@ -117,6 +117,11 @@ impl Cluster {
         request
     }
 
+    pub(crate) fn replace(&mut self, id: ReplicaId, dead: ReplicaId, by: ReplicaId) {
+        let request = self.request();
+        self.step(id, Input::ReplaceReplica { id: request, dead, by });
+    }
+
     pub(crate) fn set_lease(&mut self, id: ReplicaId, lease: u64) {
         let request = self.request();
         self.step(id, Input::SetLease { id: request, lease });
@@ -212,6 +217,10 @@ impl Cluster {
             Effect::Refuse { id: request, .. } => self.judge.refused(request),
             Effect::Note(note) => self.judge.noted(id, &note),
             Effect::Load { from, bytes } => host.loads.push((from, bytes)),
+            Effect::Repair { entries } => {
+                self.judge.repaired += entries.len();
+                host.repair(&entries);
+            }
             Effect::Completed { id: request } => self.judge.completed(request),
             Effect::Proposed { .. } => {}
         }

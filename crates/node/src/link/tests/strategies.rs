@@ -114,6 +114,17 @@ pub(super) fn message() -> impl Strategy<Value = (ShardId, Message)> {
         append(),
         append_reply(),
         Just(Body::TimeoutNow),
+        vec((index(), term()), 0..5).prop_map(|places| Body::FetchEntries { places }),
+        (vec((index(), term(), bytes()), 0..4), vec(index(), 0..4)).prop_map(
+            |(entries, missing)| {
+                let entry = |(index, term, bytes): (Index, Term, &[u8])| {
+                    let payload = Payload::new(bytes.to_vec());
+                    Entry { index, term, kind: EntryKind::Normal, payload }
+                };
+                let entries = entries.into_iter().map(entry).collect();
+                Body::FetchedEntries { entries, missing }
+            }
+        ),
         (any::<u64>(), any::<u64>())
             .prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
         (any::<u64>(), any::<u64>(), index())
