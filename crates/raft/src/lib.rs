@@ -109,6 +109,7 @@ mod commit;
 mod config;
 mod configuration;
 mod election;
+mod force;
 mod invariants;
 mod lease;
 mod log;
@@ -127,6 +128,7 @@ mod types;
 mod writes;
 
 pub use config::Config;
+pub use force::ForcedRecovery;
 pub use raft::Raft;
 pub use status::{FollowerState, FollowerStatus, RoleName, Status};
 pub use types::*;

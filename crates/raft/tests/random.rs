@@ -332,27 +332,6 @@ impl World {
         }
     }
 
-    fn dump(&self) {
-        for h in self.cluster.hosts.values() {
-            let r = h.raft.as_ref().expect("up");
-            let s = r.status();
-            eprintln!(
-                "{} {:?} t{} commit {} applied {} last {} first {} snap {} damaged {:?} conf {:?} followers {:?}",
-                s.id,
-                s.role,
-                s.term,
-                s.commit,
-                h.applied_index(),
-                s.last_index,
-                s.first_index,
-                s.snapshot_index,
-                h.disk.damaged,
-                r.configuration(),
-                s.followers
-            );
-        }
-    }
-
     /// No more faults: the group elects a leader, which commits a new entry on every replica and
     /// serves a read.
     fn heal_and_check(&mut self) {
@@ -366,9 +345,6 @@ impl World {
         self.network.retain(|(at, _)| *at < self.cluster.now + 2000 * MS);
         let quiet = self.cluster.now + 8000 * MS;
         self.run_until(quiet);
-        if self.cluster.leader().is_none() {
-            self.dump();
-        }
         let leader = self.cluster.leader().expect("a healed group has a leader");
         let before = self.cluster.judge.committed_index();
         self.cluster.propose(leader, "last");
@@ -383,9 +359,6 @@ impl World {
             .collect();
         self.run_until(quiet + 500 * MS);
         let committed = self.cluster.judge.committed_index();
-        if committed <= before {
-            self.dump();
-        }
         assert!(committed > before, "a healed group commits");
         for read in elsewhere.iter().chain([&read]) {
             let served = self.cluster.judge.served.contains_key(read);
@@ -396,9 +369,6 @@ impl World {
         for id in configuration.members() {
             let host = self.cluster.host(id);
             let state = self.cluster.raft(leader).status();
-            if host.applied_index() != committed {
-                self.dump();
-            }
             assert_eq!(host.applied_index(), committed, "replica {id} has caught up: {state:#?}");
             assert_eq!(host.applied, self.cluster.judge.committed, "with the same entries");
         }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n] [lease=ms]` | blank replicas |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
-//! | `campaign n` / `wake n` | its deadline comes (time goes there) |
+//! | `wake n` / `campaign n` | its deadline comes (time goes there) / until it campaigns |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
 //! | `pass ms` | time goes on, no timer fires |
 //! | `propose n text` / `read n` | of a client |
@@ -22,6 +22,7 @@
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
 //! | `damage n i,j` | the payloads of these entries can't be read on n's disk any more |
 //! | `replace n dead by` | asks n to replace a dead replica |
+//! | `force n [seen=term]` | makes n, which is down, the only voter |
 //! | `join n` | a blank replica, not yet a member |
 //! | `change n voters=1,2 [learners=3]` | asks n for this membership |
 //! | `lease n ms` | asks n for leases of this length |
@@ -76,7 +77,8 @@ fn run(group: &mut Option<Cluster>, command: &Command) -> Result<String, String>
 fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
     let replica = || command.parsed(0).map(ReplicaId);
     match command.name.as_str() {
-        "campaign" | "wake" => cluster.wake(replica()?),
+        "campaign" => cluster.campaign(replica()?),
+        "wake" => cluster.wake(replica()?),
         "elect" => cluster.elect(replica()?),
         "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
         "propose" => cluster.propose(replica()?, command.argument(1)?),
@@ -123,6 +125,17 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "hang" => cluster.host_mut(replica()?).disk_hangs = true,
         "unhang" => cluster.host_mut(replica()?).disk_hangs = false,
         "unhold" => cluster.host_mut(replica()?).holds_applying = false,
+        "force" => {
+            let seen = command.named("seen").map_or(Ok(0), str::parse);
+            let forced = cluster.force(replica()?, Term(seen.map_err(|_| "seen is a term")?));
+            let (before, after) = (draw_members(&forced.before), forced.doubtful_after);
+            return Ok(format!(
+                "instead of {before}; doubtful after {after}; {} dropped; writes term {}{}",
+                forced.dropped,
+                forced.write.hard_state.term,
+                draw_entries(&forced.write.entries),
+            ));
+        }
         "join" => cluster.join(replica()?),
         "change" => {
             let list = |name| ids(command.named(name).unwrap_or(""));

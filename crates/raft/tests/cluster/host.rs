@@ -26,7 +26,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    fn apply(&mut self, write: &Write) {
+    pub(crate) fn apply(&mut self, write: &Write) {
         self.hard_state = write.hard_state;
         if let Some(meta) = &write.snapshot {
             if self.term_at(meta.index) == Some(meta.term) {
@@ -72,6 +72,16 @@ impl Disk {
             return entry.clone();
         }
         Entry { payload: Payload::new(b"damaged".to_vec()), ..entry.clone() }
+    }
+
+    /// What is found on it after a crash.
+    pub(crate) fn recovered(&self) -> Recovered {
+        Recovered {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot.clone(),
+            entries: self.entries.iter().map(|entry| self.readable(entry)).collect(),
+            damaged: self.damaged.iter().copied().collect(),
+        }
     }
 
     pub(crate) fn last_index(&self) -> Index {
@@ -238,12 +248,7 @@ impl Host {
     pub(crate) fn restart(&mut self, now: Time) {
         self.snapshot = self.file(&self.disk.snapshot);
         self.applied = self.snapshot.history.clone();
-        let recovered = Recovered {
-            hard_state: self.disk.hard_state,
-            snapshot: self.disk.snapshot.clone(),
-            entries: self.disk.entries.iter().map(|entry| self.disk.readable(entry)).collect(),
-            damaged: self.disk.damaged.iter().copied().collect(),
-        };
+        let recovered = self.disk.recovered();
         let now = self.clock.local(now);
         self.raft = Some(Raft::new(self.config.clone(), recovered, now));
     }

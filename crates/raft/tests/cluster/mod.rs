@@ -8,8 +8,8 @@ pub(crate) mod judge;
 use std::collections::BTreeMap;
 
 use flotilla_raft::{
-    Config, Configuration, Effect, Index, Input, Message, Payload, Raft, Recovered, ReplicaId,
-    RequestId, SnapshotMeta, Term, Time,
+    Body, Config, Configuration, Effect, ForcedRecovery, Index, Input, Message, Payload, Raft,
+    Recovered, ReplicaId, RequestId, SnapshotMeta, Term, Time,
 };
 
 use host::{Host, Snapshot};
@@ -310,9 +310,39 @@ impl Cluster {
         self.step(id, Input::Wake);
     }
 
+    /// Wakes `id` until it asks for votes; before that it may have to look for payloads.
+    pub(crate) fn campaign(&mut self, id: ReplicaId) {
+        let asks = |effect: &(ReplicaId, Effect)| match &effect.1 {
+            Effect::Send(message) => {
+                matches!(message.body, Body::RequestPreVote { .. } | Body::RequestVote { .. })
+            }
+            Effect::Write(write) => write.hard_state.voted_for == Some(id),
+            _ => false,
+        };
+        for _ in 0..100 {
+            let before = self.effects.len();
+            self.wake(id);
+            if self.effects[before..].iter().any(asks) {
+                return;
+            }
+        }
+    }
+
     /// `id` dies with the first `kept` of its open writes on disk, the others not.
     pub(crate) fn crash(&mut self, id: ReplicaId, kept: usize) {
         self.host_mut(id).crash(kept);
+    }
+
+    /// Makes `id`, which is down, the only voter by force.
+    pub(crate) fn force(&mut self, id: ReplicaId, seen: Term) -> ForcedRecovery {
+        let host = self.host_mut(id);
+        assert!(host.raft.is_none(), "no replica of the group runs");
+        let forced = host.disk.recovered().force_sole_voter(id, seen);
+        host.disk.apply(&forced.write);
+        host.asked = host.disk.clone();
+        assert_eq!(host.disk.recovered(), forced.recovered);
+        self.judge.forced(forced.write.entries[0].clone());
+        forced
     }
 
     pub(crate) fn restart(&mut self, id: ReplicaId) {
