@@ -66,7 +66,7 @@ impl Node {
                     lead.on_proposed();
                 }
             }
-            Effect::ReadReady { id, index } => {
+            Effect::ReadReady { id, index, .. } => {
                 if let Some(lead) = &mut replica.lead {
                     lead.on_read_ready(id, index);
                 }
@@ -78,7 +78,25 @@ impl Node {
             }
             // The lead ends with a note of its own, which gives up everything.
             Effect::Refuse { reason: Refusal::NotLeader, .. } => {}
+            // Answers to changes of membership and transfers, which this node does not ask for.
+            Effect::Completed { .. }
+            | Effect::Refuse {
+                reason:
+                    Refusal::NotYet
+                    | Refusal::Invalid
+                    | Refusal::IdUsed
+                    | Refusal::NotCaughtUp
+                    | Refusal::Aborted,
+                ..
+            } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            // What is damaged stops the node before it starts, so nothing is repaired.
+            Effect::Repair { .. } => {}
+            // This node sets no limit to the window, so nothing ever left it.
+            Effect::Load { from, .. } => {
+                let entries = Vec::new();
+                replica.raft.step(now.time, Input::Loaded { from, entries }, more);
+            }
             Effect::Restore(meta) => {
                 let index = meta.index;
                 let number = replica.restore(meta);
@@ -146,6 +164,8 @@ impl Node {
                 self.forget_leader(shard, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: false });
             }
+            // It is followed by a transfer, which ends with a note of its own.
+            Note::Stalled { .. } => {}
             Note::LeaderChanged { term, leader } => {
                 let leader = leader.and_then(|id| replica.node_of(id));
                 if let Some(node) = leader.filter(|node| *node != self.me) {

@@ -500,5 +500,5 @@ fn founding_configuration(members: &[Member]) -> Configuration {
         ids.sort_unstable();
         ids
     };
-    Configuration { voters: ids(true), outgoing: Vec::new(), learners: ids(false) }
+    Configuration { voters: ids(true), learners: ids(false), ..Configuration::default() }
 }

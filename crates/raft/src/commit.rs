@@ -1,6 +1,6 @@
 //! What is committed, and handing it out [Raft §5.3, §5.4.2].
 //!
-//! Invariants: `emitted_index = commit_index` at the end of each step; neither ever descends; a
+//! Invariants: `emitted_index = commit_index` at the end of each step, or a hole is next; neither ever descends; a
 //! leader commits by counting only entries of its own term, which commits all before them.
 
 use alloc::vec::Vec;
@@ -25,6 +25,7 @@ impl Raft {
         if reached > self.commit_index && self.log.term_at(reached) == Some(self.hard_state.term) {
             self.commit_to(reached, effects);
             self.start_round(effects);
+            self.advance_change(effects);
         }
     }
 
@@ -35,8 +36,21 @@ impl Raft {
         }
         assert!(index <= self.log.last_index(), "only entries of the log are committed");
         self.commit_index = index;
-        let entries = self.log.range(self.emitted_index.next(), index);
-        self.emitted_index = index;
+        self.hand_out(effects);
+    }
+
+    /// Hands out what is committed and was not yet, up to the first hole.
+    pub(crate) fn hand_out(&mut self, effects: &mut Vec<Effect>) {
+        let hole = self.log.holes().first();
+        let last = hole.map_or(self.commit_index, |hole| self.commit_index.min(hole.previous()));
+        if last <= self.emitted_index {
+            return;
+        }
+        if self.applied_index == self.emitted_index {
+            self.applied_at = self.now;
+        }
+        let entries = self.log.range(self.emitted_index.next(), last);
+        self.emitted_index = last;
         effects.push(Effect::Apply { entries });
     }
 

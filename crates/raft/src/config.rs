@@ -26,9 +26,16 @@ pub struct Config {
     /// How much of what a snapshot covers already a leader keeps in memory for followers that are
     /// alive and need it, bytes.
     pub max_trailing_bytes: usize,
+    /// How much of what is applied and durable stays in memory, bytes; what followers need beyond
+    /// comes back by [`crate::Effect::Load`]. `usize::MAX` for a host that can't load.
+    pub max_window_bytes: usize,
+    /// A leader whose host ends no write, or applies nothing, for longer than this although there
+    /// is something to do, hands over, µs.
+    pub stall_timeout: u64,
     /// Campaign at once if this replica has never seen a term: so founding spreads leaders.
     pub campaign_at_start: bool,
-    /// The seed of the jitter; mixed with `id`, so replicas may share it.
+    /// The seed of the jitter; mixed with `id`, so replicas may share it. It differs at each start
+    /// of a replica, if followers serve reads: it also names this start's requests.
     pub seed: u64,
 }
 
@@ -46,6 +53,8 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             max_undurable_bytes: 32 << 20,
             max_trailing_bytes: 4 << 20,
+            max_window_bytes: usize::MAX,
+            stall_timeout: 1_000_000,
             campaign_at_start: false,
             seed,
         }
@@ -77,7 +86,8 @@ impl Random {
         Self(seed ^ salt)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

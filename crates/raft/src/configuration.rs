@@ -13,6 +13,8 @@
 //! | 4 | number of outgoing voters |
 //! | 4 | number of learners |
 //! | 8 each | their ids, in this order, each list strictly ascending |
+//! | 8 | the highest retired id |
+//! | 8 | the lease, µs |
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -20,6 +22,7 @@ use alloc::vec::Vec;
 use crate::{Configuration, Entry, EntryKind, Index, ReplicaId, Term};
 
 const HEADER_BYTES: usize = 12;
+const TRAILER_BYTES: usize = 16;
 
 impl Configuration {
     /// A plain configuration of these voters, in any order, without learners.
@@ -27,14 +30,14 @@ impl Configuration {
         let mut voters: Vec<ReplicaId> = voters.into_iter().collect();
         voters.sort_unstable();
         voters.dedup();
-        Self { voters, outgoing: Vec::new(), learners: Vec::new() }
+        Self { voters, ..Self::default() }
     }
 
     /// The bytes of an [`EntryKind::Configuration`] entry.
     pub fn encode(&self) -> Vec<u8> {
         let lists = [&self.voters, &self.outgoing, &self.learners];
         let ids: usize = lists.iter().map(|list| list.len()).sum();
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + 8 * ids);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 8 * ids + TRAILER_BYTES);
         for list in lists {
             let count = u32::try_from(list.len()).expect("a group has fewer than 2^32 replicas");
             bytes.extend_from_slice(&count.to_le_bytes());
@@ -42,6 +45,8 @@ impl Configuration {
         for id in lists.into_iter().flatten() {
             bytes.extend_from_slice(&id.0.to_le_bytes());
         }
+        bytes.extend_from_slice(&self.retired.0.to_le_bytes());
+        bytes.extend_from_slice(&self.lease.to_le_bytes());
         bytes
     }
 
@@ -58,7 +63,8 @@ impl Configuration {
             }
         }
         let [voters, outgoing, learners] = lists;
-        let configuration = Self { voters, outgoing, learners };
+        let (retired, lease) = (ids.next()?, ids.next()?.0);
+        let configuration = Self { voters, outgoing, learners, retired, lease };
         (ids.next().is_none() && configuration.is_well_formed()).then_some(configuration)
     }
 
@@ -93,6 +99,28 @@ impl Configuration {
         ids
     }
 
+    /// Whether it has two halves.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `id` gets the log.
+    pub fn is_member(&self, id: ReplicaId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
+    }
+
+    /// The highest id that is a member or ever was one; new members have higher ones.
+    pub fn highest_id(&self) -> ReplicaId {
+        self.members().last().copied().unwrap_or_default().max(self.retired)
+    }
+
+    /// With these voters and learners, and everybody else who is a member now retired.
+    pub(crate) fn succeeded_by(&self, next: Self) -> Self {
+        let gone = self.members().into_iter().filter(|&id| !next.is_member(id)).max();
+        let retired = self.retired.max(gone.unwrap_or_default());
+        Self { retired, ..next }
+    }
+
     /// Whether `id` alone is a quorum.
     pub(crate) fn is_sole_voter(&self, id: ReplicaId) -> bool {
         self.voters == [id] && self.outgoing.iter().all(|&other| other == id)
@@ -123,6 +151,14 @@ impl ConfigurationHistory {
         }
     }
 
+    /// Takes note of `entry`, which is in the log and was not readable before.
+    pub(crate) fn repaired(&mut self, entry: &Entry) {
+        if entry.kind == EntryKind::Configuration {
+            let place = self.versions.partition_point(|(at, _)| *at < entry.index);
+            self.versions.insert(place, (entry.index, Configuration::of_entry(entry)));
+        }
+    }
+
     /// Rolls back what was appended from `index` on.
     pub(crate) fn truncate_from(&mut self, index: Index) {
         while self.versions.len() > 1 && self.versions[self.versions.len() - 1].0 >= index {
@@ -130,11 +166,22 @@ impl ConfigurationHistory {
         }
     }
 
+    /// Begins anew at a snapshot whose configuration is known, with what was appended after it.
+    pub(crate) fn begin_at(&mut self, index: Index, configuration: Configuration) {
+        let after = self.versions.partition_point(|(at, _)| *at <= index);
+        self.versions.splice(..after, [(index, configuration)]);
+    }
+
     /// Forgets what is under a snapshot at `index`.
     pub(crate) fn compact(&mut self, index: Index) {
         let kept = self.versions.partition_point(|(at, _)| *at <= index).saturating_sub(1);
         self.versions.drain(..kept);
         self.versions[0].0 = index;
+    }
+
+    /// Where the configuration in force was appended.
+    pub(crate) fn current_index(&self) -> Index {
+        self.versions[self.versions.len() - 1].0
     }
 
     /// The configuration in force: the last one appended.
@@ -147,6 +194,13 @@ impl ConfigurationHistory {
         let after = self.versions.partition_point(|(at, _)| *at <= index);
         assert!(after > 0, "a configuration is asked for at or above the snapshot");
         &self.versions[after - 1].1
+    }
+
+    /// The configuration as of `index` and all after it. Panics below the snapshot.
+    pub(crate) fn since(&self, index: Index) -> impl Iterator<Item = &Configuration> {
+        let after = self.versions.partition_point(|(at, _)| *at <= index);
+        assert!(after > 0, "a configuration is asked for at or above the snapshot");
+        self.versions[after - 1..].iter().map(|(_, configuration)| configuration)
     }
 
     /// Where the configurations come from, for [`crate::Raft::check_invariants`].
@@ -186,7 +240,13 @@ mod tests {
     }
 
     fn joint() -> Configuration {
-        Configuration { voters: ids(&[1, 2, 3]), outgoing: ids(&[3, 4]), learners: ids(&[4, 9]) }
+        Configuration {
+            voters: ids(&[1, 2, 3]),
+            outgoing: ids(&[3, 4]),
+            learners: ids(&[4, 9]),
+            retired: ReplicaId(8),
+            lease: 250_000,
+        }
     }
 
     #[test]

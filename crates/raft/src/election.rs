@@ -19,7 +19,8 @@ use crate::raft::Raft;
 use crate::read::Reads;
 use crate::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::{
-    Body, Effect, Entry, EntryKind, HardState, Message, Note, Payload, ReplicaId, Term, quorum,
+    Body, Effect, Entry, EntryKind, HardState, Message, Note, Payload, Refusal, ReplicaId, Term,
+    quorum,
 };
 
 impl Raft {
@@ -28,14 +29,17 @@ impl Raft {
         self.reset_election_timer();
         match &self.role {
             // Its disk has not kept its own vote yet; another term would only add to its work.
-            Role::Candidate(candidate) if !candidate.asked => {}
+            Role::Candidate(candidate) if !candidate.asked && !candidate.inquires => {}
+            // It could only hand over again; unless nobody else could lead.
+            _ if self.stall().is_some() && !self.is_sole_voter() => {}
             _ => self.become_pre_candidate(effects),
         }
     }
 
     /// The leader asks this replica to take over at once.
     pub(crate) fn on_timeout_now(&mut self, from: ReplicaId, effects: &mut Vec<Effect>) {
-        if self.leader() == Some(from) && self.is_voter() {
+        let able = self.may_campaign() && !self.is_configuration_unknown();
+        if able && self.leader() == Some(from) && self.stall().is_none() {
             self.become_candidate(true, effects);
         }
     }
@@ -52,7 +56,7 @@ impl Raft {
         let own = self.hard_state;
         let vote_free = term > own.term
             || (term == own.term && own.voted_for.is_none_or(|candidate| candidate == from));
-        let granted = vote_free && !self.is_loyal_against(from) && self.log.is_not_ahead_of(last);
+        let granted = vote_free && !self.is_bound_against(from) && self.log.is_not_ahead_of(last);
         let term = if granted { term } else { own.term };
         let body = Body::PreVoteReply { granted };
         effects.push(Effect::Send(Message { from: self.config.id, to: from, term, body }));
@@ -72,7 +76,7 @@ impl Raft {
         }
         add_vote(&mut candidate.votes, from);
         if quorum::has_quorum(self.configurations.current(), |id| candidate.votes.contains(&id)) {
-            self.become_candidate(false, effects);
+            self.campaign(effects);
         }
     }
 
@@ -89,7 +93,10 @@ impl Raft {
             return self.send(from, Body::VoteReply { granted: false }, effects);
         }
         self.hard_state.voted_for = Some(from);
-        self.role = Role::Follower(Follower { vote_owed: true, ..Follower::default() });
+        self.change_role(
+            Role::Follower(Follower { vote_owed: true, ..Follower::default() }),
+            effects,
+        );
         self.reset_election_timer();
         self.send_owed_vote(effects);
     }
@@ -124,7 +131,8 @@ impl Raft {
     /// Asks for votes once the own vote is durable, and counts it.
     pub(crate) fn ask_for_votes(&mut self, effects: &mut Vec<Effect>) {
         let Role::Candidate(candidate) = &mut self.role else { return };
-        if candidate.asked || !self.log.writes().holds(self.hard_state) {
+        let durable = self.log.writes().holds(self.hard_state);
+        if candidate.asked || candidate.inquires || !durable {
             return;
         }
         candidate.asked = true;
@@ -153,6 +161,11 @@ impl Raft {
         }
     }
 
+    /// Whether a request for a vote is not even to be heard [Raft §6, Thesis §4.2.3, §6.4.1].
+    pub(crate) fn is_bound_against(&self, candidate: ReplicaId) -> bool {
+        self.is_loyal_against(candidate) || self.promise.binds(candidate, self.now)
+    }
+
     /// Whether a living leader keeps this replica from voting for `candidate`. The leader itself
     /// may ask: it does not lead any more.
     pub(crate) fn is_loyal_against(&self, candidate: ReplicaId) -> bool {
@@ -171,6 +184,7 @@ impl Raft {
     /// Enters a later term, whose vote is free and whose leader is not known.
     pub(crate) fn enter_term(&mut self, term: Term, effects: &mut Vec<Effect>) {
         assert!(term > self.hard_state.term, "a term never descends");
+        self.finish_transfer(effects);
         // Before the term changes: a leader's farewell names the term it led.
         self.become_follower(None, effects);
         self.hard_state = HardState { term, voted_for: None };
@@ -180,35 +194,64 @@ impl Raft {
     /// replica led and had none.
     pub(crate) fn become_follower(&mut self, leader: Option<ReplicaId>, effects: &mut Vec<Effect>) {
         let follower = Follower { leader, ..Follower::default() };
-        let before = core::mem::replace(&mut self.role, Role::Follower(follower));
-        if let Role::Leader(led) = before {
-            self.reset_election_timer();
-            effects.push(Effect::Note(Note::SteppedDown { term: self.hard_state.term }));
-            led.reads.refuse_all(effects);
-            self.log.release(self.log.snapshot().index, 0);
+        self.change_role(Role::Follower(follower), effects);
+    }
+
+    /// Takes another role; what was asked of the one before is refused.
+    fn change_role(&mut self, role: Role, effects: &mut Vec<Effect>) {
+        match core::mem::replace(&mut self.role, role) {
+            Role::Follower(followed) => followed.reads.refuse_all(effects),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+            Role::Leader(led) => {
+                self.reset_election_timer();
+                effects.push(Effect::Note(Note::SteppedDown { term: self.hard_state.term }));
+                led.reads.refuse_all(effects);
+                let transfer = led.transfer.and_then(|transfer| transfer.id);
+                for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
+                    Self::refuse(id, Refusal::NotLeader, effects);
+                }
+                self.log.release(self.log.snapshot().index, 0);
+            }
         }
     }
 
-    fn become_pre_candidate(&mut self, effects: &mut Vec<Effect>) {
-        if !self.is_voter() {
+    pub(crate) fn become_pre_candidate(&mut self, effects: &mut Vec<Effect>) {
+        if !self.may_campaign() {
+            return;
+        }
+        // It would break its own promise; a hint that the leader is gone does not end one.
+        if self.promise.binds(self.config.id, self.now) {
+            let jitter = self.random.below(PEER_GONE_DELAY_MAX);
+            self.election_deadline = self.promise.until() + jitter;
             return;
         }
         // The vote of this term, if one was given, stays given.
-        self.role = Role::PreCandidate(PreCandidate { votes: vec![self.config.id] });
-        if self.configuration().is_sole_voter(self.config.id) {
-            return self.become_candidate(false, effects);
+        let candidate = PreCandidate { votes: vec![self.config.id] };
+        self.change_role(Role::PreCandidate(candidate), effects);
+        if self.is_sole_voter() {
+            return self.campaign(effects);
         }
         for voter in self.other_voters() {
             self.ask_again(voter, effects);
         }
     }
 
-    fn become_candidate(&mut self, transfer: bool, effects: &mut Vec<Effect>) {
+    /// An election would be won, by the configuration that is known.
+    fn campaign(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_configuration_unknown() {
+            self.inquire(effects);
+        } else {
+            self.become_candidate(false, effects);
+        }
+    }
+
+    /// Enters the next term; votes are asked for once the own one is durable.
+    pub(crate) fn become_candidate(&mut self, transfer: bool, effects: &mut Vec<Effect>) {
         let term = self.hard_state.term.next();
         self.hard_state = HardState { term, voted_for: Some(self.config.id) };
-        self.role = Role::Candidate(Candidate { votes: Vec::new(), asked: false, transfer });
+        let candidate = Candidate { votes: Vec::new(), asked: false, transfer, inquires: false };
+        self.change_role(Role::Candidate(candidate), effects);
         self.reset_election_timer();
-        self.ask_for_votes(effects);
     }
 
     fn become_leader_if_elected(&mut self, effects: &mut Vec<Effect>) {
@@ -229,10 +272,23 @@ impl Raft {
             first_index,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             reads: Reads::default(),
+            dead: Vec::new(),
+            loads: Vec::new(),
+            change: None,
+            transfer: None,
         });
         let term = self.hard_state.term;
         effects.push(Effect::Note(Note::BecameLeader { term }));
-        self.append_as_leader(EntryKind::Empty, Payload::default(), effects);
+        self.open_term(effects);
+        self.broadcast_appends(effects);
+    }
+
+    /// Appends the no-op of this leader's term, once and not past a hole.
+    pub(crate) fn open_term(&mut self, effects: &mut Vec<Effect>) {
+        let Role::Leader(leader) = &self.role else { return };
+        if leader.first_index > self.log.last_index() && self.log.holes().is_empty() {
+            self.append_as_leader(EntryKind::Empty, Payload::default(), effects);
+        }
     }
 
     /// Appends an entry of the leader's term and sends it.
@@ -246,6 +302,10 @@ impl Raft {
         let entry = Entry { index, term, kind, payload };
         self.configurations.appended(&entry);
         self.log.append(entry);
+        if kind == EntryKind::Configuration {
+            self.follow_members(index);
+            self.check_receiver(effects);
+        }
         self.broadcast_appends(effects);
     }
 

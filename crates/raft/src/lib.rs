@@ -55,7 +55,8 @@
 //! # Invariants
 //!
 //! ```text
-//! base ≤ snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! base ≤ snapshot, or base ≤ applied and base ≤ durable_index
 //! durable_index ≤ last covered by each write in flight ≤ last_index
 //! term of the last entry ≤ current_term        matched < next ≤ last_index + 1
 //! ```
@@ -64,6 +65,17 @@
 //! descend. One vote per term, durable before it counts anywhere. Broken invariants panic, in
 //! release builds too: a wrong replica must stop. Bytes that no replica would send are ignored.
 //!
+//! # Changing the group
+//!
+//! [`Input::ChangeMembership`] names the voters and learners wanted, whatever they are now. A host
+//! starts the newcomers first: blank, with the group's founding configuration as their snapshot
+//! of index 0, each under an id above all that were ever used. The leader answers with
+//! [`Effect::Completed`] once the new configuration is committed. A replica that was removed may
+//! be told so, or not; its host learns it from who asked for the change.
+//!
+//! [`Input::TransferLeadership`] hands the leadership on without a pause for an election timeout.
+//! A leader whose own disk or machine stalls does the same unasked.
+//!
 //! # The messages
 //!
 //! | message | answer | held back for durability |
@@ -71,17 +83,21 @@
 //! | `RequestPreVote` | `PreVoteReply` | no: it promises nothing |
 //! | `RequestVote` | `VoteReply` | the request for the own vote, the answer for the vote given |
 //! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
-//! | `TimeoutNow` | – | – |
+//! | `ReadIndex` | `ReadIndexReply` | no |
+//! | `TimeoutNow` | a `RequestVote` that breaks stickiness | as any campaign |
 //!
-//! # What is left out
+//! # Reads
 //!
-//! Starting a change of membership or a transfer (joint configurations and learners are obeyed,
-//! `TimeoutNow` is), loading entries from disk below the window, leases.
+//! [`Input::Read`] gives the host an index; once that is applied, the state answers linearizably.
+//! By default a quorum confirms each round of reads, whatever clocks say. A group whose
+//! configuration has a lease ([`Input::SetLease`]) lets its leader read alone; the host then looks
+//! at [`Raft::lease_until`] *after* it has read the value.
 //!
 //! # Where to find the paper
 //!
 //! `election` [Raft §5.2, §5.4.1], `replication` [Raft §5.3], `commit` [Raft §5.4.2],
-//! `configuration` and `quorum` [Raft §6], `snapshot` [Raft §7], `read` [Raft §8, Thesis §6.4];
+//! `configuration`, `quorum` and `membership` [Raft §6, Thesis §4], `snapshot` [Raft §7], `read`
+//! and `lease` [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10];
 //! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
 //! slow disks add to it.
 #![no_std]
@@ -93,20 +109,26 @@ mod commit;
 mod config;
 mod configuration;
 mod election;
+mod force;
 mod invariants;
+mod lease;
 mod log;
+mod membership;
 mod progress;
 mod quorum;
 mod raft;
 mod read;
+mod repair;
 mod replication;
 mod role;
 mod snapshot;
 mod status;
+mod transfer;
 mod types;
 mod writes;
 
 pub use config::Config;
+pub use force::ForcedRecovery;
 pub use raft::Raft;
 pub use status::{FollowerState, FollowerStatus, RoleName, Status};
 pub use types::*;

@@ -7,8 +7,7 @@
 //! | `Snapshot` | heartbeats only | the snapshot was delivered → `Probe` |
 //!
 //! Invariants: `matched < next`; `matched` never descends within a term; the window is part of
-//! `Replicate`, so it can't outlive it; bytes in flight are a difference of two places of the log,
-//! so they can't leak.
+//! `Replicate`, so it can't outlive it, nor can the bytes in flight, which are the sum of its parts.
 
 use alloc::collections::VecDeque;
 
@@ -39,12 +38,16 @@ pub(crate) enum Flow {
         paused: bool,
     },
     Replicate {
-        /// The last index of each append that is not answered.
-        in_flight: VecDeque<Index>,
+        /// The last index and the bytes of each append that is not answered.
+        in_flight: VecDeque<(Index, u64)>,
+        /// Those bytes together.
+        bytes: u64,
     },
     Snapshot {
         /// The snapshot that was the newest when this one was asked for.
         pending: Index,
+        /// Below this, the log does not help.
+        at_least: Index,
         /// When to ask again; [`Time::NEVER`] while the host has not given up.
         retry_at: Time,
     },
@@ -76,25 +79,27 @@ impl Progress {
         self.heard && now.since(self.heard_at) < silence
     }
 
-    /// The follower agrees up to `index`. `base` is where the leader's log in memory begins.
+    /// The follower agrees up to `index`. `start` is where the leader's log begins.
     /// Returns whether that is news.
-    pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
+    pub(crate) fn on_matched(&mut self, index: Index, start: Index) -> bool {
         let news = index > self.matched;
         self.matched = self.matched.max(index);
         let found = match &mut self.flow {
-            Flow::Replicate { in_flight } => {
-                while in_flight.front().is_some_and(|&last| last <= index) {
-                    in_flight.pop_front();
+            Flow::Replicate { in_flight, bytes } => {
+                while let Some((_, answered)) = in_flight.pop_front_if(|(last, _)| *last <= index) {
+                    *bytes -= answered;
                 }
                 false
             }
             Flow::Probe { .. } => self.matched.next() >= self.next,
             // The log suffices again, whatever became of the snapshot.
-            Flow::Snapshot { .. } => self.matched > Index(0) && self.matched >= base,
+            Flow::Snapshot { at_least, .. } => {
+                self.matched > Index(0) && self.matched >= start.max(*at_least)
+            }
         };
         if found {
             self.next = self.matched.next();
-            self.flow = Flow::Replicate { in_flight: VecDeque::new() };
+            self.flow = Flow::Replicate { in_flight: VecDeque::new(), bytes: 0 };
         }
         self.next = self.next.max(self.matched.next());
         news
@@ -118,10 +123,10 @@ impl Progress {
             return;
         }
         let limit = hint_index.min(prev_index.previous());
-        // Below the base nothing is known: the next append will turn out to need a snapshot.
+        // Below the start nothing is known: the next append will turn out to need a snapshot.
         let agree = match log.last_at_most(limit, hint_term) {
             Some(place) => place.index,
-            None => log.base().index.previous(),
+            None => log.start().index.previous(),
         };
         self.probe_from(agree.min(limit).next());
     }
@@ -152,23 +157,24 @@ impl Progress {
     }
 
     /// Whether another append may be sent, given the limits.
-    pub(crate) fn has_room(&self, log: &Log, messages_max: usize, bytes_max: usize) -> bool {
+    pub(crate) fn has_room(&self, messages_max: usize, bytes_max: usize) -> bool {
         match &self.flow {
             Flow::Probe { paused } => !paused,
-            Flow::Replicate { in_flight } => {
-                let bytes = log.bytes_between(self.matched, self.next.previous());
-                in_flight.is_empty() || (in_flight.len() < messages_max && bytes < bytes_max as u64)
+            Flow::Replicate { in_flight, bytes } => {
+                in_flight.is_empty()
+                    || (in_flight.len() < messages_max && *bytes < bytes_max as u64)
             }
             Flow::Snapshot { .. } => false,
         }
     }
 
-    /// Entries up to `last` were sent.
-    pub(crate) fn on_sent(&mut self, last: Index) {
+    /// Entries up to `last`, of so many bytes, were sent.
+    pub(crate) fn on_sent(&mut self, last: Index, sent_bytes: u64) {
         match &mut self.flow {
             Flow::Probe { paused } => *paused = true,
-            Flow::Replicate { in_flight } => {
-                in_flight.push_back(last);
+            Flow::Replicate { in_flight, bytes } => {
+                in_flight.push_back((last, sent_bytes));
+                *bytes += sent_bytes;
                 self.next = last.next();
             }
             Flow::Snapshot { .. } => {}

@@ -41,7 +41,12 @@ mod tests {
 
     fn configuration(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Configuration {
         let ids = |list: &[u64]| list.iter().map(|&id| ReplicaId(id)).collect();
-        Configuration { voters: ids(voters), outgoing: ids(outgoing), learners: ids(learners) }
+        Configuration {
+            voters: ids(voters),
+            outgoing: ids(outgoing),
+            learners: ids(learners),
+            ..Configuration::default()
+        }
     }
 
     /// The same by sorting.

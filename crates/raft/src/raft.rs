@@ -1,10 +1,13 @@
 //! The replica: what it holds, and which handler gets which input.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::config::Random;
 use crate::configuration::ConfigurationHistory;
+use crate::lease::{self, Promise};
 use crate::log::{Log, Position};
+use crate::repair::Search;
 use crate::role::{Follower, Role};
 use crate::{
     AppendOutcome, Body, Config, Configuration, Effect, HardState, Index, Input, Message, Note,
@@ -26,8 +29,17 @@ pub struct Raft {
     pub(crate) emitted_index: Index,
     /// Everything up to here was applied, says the host.
     pub(crate) applied_index: Index,
+    /// When that was last news, or nothing was left to apply.
+    pub(crate) applied_at: Time,
     /// When to campaign, for every role but the leader's.
     pub(crate) election_deadline: Time,
+    /// What this voter promised to a leader with a lease.
+    pub(crate) promise: Promise,
+    pub(crate) search: Search,
+    /// Tells this start's requests for read indexes from those of others.
+    pub(crate) read_nonce: u64,
+    /// The last such request.
+    pub(crate) read_number: u64,
     /// What the last `LeaderChanged` said.
     noted_leader: (Term, Option<ReplicaId>),
 }
@@ -41,15 +53,18 @@ impl Raft {
     /// recovered one.
     pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
         config.validate();
-        let Recovered { hard_state, snapshot, entries } = recovered;
+        let Recovered { hard_state, snapshot, entries, damaged } = recovered;
+        let damaged: BTreeSet<Index> = damaged.into_iter().collect();
         let mut configurations = ConfigurationHistory::new(snapshot.index, snapshot.configuration);
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !damaged.contains(&entry.index)) {
             configurations.appended(entry);
         }
         let start = Position { index: snapshot.index, term: snapshot.term };
-        let log = Log::new(hard_state, start, entries);
+        let mut log = Log::new(hard_state, start, entries);
+        log.set_holes(damaged);
         assert!(log.last_term() <= hard_state.term, "no entry is of a later term than the replica");
         let mut random = Random::new(config.seed, config.id);
+        let read_nonce = random.next();
         let election_deadline = random.election_deadline(now, config.election_timeout);
         let mut raft = Self {
             config,
@@ -62,13 +77,23 @@ impl Raft {
             commit_index: snapshot.index,
             emitted_index: snapshot.index,
             applied_index: snapshot.index,
+            applied_at: now,
             election_deadline,
+            promise: Promise::default(),
+            search: Search::default(),
+            read_nonce,
+            read_number: 0,
             noted_leader: (hard_state.term, None),
         };
         let founding = raft.config.campaign_at_start && hard_state.term == Term(0);
-        if founding || raft.configuration().is_sole_voter(raft.config.id) {
+        if founding || raft.is_sole_voter() {
             raft.election_deadline = now;
         }
+        let mut lease = lease::longest(raft.configurations.since(snapshot.index));
+        if raft.is_configuration_unknown() {
+            lease = lease.max(raft.config.election_timeout);
+        }
+        raft.promise = Promise::after_restart(now, lease);
         raft
     }
 
@@ -91,10 +116,21 @@ impl Raft {
             Input::SnapshotSent { to, delivered } => {
                 self.on_snapshot_sent(to, delivered, effects);
             }
+            Input::ChangeMembership { id, voters, learners } => {
+                self.on_change_membership(id, voters, learners, effects);
+            }
+            Input::TransferLeadership { id, to } => self.on_transfer_leadership(id, to, effects),
+            Input::ReplaceReplica { id, dead, by } => {
+                self.on_replace_replica(id, dead, by, effects);
+            }
+            Input::Damaged { indexes } => self.on_damaged(&indexes, effects),
+            Input::Repaired { entries } => self.on_repaired(entries, effects),
+            Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
+            Input::Loaded { from, entries } => self.on_loaded(from, entries, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
             Input::PeerGone(peer) => self.on_peer_gone(peer),
         }
-        if let Some(write) = self.log.ask_write(self.hard_state) {
+        if let Some(write) = self.log.ask_write(self.hard_state, self.now) {
             effects.push(Effect::Write(write));
         }
         self.note_leader(effects);
@@ -102,7 +138,10 @@ impl Raft {
     }
 
     fn on_wake(&mut self, effects: &mut Vec<Effect>) {
-        if self.now < self.deadline() {
+        if self.now >= self.search_deadline() {
+            self.search(effects);
+        }
+        if self.now < self.role_deadline() {
             return;
         }
         match self.role {
@@ -131,11 +170,11 @@ impl Raft {
             }
             // Neither term nor timer changes for who would disturb a living leader
             // [Raft §6, Thesis §4.2.3]; an answer in the lower term would not be heard.
-            Body::RequestVote { transfer: false, .. } if self.is_loyal_against(from) => return,
+            Body::RequestVote { transfer: false, .. } if self.is_bound_against(from) => return,
             _ => {}
         }
         if term < self.hard_state.term {
-            return self.on_stale(from, &body, effects);
+            return self.on_stale(from, body, effects);
         }
         if term > self.hard_state.term {
             self.enter_term(term, effects);
@@ -158,6 +197,14 @@ impl Raft {
                 self.on_append_reply(from, round, outcome, effects);
             }
             Body::TimeoutNow => self.on_timeout_now(from, effects),
+            Body::FetchEntries { places } => self.on_fetch(from, places, effects),
+            Body::FetchedEntries { entries, missing } => {
+                self.on_fetched(from, entries, missing, effects);
+            }
+            Body::ReadIndex { nonce, number } => self.on_read_index(from, nonce, number, effects),
+            Body::ReadIndexReply { nonce, number, index } => {
+                self.on_read_index_reply(nonce, number, index, effects);
+            }
             // A refusal only teaches terms, which is done.
             Body::PreVoteReply { .. } | Body::RequestPreVote { .. } => {}
         }
@@ -165,8 +212,8 @@ impl Raft {
 
     /// A request of an older term is refused, which teaches the sender the present one; an older
     /// reply says nothing about this term.
-    fn on_stale(&mut self, from: ReplicaId, body: &Body, effects: &mut Vec<Effect>) {
-        match *body {
+    fn on_stale(&mut self, from: ReplicaId, body: Body, effects: &mut Vec<Effect>) {
+        match body {
             Body::RequestVote { .. } => {
                 self.send(from, Body::VoteReply { granted: false }, effects);
             }
@@ -175,17 +222,23 @@ impl Raft {
                 let outcome = AppendOutcome::Conflict { prev_index, hint_index, hint_term };
                 self.send(from, Body::AppendReply { round: 0, outcome }, effects);
             }
+            // An entry is what its index and term say, whoever sends it and when.
+            Body::FetchEntries { places } => self.on_fetch(from, places, effects),
+            Body::FetchedEntries { entries, .. } => self.fill(entries, true, effects),
             Body::RequestPreVote { .. }
             | Body::PreVoteReply { .. }
             | Body::VoteReply { .. }
             | Body::AppendReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. }
             | Body::TimeoutNow => {}
         }
     }
 
     /// Whatever was held back for this write may go out now.
     fn on_written(&mut self, seq: WriteSeq, effects: &mut Vec<Effect>) {
-        self.log.written(seq);
+        self.log.written(seq, self.now);
+        self.shrink_window();
         match self.role {
             Role::Follower(_) => {
                 self.send_owed_vote(effects);
@@ -199,11 +252,15 @@ impl Raft {
 
     fn on_applied(&mut self, index: Index) {
         assert!(index <= self.emitted_index, "only what was handed out is applied");
-        self.applied_index = self.applied_index.max(index);
+        if index > self.applied_index {
+            (self.applied_index, self.applied_at) = (index, self.now);
+            self.shrink_window();
+        }
     }
 
     /// Links come and go for reasons of their own; this only saves waiting for a timer.
     fn on_peer_alive(&mut self, peer: ReplicaId, effects: &mut Vec<Effect>) {
+        self.on_peer_found(peer);
         match &mut self.role {
             Role::Follower(_) => {}
             Role::PreCandidate(_) | Role::Candidate(_) => self.ask_again(peer, effects),
@@ -256,9 +313,13 @@ impl Raft {
     /// When the host should step [`Input::Wake`]: [`Time::NEVER`] for a replica that has nothing
     /// to wait for. It changes with every step.
     pub fn deadline(&self) -> Time {
+        self.role_deadline().min(self.search_deadline())
+    }
+
+    fn role_deadline(&self) -> Time {
         match &self.role {
             Role::Leader(leader) => leader.heartbeat_deadline,
-            _ if self.is_voter() => self.election_deadline,
+            _ if self.may_campaign() => self.election_deadline,
             _ => Time::NEVER,
         }
     }
@@ -292,6 +353,18 @@ impl Raft {
         self.configuration().is_voter(self.config.id)
     }
 
+    /// Whether this replica votes, or may still be needed: its removal is in its log but not known
+    /// to be committed, and it may be the only one that has it [Thesis §4.2.2].
+    pub(crate) fn may_campaign(&self) -> bool {
+        let mut known = self.configurations.since(self.commit_index);
+        known.any(|known| known.is_voter(self.config.id))
+    }
+
+    /// Whether this replica alone is a quorum.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.configuration().is_sole_voter(self.config.id)
+    }
+
     /// The last entry of the log, durable or not.
     pub fn last_index(&self) -> Index {
         self.log.last_index()
@@ -307,7 +380,8 @@ impl Raft {
         self.configurations.current()
     }
 
-    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry.
+    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry; without those
+    /// that left memory ([`Config::max_window_bytes`]).
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes_above(self.log.snapshot().index)
     }
@@ -318,7 +392,7 @@ impl Raft {
     pub fn snapshot_meta(&self, applied: Index) -> SnapshotMeta {
         assert!(applied <= self.emitted_index, "a snapshot is of applied entries");
         assert!(applied >= self.log.snapshot().index, "a snapshot is not older than the last");
-        let term = self.log.term_at(applied).expect("what is above the snapshot is in memory");
+        let term = self.log.term_at(applied).expect("terms are known above the snapshot");
         let configuration = self.configurations.as_of(applied).clone();
         SnapshotMeta { index: applied, term, configuration }
     }

@@ -3,17 +3,22 @@
 //! A round begins when the leader takes its number, its read index is the commit index of that
 //! moment, and it ends when a quorum has answered an append that carried the number, or a later
 //! one, in this term. A read is served by a round that began after the read was registered. One
-//! round is open at a time; who comes meanwhile shares the next one. Heartbeats repeat the number,
-//! so a lost answer only costs time.
+//! round of reads is open at a time; who comes meanwhile shares the next one. Heartbeats repeat the
+//! newest number, so a lost answer only costs time.
+//!
+//! A follower asks its leader for an index and serves the read itself. Its requests are numbered
+//! too, one at a time, and named by a nonce of this start, so that an answer to its life before a
+//! crash is not taken for one to this life.
 //!
 //! Invariants: no round begins before an entry of the term is committed; reads are answered in the
-//! order they came; every read is answered or refused, at the latest when the leader steps down.
+//! order they came; every read is answered or refused, at the latest when the role ends.
 
 use alloc::vec::Vec;
 
+use crate::lease::Lease;
 use crate::raft::Raft;
 use crate::role::Role;
-use crate::{Effect, Index, Refusal, RequestId, quorum};
+use crate::{Body, Effect, Index, Refusal, ReplicaId, RequestId, Time, quorum};
 
 /// The reads of one leader's term.
 #[derive(Default)]
@@ -22,12 +27,37 @@ pub(crate) struct Reads {
     round: u64,
     open: Option<OpenRound>,
     /// Registered since the open round began, or before the first may begin.
+    waiting: Vec<Reader>,
+    pub(crate) lease: Lease,
+}
+
+/// A round that waits for a quorum.
+struct OpenRound {
+    number: u64,
+    index: Index,
+    readers: Vec<Reader>,
+}
+
+/// Who wants an index.
+enum Reader {
+    /// The leader's own host.
+    Own(RequestId),
+    /// A follower, for its host.
+    Follower { from: ReplicaId, nonce: u64, number: u64 },
+}
+
+/// The reads of a follower.
+#[derive(Default)]
+pub(crate) struct FollowerReads {
+    asked: Option<Asked>,
+    /// Registered since the last request was sent.
     waiting: Vec<RequestId>,
 }
 
-/// The round that waits for a quorum; its number is the newest.
-struct OpenRound {
-    index: Index,
+/// A request that the leader has not answered.
+struct Asked {
+    number: u64,
+    at: Time,
     reads: Vec<RequestId>,
 }
 
@@ -37,28 +67,135 @@ impl Reads {
         self.round
     }
 
-    /// How many reads are not answered.
-    pub(crate) fn pending(&self) -> usize {
-        self.waiting.len() + self.open.as_ref().map_or(0, |open| open.reads.len())
+    /// Takes the next number.
+    pub(crate) fn next_round(&mut self) -> u64 {
+        self.round += 1;
+        self.round
     }
 
-    /// The leader steps down: none of its reads will be served.
+    /// How many reads are not answered.
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.len() + self.open.as_ref().map_or(0, |open| open.readers.len())
+    }
+
+    /// The leader steps down: none of its reads will be served. Followers notice by themselves.
     pub(crate) fn refuse_all(self, effects: &mut Vec<Effect>) {
-        let open = self.open.map(|open| open.reads).unwrap_or_default();
-        for id in open.into_iter().chain(self.waiting) {
+        let open = self.open.map(|open| open.readers).unwrap_or_default();
+        for reader in open.into_iter().chain(self.waiting) {
+            if let Reader::Own(id) = reader {
+                effects.push(Effect::Refuse { id, reason: Refusal::NotLeader });
+            }
+        }
+    }
+}
+
+impl FollowerReads {
+    /// How many reads are not answered.
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.len() + self.asked.as_ref().map_or(0, |asked| asked.reads.len())
+    }
+
+    /// The leader they were asked of is none any more.
+    pub(crate) fn refuse_all(self, effects: &mut Vec<Effect>) {
+        let asked = self.asked.map(|asked| asked.reads).unwrap_or_default();
+        for id in asked.into_iter().chain(self.waiting) {
             effects.push(Effect::Refuse { id, reason: Refusal::NotLeader });
         }
     }
 }
 
 impl Raft {
-    /// Registers a read.
+    /// Registers a read of this replica's host.
     pub(crate) fn on_read(&mut self, id: RequestId, effects: &mut Vec<Effect>) {
-        let Role::Leader(leader) = &mut self.role else {
-            return Self::refuse(id, Refusal::NotLeader, effects);
-        };
-        leader.reads.waiting.push(id);
+        let by_lease = self.lease_until().is_some_and(|until| self.now < until);
+        match &mut self.role {
+            Role::Leader(leader) if by_lease && leader.reads.pending() == 0 => {
+                let index = self.commit_index;
+                effects.push(Effect::ReadReady { id, index, by_lease });
+            }
+            Role::Leader(leader) => {
+                leader.reads.waiting.push(Reader::Own(id));
+                self.start_round(effects);
+            }
+            Role::Follower(follower) if follower.leader.is_some() => {
+                follower.reads.waiting.push(id);
+                self.ask_for_index(effects);
+            }
+            _ => Self::refuse(id, Refusal::NotLeader, effects),
+        }
+    }
+
+    /// Asks the leader for an index for all reads that wait, unless a request is open.
+    fn ask_for_index(&mut self, effects: &mut Vec<Effect>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let reads = &mut follower.reads;
+        if reads.asked.is_some() || reads.waiting.is_empty() {
+            return;
+        }
+        self.read_number += 1;
+        let (number, at) = (self.read_number, self.now);
+        reads.asked = Some(Asked { number, at, reads: core::mem::take(&mut reads.waiting) });
+        self.send_read_index(effects);
+    }
+
+    fn send_read_index(&self, effects: &mut Vec<Effect>) {
+        let Role::Follower(follower) = &self.role else { return };
+        if let (Some(leader), Some(asked)) = (follower.leader, &follower.reads.asked) {
+            let (nonce, number) = (self.read_nonce, asked.number);
+            self.send(leader, Body::ReadIndex { nonce, number }, effects);
+        }
+    }
+
+    /// The leader lives: asks once more for what it may not have heard.
+    pub(crate) fn repeat_read_index(&mut self, effects: &mut Vec<Effect>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let Some(asked) = &mut follower.reads.asked else { return };
+        if self.now.since(asked.at) >= self.config.heartbeat_interval {
+            asked.at = self.now;
+            self.send_read_index(effects);
+        }
+    }
+
+    /// A follower wants an index. A leader's lease can't serve it: nobody could look at the clock
+    /// after the read.
+    pub(crate) fn on_read_index(
+        &mut self,
+        from: ReplicaId,
+        nonce: u64,
+        number: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.progress_mut(from).is_none() {
+            return;
+        }
+        // A follower has one request open, so a newer one stands in for those before.
+        let other =
+            |reader: &Reader| !matches!(reader, Reader::Follower { from: f, .. } if *f == from);
+        leader.reads.waiting.retain(other);
+        leader.reads.waiting.push(Reader::Follower { from, nonce, number });
         self.start_round(effects);
+    }
+
+    /// The leader's commit index after the request was sent, confirmed by a quorum.
+    pub(crate) fn on_read_index_reply(
+        &mut self,
+        nonce: u64,
+        number: u64,
+        index: Index,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mine = nonce == self.read_nonce;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let agreed = follower.agreed;
+        let Some(asked) = follower.reads.asked.take_if(|asked| mine && asked.number == number)
+        else {
+            return;
+        };
+        let ready = |id| Effect::ReadReady { id, index, by_lease: false };
+        effects.extend(asked.reads.into_iter().map(ready));
+        self.commit_to(index.min(agreed), effects);
+        self.ask_for_index(effects);
     }
 
     /// Begins a round for the reads that wait, unless one is open or it is too early in the term:
@@ -70,9 +207,12 @@ impl Raft {
         if reads.open.is_some() || reads.waiting.is_empty() || index < leader.first_index {
             return;
         }
-        reads.round += 1;
-        reads.open = Some(OpenRound { index, reads: core::mem::take(&mut reads.waiting) });
-        if self.configuration().is_sole_voter(self.config.id) {
+        let (number, readers) = (reads.next_round(), core::mem::take(&mut reads.waiting));
+        reads.open = Some(OpenRound { number, index, readers });
+        if self.configurations.current().lease > 0 {
+            reads.lease.on_round(number, self.now);
+        }
+        if self.is_sole_voter() {
             return self.finish_round(effects);
         }
         self.broadcast_round(effects);
@@ -81,21 +221,24 @@ impl Raft {
     /// Ends the open round if a quorum has answered it; then the next may begin.
     pub(crate) fn finish_round(&mut self, effects: &mut Vec<Effect>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if leader.reads.open.is_none() {
-            return;
-        }
-        let round = leader.reads.round;
+        let newest = leader.reads.round;
         let answered = quorum::reached(self.configurations.current(), |id| {
             if id == self.config.id {
-                return round;
+                return newest;
             }
             leader.value_of(id, |progress| progress.round)
         });
-        if answered < round {
-            return;
-        }
-        if let Some(OpenRound { index, reads }) = leader.reads.open.take() {
-            effects.extend(reads.into_iter().map(|id| Effect::ReadReady { id, index }));
+        let Some(round) = leader.reads.open.take_if(|open| open.number <= answered) else { return };
+        let index = round.index;
+        for reader in round.readers {
+            match reader {
+                Reader::Own(id) => {
+                    effects.push(Effect::ReadReady { id, index, by_lease: false });
+                }
+                Reader::Follower { from, nonce, number } => {
+                    self.send(from, Body::ReadIndexReply { nonce, number, index }, effects);
+                }
+            }
         }
         self.start_round(effects);
     }

@@ -28,10 +28,11 @@ impl Raft {
         payload: Payload,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.is_leader() {
+        let Role::Leader(leader) = &self.role else {
             return Self::refuse(id, Refusal::NotLeader, effects);
-        }
-        if !self.has_room_for(payload.len()) {
+        };
+        let opened = leader.first_index <= self.log.last_index();
+        if !opened || leader.transfer.is_some() || !self.has_room_for(payload.len()) {
             return Self::refuse(id, Refusal::Busy, effects);
         }
         let (index, term) = (self.log.last_index().next(), self.hard_state.term);
@@ -63,14 +64,16 @@ impl Raft {
             return;
         }
         self.follow(from, effects);
-        self.on_leader_heard();
+        self.on_leader_heard(from, effects);
         if let Some(outcome) = self.conflict_at(prev) {
             // The read round is answered by any answer.
             return self.send(from, Body::AppendReply { round, outcome }, effects);
         }
         let is_heartbeat = entries.is_empty();
         let last = Index(prev.index.0 + entries.len() as u64);
-        self.append_new(entries);
+        self.append_new(entries, effects);
+        // A mode that has just come counts at once, since the answer says that it is known.
+        self.promise(from);
         let Role::Follower(follower) = &mut self.role else {
             unreachable!("who heard its leader follows it")
         };
@@ -102,11 +105,13 @@ impl Raft {
         }
     }
 
-    fn on_leader_heard(&mut self) {
+    fn on_leader_heard(&mut self, leader: ReplicaId, effects: &mut Vec<Effect>) {
         if let Role::Follower(follower) = &mut self.role {
             follower.heard_at = Some(self.now);
         }
         self.reset_election_timer();
+        self.promise(leader);
+        self.repeat_read_index(effects);
     }
 
     /// Why entries behind `prev` can't be appended, if they can't.
@@ -115,7 +120,7 @@ impl Raft {
         if prev.index <= self.commit_index {
             let known = self.log.term_at(prev.index);
             assert!(
-                prev.index < self.log.base().index || known == Some(prev.term),
+                prev.index < self.log.start().index || known == Some(prev.term),
                 "a leader has every committed entry"
             );
             return None;
@@ -138,11 +143,16 @@ impl Raft {
 
     /// Appends what the log lacks of these entries. Only an entry that conflicts truncates: an
     /// old or repeated append must not remove what came after it.
-    fn append_new(&mut self, entries: Vec<Entry>) {
+    fn append_new(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+        let was_voter = self.is_voter();
+        let mut whole = Vec::new();
         for entry in entries {
-            if entry.index <= self.log.base().index
+            if entry.index <= self.log.start().index
                 || self.log.term_at(entry.index) == Some(entry.term)
             {
+                if self.log.holes().contains(&entry.index) {
+                    whole.push(entry);
+                }
                 continue;
             }
             if entry.index <= self.log.last_index() {
@@ -153,6 +163,8 @@ impl Raft {
             self.configurations.appended(&entry);
             self.log.append(entry);
         }
+        self.fill(whole, true, effects);
+        self.promise_if_promoted(was_voter);
     }
 
     /// Answers the leader, if it waits: with what is durable, in a durable term.
@@ -180,13 +192,16 @@ impl Raft {
     ) {
         let Role::Leader(leader) = &mut self.role else { return };
         let newest_round = leader.reads.round();
+        if leader.dead.contains(&from) {
+            return;
+        }
         let Some(progress) = leader.progress_mut(from) else { return };
         progress.on_heard(self.now, round.min(newest_round));
         let mut news = false;
         match outcome {
             AppendOutcome::Matched { index } => {
                 assert!(index <= self.log.last_index(), "nobody agrees with more than the log");
-                news = progress.on_matched(index, self.log.base().index);
+                news = progress.on_matched(index, self.log.start().index);
             }
             AppendOutcome::Conflict { prev_index, hint_index, hint_term } => {
                 progress.on_conflict(prev_index, hint_index, hint_term, &self.log);
@@ -194,16 +209,20 @@ impl Raft {
         }
         if news {
             self.advance_commit(effects);
+            self.check_newcomers(effects);
+            self.advance_transfer(effects);
         }
         self.finish_round(effects);
+        self.extend_lease();
         self.send_appends(from, effects);
     }
 
     /// Sends `to` what it lacks, within its window.
     pub(crate) fn send_appends(&mut self, to: ReplicaId, effects: &mut Vec<Effect>) {
         let Some((sender, leader)) = self.sender() else { return };
-        if let Some(progress) = leader.progress_mut(to) {
-            sender.send_appends(progress, effects);
+        let Leader { progress, loads, .. } = leader;
+        if let Some(progress) = progress.iter_mut().find(|known| known.id == to) {
+            sender.send_appends(progress, loads, effects);
         }
     }
 
@@ -211,8 +230,39 @@ impl Raft {
     pub(crate) fn broadcast_appends(&mut self, effects: &mut Vec<Effect>) {
         let Some((sender, leader)) = self.sender() else { return };
         for progress in &mut leader.progress {
-            sender.send_appends(progress, effects);
+            sender.send_appends(progress, &mut leader.loads, effects);
         }
+    }
+
+    /// The host has read entries from its disk, or none if it has not got them any more.
+    pub(crate) fn on_loaded(
+        &mut self,
+        from: Index,
+        mut entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.serve_loaded(from, &entries, effects);
+        let Some((sender, leader)) = self.sender() else { return };
+        leader.loads.retain(|&asked| asked != from);
+        // What was read may have been replaced since; an entry is what its index and term say.
+        let expected = (from.0..).map(Index);
+        let fitting = entries.iter().zip(expected).take_while(|(entry, index)| {
+            entry.index == *index && sender.log.term_at(*index) == Some(entry.term)
+        });
+        let fitting = fitting.count();
+        entries.truncate(fitting);
+        let prev_index = from.previous();
+        let prev_term = sender.log.term_at(prev_index);
+        for progress in leader.progress.iter_mut().filter(|known| known.next == from) {
+            match prev_term {
+                Some(term) if !entries.is_empty() => {
+                    let prev = Position { index: prev_index, term };
+                    sender.send_loaded(progress, prev, &entries, effects);
+                }
+                _ => sender.send_unloadable(progress, from, effects),
+            }
+        }
+        self.broadcast_appends(effects);
     }
 
     /// Tells every voter the newest read round.
@@ -230,6 +280,7 @@ impl Raft {
         if !self.is_heard_by_quorum() {
             return self.become_follower(None, effects);
         }
+        self.start_lease_round();
         let snapshot = self.log.snapshot().index;
         let Some((sender, leader)) = self.sender() else { return };
         leader.heartbeat_deadline = sender.now + sender.config.heartbeat_interval;
@@ -239,6 +290,16 @@ impl Raft {
         }
         let floor = trailing_floor(leader, snapshot, sender.now, sender.config.election_timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
+        self.shrink_window();
+        self.check_newcomers(effects);
+        self.check_stall(effects);
+        self.check_transfer(effects);
+    }
+
+    /// Lets entries leave memory that were applied and are durable, beyond the limit.
+    pub(crate) fn shrink_window(&mut self) {
+        let limit = self.applied_index.min(self.log.durable_index());
+        self.log.evict(limit, self.config.max_window_bytes);
     }
 
     fn is_heard_by_quorum(&self) -> bool {
@@ -294,8 +355,18 @@ pub(crate) struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.configuration
+    }
+
     /// Sends entries until there is nothing more, or the window is full.
-    fn send_appends(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+    fn send_appends(
+        &self,
+        progress: &mut Progress,
+        loads: &mut Vec<Index>,
+        effects: &mut Vec<Effect>,
+    ) {
         let last = self.log.last_index();
         while progress.next <= last {
             if matches!(progress.flow, Flow::Snapshot { .. }) {
@@ -304,29 +375,74 @@ impl Sender<'_> {
             // Before the window: what is in flight can't fill a gap that the log has no more.
             let prev_index = progress.next.previous();
             let Some(prev_term) = self.log.term_at(prev_index) else {
-                return self.ask_for_snapshot(progress, effects);
+                return self.ask_for_snapshot(progress, self.log.start().index, effects);
             };
             let (messages_max, bytes_max) =
                 (self.config.max_inflight_messages, self.config.max_inflight_bytes);
-            if !progress.has_room(self.log, messages_max, bytes_max) {
+            if !progress.has_room(messages_max, bytes_max) {
                 return;
+            }
+            if progress.next <= self.log.base() {
+                return self.ask_to_load(progress.next, loads, effects);
             }
             let prev = Position { index: prev_index, term: prev_term };
             let entries = self.log.batch(progress.next, self.config.max_message_bytes);
-            let sent = Index(prev_index.0 + entries.len() as u64);
-            self.send(progress.id, prev, entries, effects);
-            progress.on_sent(sent);
+            if entries.is_empty() {
+                // A hole is next, which it may have whole.
+                break;
+            }
+            self.send_entries(progress, prev, entries, effects);
         }
         // A probe is worth sending without entries too: it may find that all is well.
         if matches!(progress.flow, Flow::Probe { paused: false }) {
             self.send_heartbeat(progress, effects);
-            progress.on_sent(last);
+            progress.on_sent(progress.next.previous(), 0);
+        }
+    }
+
+    fn send_entries(
+        &self,
+        progress: &mut Progress,
+        prev: Position,
+        entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let sent = Index(prev.index.0 + entries.len() as u64);
+        let bytes = entries.iter().map(|entry| entry_bytes(entry.payload.len())).sum();
+        self.send(progress.id, prev, entries, effects);
+        progress.on_sent(sent, bytes);
+    }
+
+    fn send_loaded(
+        &self,
+        progress: &mut Progress,
+        prev: Position,
+        entries: &[Entry],
+        effects: &mut Vec<Effect>,
+    ) {
+        if progress.has_room(self.config.max_inflight_messages, self.config.max_inflight_bytes) {
+            self.send_entries(progress, prev, entries.to_vec(), effects);
+        }
+    }
+
+    /// The disk has not got what this follower needs: only a snapshot helps.
+    fn send_unloadable(&self, progress: &mut Progress, from: Index, effects: &mut Vec<Effect>) {
+        if from <= self.log.base() && !matches!(progress.flow, Flow::Snapshot { .. }) {
+            self.ask_for_snapshot(progress, from, effects);
+        }
+    }
+
+    /// Asks the host for entries that left memory, once however many followers need them.
+    fn ask_to_load(&self, from: Index, loads: &mut Vec<Index>, effects: &mut Vec<Effect>) {
+        if !loads.contains(&from) {
+            loads.push(from);
+            effects.push(Effect::Load { from, bytes: self.config.max_message_bytes });
         }
     }
 
     /// Says that the leader lives. The empty prefix, which all logs share, stands in for a place
     /// that the log has no more.
-    fn send_heartbeat(&self, progress: &Progress, effects: &mut Vec<Effect>) {
+    pub(crate) fn send_heartbeat(&self, progress: &Progress, effects: &mut Vec<Effect>) {
         let index = progress.next.previous();
         let known = match progress.flow {
             Flow::Snapshot { .. } => None,
@@ -340,20 +456,25 @@ impl Sender<'_> {
     }
 
     /// Asks the host for a snapshot, once, if the follower is there to receive it.
-    fn ask_for_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+    fn ask_for_snapshot(
+        &self,
+        progress: &mut Progress,
+        at_least: Index,
+        effects: &mut Vec<Effect>,
+    ) {
         if !progress.is_active(self.now, self.config.election_timeout) {
             return;
         }
         let pending = self.log.snapshot().index;
-        progress.flow = Flow::Snapshot { pending, retry_at: Time::NEVER };
-        let at_least = self.log.base().index;
+        progress.flow = Flow::Snapshot { pending, at_least, retry_at: Time::NEVER };
         effects.push(Effect::SendSnapshot { to: progress.id, at_least, term: self.term });
     }
 
     fn retry_snapshot(&self, progress: &mut Progress, effects: &mut Vec<Effect>) {
         match progress.flow {
-            Flow::Snapshot { retry_at, .. } if self.now >= retry_at => {
-                self.ask_for_snapshot(progress, effects);
+            Flow::Snapshot { retry_at, at_least, .. } if self.now >= retry_at => {
+                let at_least = at_least.max(self.log.start().index);
+                self.ask_for_snapshot(progress, at_least, effects);
             }
             _ => {}
         }

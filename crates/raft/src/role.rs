@@ -4,11 +4,14 @@
 
 use alloc::vec::Vec;
 
+use crate::membership::Change;
 use crate::progress::Progress;
-use crate::read::Reads;
+use crate::read::{FollowerReads, Reads};
+use crate::transfer::Transfer;
 use crate::{Index, ReplicaId, Time};
 
 /// What a replica is in its term.
+#[expect(clippy::large_enum_variant, reason = "a replica has one role, and a leader's is busy")]
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(PreCandidate),
@@ -30,6 +33,7 @@ pub(crate) struct Follower {
     pub(crate) ack_owed: bool,
     /// The vote given in this term was not sent yet, since it is not durable.
     pub(crate) vote_owed: bool,
+    pub(crate) reads: FollowerReads,
 }
 
 /// Asks whether an election could be won, without raising its term.
@@ -46,6 +50,8 @@ pub(crate) struct Candidate {
     pub(crate) asked: bool,
     /// The leader asked for this campaign.
     pub(crate) transfer: bool,
+    /// It asks nobody for a vote, since it may not know its configuration.
+    pub(crate) inquires: bool,
 }
 
 /// Leads its term.
@@ -56,6 +62,12 @@ pub(crate) struct Leader {
     pub(crate) first_index: Index,
     pub(crate) heartbeat_deadline: Time,
     pub(crate) reads: Reads,
+    /// Who was or is being replaced since it forgot what it promised.
+    pub(crate) dead: Vec<ReplicaId>,
+    /// Where the loads asked for begin.
+    pub(crate) loads: Vec<Index>,
+    pub(crate) change: Option<Change>,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Leader {

@@ -41,7 +41,11 @@ impl Raft {
         meta: SnapshotMeta,
         effects: &mut Vec<Effect>,
     ) {
-        let nonsense = meta.term > term || !meta.configuration.is_well_formed();
+        let readable = meta.configuration.is_well_formed();
+        if readable {
+            self.repair_by_snapshot(&meta, effects);
+        }
+        let nonsense = meta.term > term || !readable;
         if term < self.hard_state.term || from == self.config.id || nonsense {
             return;
         }
@@ -58,6 +62,7 @@ impl Raft {
                 self.restore(meta, effects);
             }
         }
+        self.promise(from);
         if let Role::Follower(follower) = &mut self.role {
             follower.agreed = follower.agreed.max(index);
             follower.ack_owed = true;
@@ -75,6 +80,7 @@ impl Raft {
         self.commit_index = index;
         self.emitted_index = index;
         self.applied_index = index;
+        self.applied_at = self.now;
         effects.push(Effect::Restore(meta));
     }
 
@@ -85,6 +91,7 @@ impl Raft {
         delivered: Option<Index>,
         effects: &mut Vec<Effect>,
     ) {
+        self.on_repair_sent(to);
         let retry = self.now + self.config.heartbeat_interval;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress_mut(to) else { return };

@@ -93,7 +93,7 @@ impl Raft {
     /// The replica at this moment.
     pub fn status(&self) -> Status {
         let (role, pending_reads) = match &self.role {
-            Role::Follower(_) => (RoleName::Follower, 0),
+            Role::Follower(follower) => (RoleName::Follower, follower.reads.pending()),
             Role::PreCandidate(_) => (RoleName::PreCandidate, 0),
             Role::Candidate(_) => (RoleName::Candidate, 0),
             Role::Leader(leader) => (RoleName::Leader, leader.reads.pending()),
@@ -109,7 +109,7 @@ impl Raft {
             applied: self.applied_index,
             last_index: self.log.last_index(),
             durable_index: self.log.durable_index(),
-            first_index: self.log.base().index.next(),
+            first_index: self.log.base().next(),
             snapshot_index: self.log.snapshot().index,
             uncommitted_bytes: self.log.bytes_above(self.commit_index),
             writes_in_flight: self.log.writes().in_flight(),

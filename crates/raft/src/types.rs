@@ -177,6 +177,11 @@ pub struct Configuration {
     pub outgoing: Vec<ReplicaId>,
     /// Replicas that receive the log without a vote, ascending.
     pub learners: Vec<ReplicaId>,
+    /// The highest id that was a member once and is no more; 0 if there is none. So an id that
+    /// was used is known for ever, also where a snapshot has swallowed its story.
+    pub retired: ReplicaId,
+    /// For how long a voter promises its vote to a leader it has heard, µs; 0 without leases.
+    pub lease: u64,
 }
 
 /// What must be on disk before a promise is made [Raft Figure 2, persistent state].
@@ -208,6 +213,9 @@ pub struct Recovered {
     pub snapshot: SnapshotMeta,
     /// The entries from `snapshot.index + 1` on, without gaps.
     pub entries: Vec<Entry>,
+    /// The indexes of those entries whose payload can't be read. Their index and term are right,
+    /// and their kind; where it is not known, it is [`EntryKind::Configuration`].
+    pub damaged: Vec<Index>,
 }
 
 /// What the core wants on disk, in this order: `hard_state`, then `snapshot`, then `entries`.
@@ -238,8 +246,8 @@ pub enum Input {
         /// What to append.
         payload: Payload,
     },
-    /// Find an index that a linearizable read may be served at. Answered by
-    /// [`Effect::ReadReady`] or [`Effect::Refuse`], perhaps later.
+    /// Find an index that a linearizable read may be served at; a follower asks its leader.
+    /// Answered by [`Effect::ReadReady`] or [`Effect::Refuse`], perhaps later.
     Read {
         /// Handed back.
         id: RequestId,
@@ -254,11 +262,12 @@ pub enum Input {
         /// Which snapshot.
         meta: SnapshotMeta,
     },
-    /// A snapshot of the leader `from` is durable on this replica's disk and can be restored.
+    /// A snapshot of the leader `from` is durable on this replica's disk and can be restored; or
+    /// one of anybody's, of term 0, that repairs.
     SnapshotReceived {
-        /// The leader that sent it.
+        /// Who sent it.
         from: ReplicaId,
-        /// The term in which it was sent.
+        /// The term in [`Effect::SendSnapshot`].
         term: Term,
         /// What it stands for.
         meta: SnapshotMeta,
@@ -269,6 +278,66 @@ pub enum Input {
         to: ReplicaId,
         /// The index of the snapshot sent, if it is now durable at the receiver.
         delivered: Option<Index>,
+    },
+    /// Make these the voters and the learners, from whatever they are now. The core adds who is
+    /// new as a learner, lets it catch up, and goes through a joint configuration. Answered by
+    /// [`Effect::Completed`] or [`Effect::Refuse`]; where the answer is a refusal or never comes,
+    /// the same call may be made again, to whoever leads.
+    ChangeMembership {
+        /// Handed back.
+        id: RequestId,
+        /// The voters, in any order; not empty.
+        voters: Vec<ReplicaId>,
+        /// The learners, in any order; none of them a voter.
+        learners: Vec<ReplicaId>,
+    },
+    /// Hand the leadership to the voter `to`. Proposals are refused as [`Refusal::Busy`] until
+    /// that is done or given up, about an election timeout later. Answered by
+    /// [`Effect::Completed`] or [`Effect::Refuse`].
+    TransferLeadership {
+        /// Handed back.
+        id: RequestId,
+        /// The next leader.
+        to: ReplicaId,
+    },
+    /// Replace a member that is dead for ever, since it forgot what it promised, by a new one: a
+    /// change of membership in which the dead one counts for nothing from now on. Answered like
+    /// [`Input::ChangeMembership`].
+    ReplaceReplica {
+        /// Handed back.
+        id: RequestId,
+        /// Who is dead.
+        dead: ReplicaId,
+        /// Who takes its place.
+        by: ReplicaId,
+    },
+    /// The payloads of these entries were found damaged on disk while this replica runs. What
+    /// memory still has comes back as [`Effect::Repair`]; what it has not is applied, and the next
+    /// snapshot covers it.
+    Damaged {
+        /// Which entries.
+        indexes: Vec<Index>,
+    },
+    /// The host has got payloads that [`Recovered::damaged`] named; they are on its disk.
+    Repaired {
+        /// The whole entries.
+        entries: Vec<Entry>,
+    },
+    /// Let voters promise their votes for so long, so that the leader can read alone, µs; 0 turns
+    /// that off. At most the election timeout. Answered like [`Input::ChangeMembership`].
+    SetLease {
+        /// Handed back.
+        id: RequestId,
+        /// How long, µs.
+        lease: u64,
+    },
+    /// What [`Effect::Load`] asked for.
+    Loaded {
+        /// As asked for.
+        from: Index,
+        /// The entries from there on, contiguous, at least one; none if the log does not have
+        /// them any more.
+        entries: Vec<Entry>,
     },
     /// The link to this replica's node is up.
     PeerAlive(ReplicaId),
@@ -298,12 +367,21 @@ pub enum Effect {
         /// In which term.
         term: Term,
     },
+    /// The change of membership or the transfer `id` is done: the new configuration is committed,
+    /// or the leadership was given up for the receiver that was named.
+    Completed {
+        /// The host's name for it.
+        id: RequestId,
+    },
     /// The read `id` may be served once `index` is applied.
     ReadReady {
         /// The host's name for it.
         id: RequestId,
         /// What must be applied first.
         index: Index,
+        /// It holds only if [`crate::Raft::lease_until`] is still in the future once the value was
+        /// read; else ask again.
+        by_lease: bool,
     },
     /// The proposal or read `id` was not and will not be done.
     Refuse {
@@ -312,15 +390,30 @@ pub enum Effect {
         /// Why.
         reason: Refusal,
     },
-    /// The follower `to` needs a snapshot: send it the newest durable one, whose index must be at
-    /// least `at_least`, with `term` and this leader's id, then report [`Input::SnapshotSent`].
+    /// The replica `to` needs a snapshot: send it the newest durable one, whose index must be at
+    /// least `at_least`, with `term` and this replica's id, then report [`Input::SnapshotSent`].
     SendSnapshot {
-        /// The follower.
+        /// A follower that lags, or anybody whose log is damaged.
         to: ReplicaId,
-        /// The first index the log still has, less one.
+        /// The first index that the log can serve, less one.
         at_least: Index,
-        /// This leader's term.
+        /// This leader's term; 0 for a snapshot that repairs, which also others send.
         term: Term,
+    },
+    /// Put these payloads, whose entries the log on disk has, in the place of damaged ones. No
+    /// identity changes, so nothing waits for it.
+    Repair {
+        /// Ascending, not necessarily contiguous.
+        entries: Vec<Entry>,
+    },
+    /// Read these entries from the log on disk, which has them since they are durable and above
+    /// the snapshot; they left memory ([`crate::Config::max_window_bytes`]). Answered by
+    /// [`Input::Loaded`]; the core goes on meanwhile.
+    Load {
+        /// The first entry wanted.
+        from: Index,
+        /// About how many bytes of entries to read; at least one entry.
+        bytes: usize,
     },
     /// Replace the applied state by this snapshot, which is durable here; what was applied before
     /// is void. Reads wait until it is loaded. Needs no `Applied`.
@@ -329,13 +422,36 @@ pub enum Effect {
     Note(Note),
 }
 
-/// Why a proposal or a read was refused.
+/// Why something that was asked for was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This replica does not lead.
+    /// This replica does not lead, or no more: what it had begun may be finished by the next
+    /// leader.
     NotLeader,
-    /// Too much is uncommitted or not yet durable; try again later.
+    /// Too much is uncommitted or not yet durable, or the leadership is being handed over; try
+    /// again later.
     Busy,
+    /// No entry of the leader's term is committed yet, or another change or transfer is under
+    /// way; try again later.
+    NotYet,
+    /// Nobody would vote, a learner would vote, or the receiver of the leadership has no vote.
+    Invalid,
+    /// A new member's id is not above every id that was ever a member.
+    IdUsed,
+    /// Who should vote or lead does not keep up with the log. New members stay as learners, so
+    /// the same call can be made again.
+    NotCaughtUp,
+    /// The receiver of the leadership did not take it in time, or lost its vote.
+    Aborted,
+}
+
+/// What a leader waited for in vain, so that it hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// Its log's writes.
+    Log,
+    /// Its state machine.
+    Apply,
 }
 
 /// A change of role, told once per change.
@@ -351,6 +467,11 @@ pub enum Note {
     SteppedDown {
         /// The term it led.
         term: Term,
+    },
+    /// This leader hands over, since it waits in vain for its own host.
+    Stalled {
+        /// What for.
+        what: Stall,
     },
     /// A leader is known, or none is.
     LeaderChanged {
@@ -426,6 +547,34 @@ pub enum Body {
     },
     /// Start an election at once [Thesis §3.10].
     TimeoutNow,
+    /// The payloads of these entries are damaged at the sender.
+    FetchEntries {
+        /// Index and term of each.
+        places: Vec<(Index, Term)>,
+    },
+    /// Answer to [`Body::FetchEntries`].
+    FetchedEntries {
+        /// Those that are whole here, ascending, not necessarily contiguous.
+        entries: Vec<Entry>,
+        /// Those that are not in the log here, in a durable term.
+        missing: Vec<Index>,
+    },
+    /// A follower wants an index for reads of its own [Thesis §6.4].
+    ReadIndex {
+        /// Of this start of the follower.
+        nonce: u64,
+        /// Of this request; one is open at a time.
+        number: u64,
+    },
+    /// Answer to [`Body::ReadIndex`].
+    ReadIndexReply {
+        /// Repeated.
+        nonce: u64,
+        /// Repeated.
+        number: u64,
+        /// The commit index of a leader that led after the request came.
+        index: Index,
+    },
 }
 
 /// How an append went.

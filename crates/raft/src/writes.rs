@@ -9,7 +9,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::{HardState, Index, SnapshotMeta, Term, WriteSeq};
+use crate::{HardState, Index, SnapshotMeta, Term, Time, WriteSeq};
 
 /// The state of one replica's writes.
 pub(crate) struct Writes {
@@ -18,6 +18,8 @@ pub(crate) struct Writes {
     durable_index: Index,
     durable_hard_state: HardState,
     asked_hard_state: HardState,
+    /// When a write last ended.
+    written_at: Time,
     /// The first entry that the next write must hold.
     unasked_from: Option<Index>,
     /// The snapshot that the next write must name.
@@ -27,6 +29,7 @@ pub(crate) struct Writes {
 /// A write whose end was not reported yet.
 struct InFlight {
     seq: WriteSeq,
+    asked_at: Time,
     /// With this write, and those before it, the log is durable up to here.
     last: Index,
     hard_state: HardState,
@@ -48,6 +51,7 @@ impl Writes {
             durable_index: last_index,
             durable_hard_state: hard_state,
             asked_hard_state: hard_state,
+            written_at: Time(0),
             unasked_from: None,
             unasked_snapshot: None,
         }
@@ -78,14 +82,20 @@ impl Writes {
 
     /// Takes what must be written, if anything; then the log up to `last` and `hard_state` are
     /// asked for.
-    pub(crate) fn ask(&mut self, hard_state: HardState, last: Index) -> Option<NextWrite> {
+    pub(crate) fn ask(
+        &mut self,
+        hard_state: HardState,
+        last: Index,
+        now: Time,
+    ) -> Option<NextWrite> {
         let changed = hard_state != self.asked_hard_state;
         if !changed && self.unasked_from.is_none() && self.unasked_snapshot.is_none() {
             return None;
         }
         self.last_seq = self.last_seq.next();
         self.asked_hard_state = hard_state;
-        self.in_flight.push_back(InFlight { seq: self.last_seq, last, hard_state });
+        let (seq, asked_at) = (self.last_seq, now);
+        self.in_flight.push_back(InFlight { seq, asked_at, last, hard_state });
         Some(NextWrite {
             seq: self.last_seq,
             entries_from: self.unasked_from.take(),
@@ -94,8 +104,9 @@ impl Writes {
     }
 
     /// The write `seq` and all before it are durable. Panics if it was never asked for.
-    pub(crate) fn written(&mut self, seq: WriteSeq) {
+    pub(crate) fn written(&mut self, seq: WriteSeq, now: Time) {
         assert!(seq <= self.last_seq, "only a write that was asked for becomes durable");
+        self.written_at = now;
         while self.in_flight.front().is_some_and(|write| write.seq <= seq) {
             let write = self.in_flight.pop_front().expect("the front was just seen");
             self.durable_index = self.durable_index.max(write.last);
@@ -116,6 +127,11 @@ impl Writes {
     /// Whether this term and vote are durable.
     pub(crate) fn holds(&self, hard_state: HardState) -> bool {
         self.durable_hard_state == hard_state
+    }
+
+    /// Since when a write was open and none ended; `None` if none is open.
+    pub(crate) fn waiting_since(&self) -> Option<Time> {
+        self.in_flight.front().map(|write| write.asked_at.max(self.written_at))
     }
 
     /// The writes asked for and not yet durable.

@@ -18,10 +18,15 @@ struct Alone {
 
 impl Alone {
     fn new(terms: &[u64], term: u64) -> Self {
+        Self::with_seed(terms, term, 1)
+    }
+
+    fn with_seed(terms: &[u64], term: u64, seed: u64) -> Self {
         let snapshot = SnapshotMeta { configuration: voters(3), ..SnapshotMeta::default() };
         let hard_state = HardState { term: Term(term), voted_for: None };
-        let recovered = Recovered { hard_state, snapshot, entries: entries(1, terms) };
-        let raft = Raft::new(Config::new(id(1), 1), recovered, Time(0));
+        let recovered =
+            Recovered { hard_state, snapshot, entries: entries(1, terms), damaged: vec![] };
+        let raft = Raft::new(Config::new(id(1), seed), recovered, Time(0));
         Self { raft, now: Time(0), seq: WriteSeq(0) }
     }
 
@@ -302,6 +307,27 @@ fn truncated_configurations_are_rolled_back() {
     assert_eq!(follower.raft.deadline(), Time::NEVER);
     let meta = follower.raft.snapshot_meta(Index(2));
     assert_eq!(meta.configuration, voters(3), "a snapshot has the configuration of its index");
+}
+
+/// A read of a follower sees all that was committed when it was registered, also if an answer to
+/// its life before a crash comes late [Thesis §6.4].
+#[test]
+fn a_follower_takes_no_answer_to_an_earlier_life() {
+    let asks = |seed| {
+        let mut follower = Alone::with_seed(&[1], 1, seed);
+        follower.hear(2, 1, append((1, 1), 0, Vec::new()));
+        let asked = sent(&follower.step(Input::Read { id: RequestId(1) }));
+        let [(2, Body::ReadIndex { nonce, number })] = asked[..] else {
+            panic!("the leader is asked")
+        };
+        (follower, Body::ReadIndexReply { nonce, number, index: Index(1) })
+    };
+    let (mut before, late) = asks(1);
+    let ready = Effect::ReadReady { id: RequestId(1), index: Index(1), by_lease: false };
+    assert!(before.hear(2, 1, late.clone()).contains(&ready));
+    let (mut after, answer) = asks(2);
+    assert_eq!(after.hear(2, 1, late), []);
+    assert!(after.hear(2, 1, answer).contains(&ready));
 }
 
 /// Snapshots never go back: neither a leader's below the commit index, nor an older own one after

@@ -9,9 +9,11 @@ fn ids(least: usize) -> impl Strategy<Value = Vec<ReplicaId>> {
 }
 
 fn configurations() -> impl Strategy<Value = Configuration> {
-    (ids(1), ids(0), ids(0)).prop_map(|(voters, outgoing, mut learners)| {
+    let numbers = (any::<u64>(), any::<u64>());
+    (ids(1), ids(0), ids(0), numbers).prop_map(|(voters, outgoing, mut learners, numbers)| {
         learners.retain(|id| !voters.contains(id));
-        Configuration { voters, outgoing, learners }
+        let (retired, lease) = (ReplicaId(numbers.0), numbers.1);
+        Configuration { voters, outgoing, learners, retired, lease }
     })
 }
 

@@ -2,9 +2,9 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n]` | blank replicas |
+//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n] [lease=ms]` | blank replicas |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
-//! | `campaign n` / `wake n` | its deadline comes (time goes there) |
+//! | `wake n` / `campaign n` | its deadline comes (time goes there) / until it campaigns |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
 //! | `pass ms` | time goes on, no timer fires |
 //! | `propose n text` / `read n` | of a client |
@@ -16,6 +16,18 @@
 //! | `compact n` | it makes a snapshot of what it has applied |
 //! | `gone n peer` / `alive n peer` | its link |
 //! | `timeout-now a b` | leader a asks b to take over |
+//! | `beat n ms [but=m]` | n wakes until so much time is gone, the others answer; drawn from n's side |
+//! | `hold n` / `unhold n` | its machine stops applying / goes on |
+//! | `load n [lost=yes]` | its disk answers the oldest load |
+//! | `hang n` / `unhang n` | its disk ends no write / goes on |
+//! | `damage n i,j` | the payloads of these entries can't be read on n's disk any more |
+//! | `replace n dead by` | asks n to replace a dead replica |
+//! | `force n [seen=term]` | makes n, which is down, the only voter |
+//! | `join n` | a blank replica, not yet a member |
+//! | `change n voters=1,2 [learners=3]` | asks n for this membership |
+//! | `lease n ms` | asks n for leases of this length |
+//! | `transfer a b` | asks a to hand over to b |
+//! | `configuration` | draws what each replica goes by |
 //! | `status` / `logs` / `flight` | draws the replicas, their logs, what is under way |
 //!
 //! Any command with `quiet=yes` draws no effects.
@@ -25,10 +37,11 @@ mod cluster;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use cluster::host::Host;
 use cluster::{Cluster, Parcel, id};
 use flotilla_raft::{
     AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
-    Message, Note, Payload, Recovered, ReplicaId, RoleName, Term,
+    Message, Note, Payload, Recovered, ReplicaId, RoleName, SnapshotMeta, Term,
 };
 use flotilla_script::Command;
 
@@ -64,7 +77,8 @@ fn run(group: &mut Option<Cluster>, command: &Command) -> Result<String, String>
 fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
     let replica = || command.parsed(0).map(ReplicaId);
     match command.name.as_str() {
-        "campaign" | "wake" => cluster.wake(replica()?),
+        "campaign" => cluster.campaign(replica()?),
+        "wake" => cluster.wake(replica()?),
         "elect" => cluster.elect(replica()?),
         "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
         "propose" => cluster.propose(replica()?, command.argument(1)?),
@@ -94,6 +108,46 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
             let term = cluster.raft(from).term();
             let message = Message { from, to, term, body: Body::TimeoutNow };
             cluster.deliver(Parcel::Message(message));
+        }
+        "beat" => beat(cluster, command)?,
+        "hold" => cluster.host_mut(replica()?).holds_applying = true,
+        "damage" => {
+            for index in numbers(command.argument(1)?)? {
+                cluster.host_mut(replica()?).disk.damage(Index(index));
+                cluster.host_mut(replica()?).asked.damage(Index(index));
+            }
+        }
+        "replace" => {
+            let (dead, by) = (ReplicaId(command.parsed(1)?), ReplicaId(command.parsed(2)?));
+            cluster.replace(replica()?, dead, by);
+        }
+        "load" => cluster.finish_load(replica()?, command.named("lost").is_some()),
+        "hang" => cluster.host_mut(replica()?).disk_hangs = true,
+        "unhang" => cluster.host_mut(replica()?).disk_hangs = false,
+        "unhold" => cluster.host_mut(replica()?).holds_applying = false,
+        "force" => {
+            let seen = command.named("seen").map_or(Ok(0), str::parse);
+            let forced = cluster.force(replica()?, Term(seen.map_err(|_| "seen is a term")?));
+            let (before, after) = (draw_members(&forced.before), forced.doubtful_after);
+            return Ok(format!(
+                "instead of {before}; doubtful after {after}; {} dropped; writes term {}{}",
+                forced.dropped,
+                forced.write.hard_state.term,
+                draw_entries(&forced.write.entries),
+            ));
+        }
+        "join" => cluster.join(replica()?),
+        "change" => {
+            let list = |name| ids(command.named(name).unwrap_or(""));
+            cluster.change(replica()?, &list("voters")?, &list("learners")?);
+        }
+        "lease" => cluster.set_lease(replica()?, 1000 * command.parsed::<u64>(1)?),
+        "transfer" => {
+            cluster.transfer(replica()?, ReplicaId(command.parsed(1)?));
+        }
+        "configuration" => {
+            let draw = |&id: &ReplicaId| draw_configuration(cluster, id);
+            return Ok(lines(cluster.ids().iter().map(draw)));
         }
         "status" => return Ok(lines(cluster.ids().iter().map(|&id| draw_status(cluster, id)))),
         "logs" => return Ok(lines(cluster.ids().iter().map(|&id| draw_log(cluster, id)))),
@@ -132,7 +186,28 @@ fn settle(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
         let (from, to) = parcel.ends();
         !but.contains(&from) && !but.contains(&to)
     };
-    cluster.settle(passes, |id| !but.contains(&id));
+    let hang: Vec<ReplicaId> =
+        cluster.hosts.values().filter(|host| host.disk_hangs).map(Host::id).collect();
+    cluster.settle(passes, |id| !but.contains(&id) && !hang.contains(&id));
+    Ok(())
+}
+
+/// The heartbeats of one replica over some time; what is said meanwhile goes without saying, but
+/// for what matters to who asked.
+fn beat(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
+    let id = ReplicaId(command.parsed(0)?);
+    let end = cluster.now + 1000 * command.parsed::<u64>(1)?;
+    let mut drawn = std::mem::take(&mut cluster.effects);
+    while cluster.is_up(id) && cluster.raft(id).is_leader() && cluster.host(id).deadline() <= end {
+        cluster.wake(id);
+        settle(cluster, command)?;
+        let news = |effect: &Effect| {
+            matches!(effect, Effect::Note(_) | Effect::Completed { .. } | Effect::Refuse { .. })
+        };
+        drawn.extend(cluster.effects.drain(..).filter(|(at, effect)| *at == id && news(effect)));
+    }
+    cluster.now = cluster.now.max(end);
+    cluster.effects = drawn;
     Ok(())
 }
 
@@ -161,6 +236,8 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
     let mut configuration = Configuration::of_voters(voters.collect::<Result<Vec<_>, _>>()?);
     configuration.learners = ids(command.named("learners").unwrap_or(""))?;
     configuration.outgoing = ids(command.named("outgoing").unwrap_or(""))?;
+    let lease = command.named("lease").map_or(Ok(0), str::parse::<u64>);
+    configuration.lease = 1000 * lease.map_err(|_| "lease is a number")?;
     let (logs, terms) = (by_replica(command.named("logs"))?, by_replica(command.named("terms"))?);
     let recovered = |id: ReplicaId| {
         let entries: Vec<Entry> = (1..)
@@ -190,6 +267,8 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
         max_inflight_messages: limit("window", base.max_inflight_messages)?,
         max_uncommitted_bytes: limit("uncommitted", base.max_uncommitted_bytes)?,
         max_undurable_bytes: limit("undurable", base.max_undurable_bytes)?,
+        max_window_bytes: limit("memory", base.max_window_bytes)?,
+        stall_timeout: 1000 * limit("stall", 10_000)? as u64,
         ..base
     };
     Ok(Cluster::with(&configuration, recovered, |id| Config { id, ..base.clone() }))
@@ -199,10 +278,8 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
     match effect {
         Effect::Write(write) => {
             let vote = write.hard_state.voted_for.map(|vote| format!(" vote {vote}"));
-            let snapshot = write
-                .snapshot
-                .as_ref()
-                .map(|meta| format!(" snapshot {}.{}", meta.index, meta.term));
+            let snapshot =
+                write.snapshot.as_ref().map(|meta| format!(" snapshot {}", draw_snapshot(meta)));
             format!(
                 "{id} writes #{} term {}{}{}{}",
                 write.seq,
@@ -215,14 +292,21 @@ fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
         Effect::Send(message) => draw_message(message),
         Effect::Apply { entries } => format!("{id} applies{}", draw_entries(entries)),
         Effect::Proposed { index, term, .. } => format!("{id} proposes {index}.{term}"),
-        Effect::ReadReady { id: read, index } => format!("{id} reads #{read} at {index}"),
+        Effect::ReadReady { id: read, index, by_lease } => {
+            let by_lease = if *by_lease { " by lease" } else { "" };
+            format!("{id} reads #{read} at {index}{by_lease}")
+        }
         Effect::Refuse { id: request, reason } => format!("{id} refuses #{request}: {reason:?}"),
         Effect::SendSnapshot { to, at_least, .. } => {
             format!("{id} asks for a snapshot to {to}, {at_least} or later")
         }
-        Effect::Restore(meta) => format!("{id} restores {}.{}", meta.index, meta.term),
+        Effect::Restore(meta) => format!("{id} restores {}", draw_snapshot(meta)),
         Effect::Note(Note::BecameLeader { term }) => format!("{id} leads term {term}"),
         Effect::Note(Note::SteppedDown { term }) => format!("{id} steps down from term {term}"),
+        Effect::Repair { entries } => format!("{id} repairs{}", draw_entries(entries)),
+        Effect::Load { from, bytes } => format!("{id} loads from {from}, {bytes} bytes"),
+        Effect::Completed { id: request } => format!("{id} completes #{request}"),
+        Effect::Note(Note::Stalled { what }) => format!("{id} stalls: {what:?}"),
         Effect::Note(Note::LeaderChanged { term, leader: Some(leader) }) => {
             format!("{id} knows the leader of term {term}: {leader}")
         }
@@ -242,11 +326,43 @@ fn draw_entries(entries: &[Entry]) -> String {
             EntryKind::Normal if entry.payload.is_empty() => String::new(),
             EntryKind::Empty => "=no-op".to_owned(),
             EntryKind::Normal => format!("={}", String::from_utf8_lossy(entry.payload.bytes())),
-            EntryKind::Configuration => "=configuration".to_owned(),
+            EntryKind::Configuration => {
+                let readable = Configuration::decode(entry.payload.bytes());
+                format!("={}", draw_members(&readable.expect("it can be read")))
+            }
         };
         format!("{}.{}{text}", entry.index, entry.term)
     };
     format!(" [{}]", entries.iter().map(draw).collect::<Vec<_>>().join(" "))
+}
+
+fn draw_snapshot(meta: &SnapshotMeta) -> String {
+    format!("{}.{}{}", meta.index, meta.term, draw_members(&meta.configuration))
+}
+
+/// Voters, while joint also the outgoing ones, and learners.
+fn draw_members(configuration: &Configuration) -> String {
+    let list = |ids: &[ReplicaId]| {
+        let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        words.join(",")
+    };
+    let part = |sign: &str, ids: &[ReplicaId]| {
+        if ids.is_empty() { String::new() } else { format!("{sign}{}", list(ids)) }
+    };
+    let (outgoing, learners) =
+        (part("<-", &configuration.outgoing), part("+", &configuration.learners));
+    let lease = match configuration.lease {
+        0 => String::new(),
+        lease => format!(" lease {} ms", lease / 1000),
+    };
+    format!("({}{outgoing}{learners}{lease})", list(&configuration.voters))
+}
+
+fn draw_configuration(cluster: &Cluster, id: ReplicaId) -> String {
+    match &cluster.host(id).raft {
+        Some(raft) => format!("{id}: {}", draw_members(raft.configuration())),
+        None => format!("{id}: down"),
+    }
 }
 
 fn draw_message(message: &Message) -> String {
@@ -275,6 +391,21 @@ fn draw_message(message: &Message) -> String {
             }
         }
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::FetchEntries { places } => {
+            let draw = |(index, term): &(Index, Term)| format!("{index}.{term}");
+            format!("FetchEntries {}", places.iter().map(draw).collect::<Vec<_>>().join(" "))
+        }
+        Body::FetchedEntries { entries, missing } => {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let missing = if missing.is_empty() {
+                String::new()
+            } else {
+                format!(" missing {}", missing.join(" "))
+            };
+            format!("FetchedEntries{}{missing}", draw_entries(entries))
+        }
+        Body::ReadIndex { number, .. } => format!("ReadIndex {number}"),
+        Body::ReadIndexReply { number, index, .. } => format!("ReadIndexReply {number} at {index}"),
     };
     format!("{}>{} t{} {body}", message.from, message.to, message.term)
 }
@@ -323,5 +454,8 @@ fn draw_status(cluster: &Cluster, id: ReplicaId) -> String {
 fn draw_log(cluster: &Cluster, id: ReplicaId) -> String {
     let log = &cluster.host(id).asked;
     let entries = draw_entries(&log.entries);
-    format!("{id}: after {}.{}{entries}", log.snapshot.index, log.snapshot.term)
+    let damaged: Vec<String> = log.damaged.iter().map(ToString::to_string).collect();
+    let damaged =
+        if damaged.is_empty() { String::new() } else { format!(" damaged {}", damaged.join(" ")) };
+    format!("{id}: after {}.{}{entries}{damaged}", log.snapshot.index, log.snapshot.term)
 }

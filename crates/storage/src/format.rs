@@ -69,8 +69,8 @@
 //!
 //! An entry is term (8), kind (1: 0 empty, 1 normal, 2 configuration), length (4), payload. A
 //! snapshot is index (8), term (8), configuration (three lists of replica ids: voters, outgoing,
-//! learners, each count (4) and ids (8)), 1 if there is a file (1), and then digest (8), file
-//! size (8), name length (2), name.
+//! learners, each count (4) and ids (8); highest retired id (8), lease in µs (8)), 1 if there is a
+//! file (1), and then digest (8), file size (8), name length (2), name.
 
 use flotilla_raft::{Configuration, EntryKind, HardState, Index, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
@@ -355,7 +355,7 @@ pub(crate) fn take_hard_state(take: &mut Take<'_>) -> Option<HardState> {
 pub(crate) fn snapshot_length(meta: &SnapshotMeta, file: Option<&SnapshotFile>) -> usize {
     let members = &meta.configuration;
     let replicas = members.voters.len() + members.outgoing.len() + members.learners.len();
-    16 + 12 + 8 * replicas + 1 + file.map_or(0, |file| 18 + file.name.len())
+    16 + 12 + 8 * replicas + 16 + 1 + file.map_or(0, |file| 18 + file.name.len())
 }
 
 /// Puts what a snapshot stands for and which file it is in.
@@ -398,6 +398,8 @@ pub(crate) fn put_meta(out: &mut impl Put, meta: &SnapshotMeta) {
             out.put_u64(replica.0);
         }
     }
+    out.put_u64(members.retired.0);
+    out.put_u64(members.lease);
 }
 
 /// Reads what [`put_meta`] put.
@@ -409,7 +411,9 @@ pub(crate) fn take_meta(take: &mut Take<'_>) -> Option<SnapshotMeta> {
         let mut ids = Take(take.bytes(count.checked_mul(8)?)?);
         (0..count).map(|_| ids.u64().map(ReplicaId)).collect::<Option<Vec<_>>>()
     };
-    let configuration = Configuration { voters: list()?, outgoing: list()?, learners: list()? };
+    let (voters, outgoing, learners) = (list()?, list()?, list()?);
+    let (retired, lease) = (ReplicaId(take.u64()?), take.u64()?);
+    let configuration = Configuration { voters, outgoing, learners, retired, lease };
     Some(SnapshotMeta { index, term, configuration })
 }
 

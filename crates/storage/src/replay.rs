@@ -238,6 +238,6 @@ impl ReplayedShard {
         if let Some((extent, terms)) = open {
             log.restore(extent, &terms, live);
         }
-        (Recovered { hard_state, snapshot, entries }, log)
+        (Recovered { hard_state, snapshot, entries, damaged: Vec::new() }, log)
     }
 }

@@ -13,6 +13,10 @@
 //! | 6 | AppendReply, matched | round, index: numbers |
 //! | 7 | AppendReply, conflict | round, prev index, hint index, hint term: numbers |
 //! | 8 | TimeoutNow | |
+//! | 9 | ReadIndex | nonce, number: numbers |
+//! | 10 | ReadIndexReply | nonce, number, index: numbers |
+//! | 11 | FetchEntries | count, then index and term of each: numbers |
+//! | 12 | FetchedEntries | count, then the indexes missing, count: numbers, then index and entry of each |
 //!
 //! An entry is `term: number, kind: u8 (0 empty, 1 normal, 2 configuration), payload: bytes`; its
 //! index follows from its place. A payload that was received is a view into the packet, which is
@@ -36,6 +40,10 @@ const APPEND_ENTRIES: u8 = 5;
 const APPEND_MATCHED: u8 = 6;
 const APPEND_CONFLICT: u8 = 7;
 const TIMEOUT_NOW: u8 = 8;
+const READ_INDEX: u8 = 9;
+const READ_INDEX_REPLY: u8 = 10;
+const FETCH_ENTRIES: u8 = 11;
+const FETCHED_ENTRIES: u8 = 12;
 
 /// Term, kind and the length of the payload take at least so many bytes.
 const MIN_ENTRY: usize = 3;
@@ -93,6 +101,25 @@ impl<'a> RaftEncoder<'a> {
                 }
             },
             Body::TimeoutNow => begin(TIMEOUT_NOW, &[]),
+            Body::FetchEntries { places } => {
+                let places = places.iter().flat_map(|(index, term)| [index.0, term.0]);
+                let numbers: Vec<u64> = places.collect();
+                begin(FETCH_ENTRIES, &[&[numbers.len() as u64 / 2], numbers.as_slice()].concat());
+            }
+            Body::FetchedEntries { entries, missing } => {
+                let mut numbers = vec![missing.len() as u64];
+                numbers.extend(missing.iter().map(|index| index.0));
+                numbers.push(entries.len() as u64);
+                begin(FETCHED_ENTRIES, &numbers);
+                for entry in entries {
+                    put_number(out, entry.index.0);
+                    put_entry(out, entry);
+                }
+            }
+            Body::ReadIndex { nonce, number } => begin(READ_INDEX, &[*nonce, *number]),
+            Body::ReadIndexReply { nonce, number, index } => {
+                begin(READ_INDEX_REPLY, &[*nonce, *number, index.0]);
+            }
         }
     }
 }
@@ -102,14 +129,18 @@ fn put_entries(out: &mut Vec<u8>, prev_index: Index, entries: &[Entry]) {
     for entry in entries {
         index = index.next();
         assert!(entry.index == index, "the entries of an append follow each other");
-        put_number(out, entry.term.0);
-        out.push(match entry.kind {
-            EntryKind::Empty => 0,
-            EntryKind::Normal => 1,
-            EntryKind::Configuration => 2,
-        });
-        put_bytes(out, entry.payload.bytes());
+        put_entry(out, entry);
     }
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_number(out, entry.term.0);
+    out.push(match entry.kind {
+        EntryKind::Empty => 0,
+        EntryKind::Normal => 1,
+        EntryKind::Configuration => 2,
+    });
+    put_bytes(out, entry.payload.bytes());
 }
 
 /// Reads the body of a packet; the payloads of entries are views into it.
@@ -161,6 +192,17 @@ impl Decoder<'_> {
                 },
             },
             TIMEOUT_NOW => Body::TimeoutNow,
+            FETCH_ENTRIES => self.fetch_entries()?,
+            FETCHED_ENTRIES => self.fetched_entries()?,
+            READ_INDEX => Body::ReadIndex {
+                nonce: self.reader.number("nonce of a read")?,
+                number: self.reader.number("number of a read")?,
+            },
+            READ_INDEX_REPLY => Body::ReadIndexReply {
+                nonce: self.reader.number("nonce of a read")?,
+                number: self.reader.number("number of a read")?,
+                index: self.index("read index")?,
+            },
             _ => return Err(LinkError::Value { field: "kind of message" }),
         };
         Ok((shard, Message { from, to, term, body }))
@@ -181,6 +223,30 @@ impl Decoder<'_> {
             entries.push(self.entry(index)?);
         }
         Ok(Body::AppendEntries { prev_index, prev_term, commit, round, entries })
+    }
+
+    fn fetch_entries(&mut self) -> Result<Body, LinkError> {
+        let count = self.reader.count(2, "entries asked for")?;
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
+            places.push((self.index("entry asked for")?, self.term("term of an entry asked for")?));
+        }
+        Ok(Body::FetchEntries { places })
+    }
+
+    fn fetched_entries(&mut self) -> Result<Body, LinkError> {
+        let count = self.reader.count(1, "missing entries")?;
+        let mut missing = Vec::with_capacity(count);
+        for _ in 0..count {
+            missing.push(self.index("missing entry")?);
+        }
+        let count = self.reader.count(1 + MIN_ENTRY, "fetched entries")?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            let index = self.index("fetched entry")?;
+            entries.push(self.entry(index)?);
+        }
+        Ok(Body::FetchedEntries { entries, missing })
     }
 
     fn entry(&mut self, index: Index) -> Result<Entry, LinkError> {

@@ -7,6 +7,7 @@
 //! | shard, from replica, to replica, term | numbers |
 //! | index, term of index | numbers |
 //! | voters, outgoing, learners | each a count and so many numbers, ascending |
+//! | retired, lease | numbers: the highest id that is a member no more; µs |
 //! | chunk number | number, at most 32 bits |
 //! | chunk follows | flag; not after the last chunk |
 //! | chunk | until the end |
@@ -82,6 +83,8 @@ impl<'a> Snapshot<'a> {
         put_replicas(out, &configuration.voters);
         put_replicas(out, &configuration.outgoing);
         put_replicas(out, &configuration.learners);
+        put_number(out, configuration.retired.0);
+        put_number(out, configuration.lease);
         put_number(out, u64::from(self.number));
         out.push(u8::from(self.chunk.is_some()));
         out.extend_from_slice(self.chunk.unwrap_or_default());
@@ -150,6 +153,8 @@ fn meta(reader: &mut Reader<'_>) -> Result<SnapshotMeta, LinkError> {
             voters: replicas(reader, "voters of a snapshot")?,
             outgoing: replicas(reader, "outgoing voters of a snapshot")?,
             learners: replicas(reader, "learners of a snapshot")?,
+            retired: ReplicaId(reader.number("highest retired id of a snapshot")?),
+            lease: reader.number("lease of a snapshot")?,
         },
     })
 }

@@ -1,11 +1,11 @@
 //! One host: a disk whose writes finish when the test says so, and a machine that remembers all it
 //! applied.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use flotilla_raft::{
-    Config, Entry, HardState, Index, Raft, Recovered, ReplicaId, SnapshotMeta, Term, Time, Write,
-    WriteSeq,
+    Config, Entry, HardState, Index, Payload, Raft, Recovered, ReplicaId, SnapshotMeta, Term, Time,
+    Write, WriteSeq,
 };
 
 /// A snapshot file: all that was applied.
@@ -21,24 +21,66 @@ pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) entries: Vec<Entry>,
+    /// Entries whose payload can't be read any more.
+    pub(crate) damaged: BTreeSet<Index>,
 }
 
 impl Disk {
-    fn apply(&mut self, write: &Write) {
+    pub(crate) fn apply(&mut self, write: &Write) {
         self.hard_state = write.hard_state;
         if let Some(meta) = &write.snapshot {
             if self.term_at(meta.index) == Some(meta.term) {
                 self.entries.retain(|entry| entry.index > meta.index);
             } else {
                 self.entries.clear();
+                self.damaged.clear();
             }
+            self.damaged = self.damaged.split_off(&meta.index.next());
             self.snapshot = meta.clone();
         }
         if let Some(first) = write.entries.first() {
             assert!(first.index > self.snapshot.index, "a write is above the snapshot");
             assert!(first.index <= self.last_index().next(), "a write leaves no gap");
             self.entries.retain(|entry| entry.index < first.index);
+            self.damaged.retain(|index| *index < first.index);
             self.entries.extend(write.entries.iter().cloned());
+        }
+    }
+
+    /// Whether it has that entry, and can read it; a snapshot over it will do.
+    pub(crate) fn has_whole(&self, index: Index, term: Term) -> bool {
+        index <= self.snapshot.index
+            || (self.term_at(index) == Some(term) && !self.damaged.contains(&index))
+    }
+
+    /// Damages the payload of an entry.
+    pub(crate) fn damage(&mut self, index: Index) {
+        self.damaged.insert(index);
+    }
+
+    fn repair(&mut self, entry: &Entry) {
+        if self.term_at(entry.index) == Some(entry.term) && entry.index > self.snapshot.index {
+            self.damaged.remove(&entry.index);
+            let offset = entry.index.0 - self.snapshot.index.0 - 1;
+            self.entries[offset as usize] = entry.clone();
+        }
+    }
+
+    /// What can be read of an entry: of a damaged one, index and term.
+    fn readable(&self, entry: &Entry) -> Entry {
+        if !self.damaged.contains(&entry.index) {
+            return entry.clone();
+        }
+        Entry { payload: Payload::new(b"damaged".to_vec()), ..entry.clone() }
+    }
+
+    /// What is found on it after a crash.
+    pub(crate) fn recovered(&self) -> Recovered {
+        Recovered {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot.clone(),
+            entries: self.entries.iter().map(|entry| self.readable(entry)).collect(),
+            damaged: self.damaged.iter().copied().collect(),
         }
     }
 
@@ -55,7 +97,29 @@ impl Disk {
     }
 }
 
+/// A host's clock, which need not run as fast as the world's.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) per_mille: u64,
+    pub(crate) offset: u64,
+}
+
+impl Clock {
+    pub(crate) fn local(self, world: Time) -> Time {
+        Time(self.offset + world.0 * self.per_mille / 1000)
+    }
+
+    /// The first moment of the world at which this clock shows `local`.
+    fn world(self, local: Time) -> Time {
+        if local == Time::NEVER {
+            return local;
+        }
+        Time((local.0.saturating_sub(self.offset) * 1000).div_ceil(self.per_mille))
+    }
+}
+
 pub(crate) struct Host {
+    pub(crate) clock: Clock,
     pub(crate) config: Config,
     /// `None` while it is down.
     pub(crate) raft: Option<Raft>,
@@ -64,6 +128,8 @@ pub(crate) struct Host {
     /// The disk with all open writes.
     pub(crate) asked: Disk,
     open: VecDeque<Write>,
+    /// What the core wants from its disk.
+    pub(crate) loads: Vec<(Index, usize)>,
     /// The newest snapshot file.
     pub(crate) snapshot: Snapshot,
     /// Every snapshot file ever made or received here, which a log may begin at.
@@ -71,6 +137,10 @@ pub(crate) struct Host {
     /// Everything applied, from index 1.
     pub(crate) applied: Vec<Entry>,
     pub(crate) to_report: Option<Index>,
+    /// Nothing is reported as applied.
+    pub(crate) holds_applying: bool,
+    /// No write ends by itself.
+    pub(crate) disk_hangs: bool,
 }
 
 impl Host {
@@ -79,19 +149,29 @@ impl Host {
             hard_state: recovered.hard_state,
             snapshot: recovered.snapshot.clone(),
             entries: recovered.entries.clone(),
+            damaged: BTreeSet::new(),
         };
         let snapshot = Snapshot { meta: recovered.snapshot.clone(), history: Vec::new() };
         Self {
+            clock: Clock { per_mille: 1000, offset: 0 },
             raft: Some(Raft::new(config.clone(), recovered, now)),
             config,
             asked: disk.clone(),
             disk,
             open: VecDeque::new(),
+            loads: Vec::new(),
             files: vec![snapshot.clone()],
             snapshot,
             applied: Vec::new(),
             to_report: None,
+            holds_applying: false,
+            disk_hangs: false,
         }
+    }
+
+    /// When its core wants to be woken, in the world's time; never if it is down.
+    pub(crate) fn deadline(&self) -> Time {
+        self.raft.as_ref().map_or(Time::NEVER, |raft| self.clock.world(raft.deadline()))
     }
 
     pub(crate) fn id(&self) -> ReplicaId {
@@ -109,6 +189,26 @@ impl Host {
     pub(crate) fn ask(&mut self, write: Write) {
         self.asked.apply(&write);
         self.open.push_back(write);
+    }
+
+    pub(crate) fn repair(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.disk.repair(entry);
+            self.asked.repair(entry);
+        }
+    }
+
+    pub(crate) fn load(&self, from: Index, bytes: usize) -> Vec<Entry> {
+        let mut budget = bytes;
+        let entries = self.disk.entries.iter().filter(|entry| entry.index >= from);
+        let entries = entries.take_while(|entry| !self.disk.damaged.contains(&entry.index));
+        let fits = |entry: &&Entry| {
+            let fits = budget > 0;
+            budget = budget.saturating_sub(entry.payload.len() + 32);
+            fits
+        };
+        let known = from > self.disk.snapshot.index;
+        entries.take_while(fits).filter(|_| known).cloned().collect()
     }
 
     pub(crate) fn finish_write(&mut self) -> Option<WriteSeq> {
@@ -139,6 +239,7 @@ impl Host {
             self.disk.apply(&write);
         }
         self.open.clear();
+        self.loads.clear();
         self.asked = self.disk.clone();
         self.raft = None;
         self.to_report = None;
@@ -147,11 +248,14 @@ impl Host {
     pub(crate) fn restart(&mut self, now: Time) {
         self.snapshot = self.file(&self.disk.snapshot);
         self.applied = self.snapshot.history.clone();
-        let recovered = Recovered {
-            hard_state: self.disk.hard_state,
-            snapshot: self.disk.snapshot.clone(),
-            entries: self.disk.entries.clone(),
-        };
+        let recovered = self.disk.recovered();
+        let now = self.clock.local(now);
         self.raft = Some(Raft::new(self.config.clone(), recovered, now));
+    }
+
+    /// Gives a fresh replica another clock.
+    pub(crate) fn set_clock(&mut self, clock: Clock, now: Time) {
+        self.clock = clock;
+        self.restart(now);
     }
 }

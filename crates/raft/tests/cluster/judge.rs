@@ -1,10 +1,11 @@
 //! The safety properties of [Raft Figure 3], and what the crate promises beyond them, checked from
 //! outside while a test runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_raft::{
-    AppendOutcome, Body, Entry, Index, Message, Note, ReplicaId, RequestId, SnapshotMeta, Term,
+    AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, Note, ReplicaId,
+    RequestId, SnapshotMeta, Term,
 };
 
 use super::host::Host;
@@ -17,8 +18,19 @@ pub(crate) struct Judge {
     /// What was committed when each read was registered.
     reads: BTreeMap<RequestId, Index>,
     pub(crate) reads_served: usize,
+    pub(crate) lease_reads: usize,
+    pub(crate) repaired: usize,
     pub(crate) served: BTreeMap<RequestId, Index>,
     last_commit: BTreeMap<ReplicaId, (Term, Index)>,
+    /// The last committed configuration, and who was ever a member.
+    configuration: Configuration,
+    members_ever: BTreeSet<ReplicaId>,
+    /// The entry of a forced recovery, which obeys no rules.
+    forced: Option<Entry>,
+    /// The changes asked for and not answered.
+    changes: BTreeMap<RequestId, (Vec<ReplicaId>, Vec<ReplicaId>)>,
+    pub(crate) changes_done: usize,
+    pub(crate) transfers_done: usize,
 }
 
 impl Judge {
@@ -30,11 +42,10 @@ impl Judge {
     /// Terms and commit indexes never descend in the life of a replica.
     pub(crate) fn stepped(&mut self, host: &Host) {
         let Some(raft) = &host.raft else { return };
-        assert_eq!(
-            raft.last_index(),
-            host.asked.last_index(),
-            "every change of the log is asked for"
-        );
+        let (last, asked) = (raft.last_index(), host.asked.last_index());
+        // A damaged tail that was given up stays on disk until something takes its place.
+        let given_up = last < asked && !host.asked.damaged.is_empty();
+        assert!(last == asked || given_up, "every change of the log is asked for");
         let now = (raft.term(), raft.commit_index());
         let before = self.last_commit.insert(raft.id(), now).unwrap_or_default();
         assert!(before.0 <= now.0, "a term never descends");
@@ -77,6 +88,7 @@ impl Judge {
             let offset = entry.index.0 as usize - 1;
             if offset == self.committed.len() {
                 self.committed.push(entry.clone());
+                self.check_configuration(entry);
             }
             let known = self.committed.get(offset).expect("nothing is committed behind a gap");
             assert_eq!(known, entry, "replica {id} applies what all apply");
@@ -86,6 +98,67 @@ impl Judge {
     pub(crate) fn restored(&mut self, id: ReplicaId, meta: &SnapshotMeta) {
         let known = &self.committed[meta.index.0 as usize - 1];
         assert_eq!(known.term, meta.term, "replica {id} restores what was committed");
+    }
+
+    pub(crate) fn founded(&mut self, configuration: Configuration) {
+        self.members_ever = configuration.members().into_iter().collect();
+        self.configuration = configuration;
+    }
+
+    pub(crate) fn forced(&mut self, entry: Entry) {
+        self.forced = Some(entry);
+    }
+
+    /// Voters change through a joint configuration only, and no id comes back.
+    fn check_configuration(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Configuration {
+            return;
+        }
+        let next = Configuration::decode(entry.payload.bytes()).expect("it can be read");
+        let before = std::mem::replace(&mut self.configuration, next.clone());
+        if self.forced.as_ref() == Some(entry) {
+            return;
+        }
+        if next.is_joint() {
+            assert!(!before.is_joint(), "a joint configuration follows a plain one");
+            assert_eq!(next.outgoing, before.voters, "its old half is the one before");
+        } else {
+            assert_eq!(next.voters, before.voters, "voters change in a joint configuration only");
+        }
+        for id in next.members() {
+            let stays = before.is_member(id);
+            assert!(self.members_ever.insert(id) || stays, "replica {id} comes back");
+        }
+    }
+
+    pub(crate) fn change_asked(
+        &mut self,
+        request: RequestId,
+        voters: &[ReplicaId],
+        learners: &[ReplicaId],
+    ) {
+        self.changes.insert(request, (voters.to_vec(), learners.to_vec()));
+    }
+
+    /// Who is a member by the last committed configuration.
+    pub(crate) fn members(&self) -> Vec<ReplicaId> {
+        self.configuration.members()
+    }
+
+    /// What was asked for is in force, and committed.
+    pub(crate) fn completed(&mut self, request: RequestId) {
+        let Some((voters, learners)) = self.changes.remove(&request) else {
+            self.transfers_done += 1;
+            return;
+        };
+        self.changes_done += 1;
+        let sorted = |mut list: Vec<ReplicaId>| {
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(self.configuration.voters, sorted(voters));
+        assert_eq!(self.configuration.learners, sorted(learners));
+        assert!(!self.configuration.is_joint());
     }
 
     /// Election safety: one leader per term.
@@ -101,16 +174,18 @@ impl Judge {
     }
 
     /// A read sees everything that was committed anywhere when it was registered.
-    pub(crate) fn read_ready(&mut self, request: RequestId, index: Index) {
+    pub(crate) fn read_ready(&mut self, request: RequestId, index: Index, by_lease: bool) {
         let least = self.reads.remove(&request).expect("a read is answered once");
         assert!(index >= least, "read {request} at {index} misses entries up to {least}");
         assert!(index <= self.committed_index(), "a read waits for committed entries only");
         self.reads_served += 1;
+        self.lease_reads += usize::from(by_lease);
         self.served.insert(request, index);
     }
 
     pub(crate) fn refused(&mut self, request: RequestId) {
         self.reads.remove(&request);
+        self.changes.remove(&request);
     }
 
     /// Leader completeness and log matching, over all replicas that are up.

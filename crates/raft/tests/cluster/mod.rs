@@ -8,8 +8,8 @@ pub(crate) mod judge;
 use std::collections::BTreeMap;
 
 use flotilla_raft::{
-    Config, Configuration, Effect, Index, Input, Message, Payload, Raft, Recovered, ReplicaId,
-    RequestId, SnapshotMeta, Term, Time,
+    Body, Config, Configuration, Effect, ForcedRecovery, Index, Input, Message, Payload, Raft,
+    Recovered, ReplicaId, RequestId, SnapshotMeta, Term, Time,
 };
 
 use host::{Host, Snapshot};
@@ -51,6 +51,8 @@ pub(crate) struct Cluster {
     /// What each step did, for those who read along.
     pub(crate) effects: Vec<(ReplicaId, Effect)>,
     next_request: u64,
+    /// What every replica of the group begins with, also those that join.
+    founding: SnapshotMeta,
 }
 
 pub(crate) fn id(number: u64) -> ReplicaId {
@@ -73,6 +75,8 @@ impl Cluster {
         recovered: impl Fn(ReplicaId) -> Recovered,
         config: impl Fn(ReplicaId) -> Config,
     ) -> Self {
+        let founding =
+            SnapshotMeta { configuration: configuration.clone(), ..SnapshotMeta::default() };
         let mut cluster = Self {
             now: Time(0),
             hosts: BTreeMap::new(),
@@ -80,14 +84,53 @@ impl Cluster {
             judge: Judge::default(),
             effects: Vec::new(),
             next_request: 0,
+            founding: founding.clone(),
         };
+        cluster.judge.founded(configuration.clone());
         for id in configuration.members() {
-            let founding =
-                SnapshotMeta { configuration: configuration.clone(), ..SnapshotMeta::default() };
+            let founding = founding.clone();
             let recovered = Recovered { snapshot: founding, ..recovered(id) };
             cluster.hosts.insert(id, Host::new(config(id), recovered, Time(0)));
         }
         cluster
+    }
+
+    /// A blank replica that may be made a member.
+    pub(crate) fn join(&mut self, id: ReplicaId) {
+        let first = self.hosts.values().next().expect("a group has replicas");
+        let config = Config { id, campaign_at_start: false, ..first.config.clone() };
+        let recovered = Recovered { snapshot: self.founding.clone(), ..Recovered::default() };
+        let host = Host::new(config, recovered, self.now);
+        assert!(self.hosts.insert(id, host).is_none(), "{id} is new");
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        id: ReplicaId,
+        voters: &[ReplicaId],
+        learners: &[ReplicaId],
+    ) -> RequestId {
+        let request = self.request();
+        self.judge.change_asked(request, voters, learners);
+        let (voters, learners) = (voters.to_vec(), learners.to_vec());
+        self.step(id, Input::ChangeMembership { id: request, voters, learners });
+        request
+    }
+
+    pub(crate) fn replace(&mut self, id: ReplicaId, dead: ReplicaId, by: ReplicaId) {
+        let request = self.request();
+        self.step(id, Input::ReplaceReplica { id: request, dead, by });
+    }
+
+    pub(crate) fn set_lease(&mut self, id: ReplicaId, lease: u64) {
+        let request = self.request();
+        self.step(id, Input::SetLease { id: request, lease });
+    }
+
+    pub(crate) fn transfer(&mut self, id: ReplicaId, to: ReplicaId) -> RequestId {
+        let request = self.request();
+        self.step(id, Input::TransferLeadership { id: request, to });
+        request
     }
 
     pub(crate) fn host(&self, id: ReplicaId) -> &Host {
@@ -123,8 +166,8 @@ impl Cluster {
 
     /// One input to one replica; does nothing if it is down.
     pub(crate) fn step(&mut self, id: ReplicaId, input: Input) {
-        let now = self.now;
         let host = self.hosts.get_mut(&id).expect("the cluster has this replica");
+        let now = host.clock.local(self.now);
         let Some(raft) = &mut host.raft else { return };
         if let Input::Read { id: request } = input {
             self.judge.read_registered(request);
@@ -159,13 +202,26 @@ impl Cluster {
                 host.restore(&meta);
             }
             Effect::SendSnapshot { to, at_least, term } => {
-                let snapshot = host.snapshot.clone();
-                assert!(snapshot.meta.index >= at_least, "the newest snapshot suffices");
+                let mut snapshot = host.snapshot.clone();
+                if snapshot.meta.index < at_least {
+                    let raft = host.raft.as_ref().expect("it has just asked");
+                    let meta = raft.snapshot_meta(host.applied_index());
+                    snapshot = Snapshot { meta, history: host.applied.clone() };
+                }
+                assert!(snapshot.meta.index >= at_least, "a new snapshot suffices");
                 self.sent.push(Parcel::Snapshot { from: id, to, term, snapshot });
             }
-            Effect::ReadReady { id: request, index } => self.judge.read_ready(request, index),
+            Effect::ReadReady { id: request, index, by_lease } => {
+                self.judge.read_ready(request, index, by_lease);
+            }
             Effect::Refuse { id: request, .. } => self.judge.refused(request),
             Effect::Note(note) => self.judge.noted(id, &note),
+            Effect::Load { from, bytes } => host.loads.push((from, bytes)),
+            Effect::Repair { entries } => {
+                self.judge.repaired += entries.len();
+                host.repair(&entries);
+            }
+            Effect::Completed { id: request } => self.judge.completed(request),
             Effect::Proposed { .. } => {}
         }
     }
@@ -175,7 +231,7 @@ impl Cluster {
         match parcel {
             Parcel::Message(message) => self.step(message.to, Input::Message(message)),
             Parcel::Snapshot { from, to, term, snapshot } => {
-                let host = self.host_mut(to);
+                let Some(host) = self.hosts.get_mut(&to) else { return };
                 let delivered = host.raft.is_some().then_some(snapshot.meta.index);
                 if delivered.is_some() {
                     let meta = snapshot.meta.clone();
@@ -199,9 +255,24 @@ impl Cluster {
     }
 
     pub(crate) fn report_applied(&mut self, id: ReplicaId) {
-        if let Some(index) = self.host_mut(id).to_report.take() {
+        let host = self.host_mut(id);
+        if host.holds_applying {
+            return;
+        }
+        if let Some(index) = host.to_report.take() {
             self.step(id, Input::Applied(index));
         }
+    }
+
+    /// The oldest load of `id` ends, with nothing if it `fails`.
+    pub(crate) fn finish_load(&mut self, id: ReplicaId, fails: bool) {
+        let host = self.host_mut(id);
+        if host.raft.is_none() || host.loads.is_empty() {
+            return;
+        }
+        let (from, bytes) = host.loads.remove(0);
+        let entries = if fails { Vec::new() } else { host.load(from, bytes) };
+        self.step(id, Input::Loaded { from, entries });
     }
 
     /// `id` makes a snapshot of what it has applied.
@@ -233,10 +304,28 @@ impl Cluster {
 
     /// Steps `id` at its deadline, which moves the time there.
     pub(crate) fn wake(&mut self, id: ReplicaId) {
-        let deadline = self.raft(id).deadline();
+        let deadline = self.host(id).deadline();
         assert!(deadline < Time::NEVER, "this replica waits for something");
         self.now = self.now.max(deadline);
         self.step(id, Input::Wake);
+    }
+
+    /// Wakes `id` until it asks for votes; before that it may have to look for payloads.
+    pub(crate) fn campaign(&mut self, id: ReplicaId) {
+        let asks = |effect: &(ReplicaId, Effect)| match &effect.1 {
+            Effect::Send(message) => {
+                matches!(message.body, Body::RequestPreVote { .. } | Body::RequestVote { .. })
+            }
+            Effect::Write(write) => write.hard_state.voted_for == Some(id),
+            _ => false,
+        };
+        for _ in 0..100 {
+            let before = self.effects.len();
+            self.wake(id);
+            if self.effects[before..].iter().any(asks) {
+                return;
+            }
+        }
     }
 
     /// `id` dies with the first `kept` of its open writes on disk, the others not.
@@ -244,9 +333,23 @@ impl Cluster {
         self.host_mut(id).crash(kept);
     }
 
+    /// Makes `id`, which is down, the only voter by force.
+    pub(crate) fn force(&mut self, id: ReplicaId, seen: Term) -> ForcedRecovery {
+        let host = self.host_mut(id);
+        assert!(host.raft.is_none(), "no replica of the group runs");
+        let forced = host.disk.recovered().force_sole_voter(id, seen);
+        host.disk.apply(&forced.write);
+        host.asked = host.disk.clone();
+        assert_eq!(host.disk.recovered(), forced.recovered);
+        self.judge.forced(forced.write.entries[0].clone());
+        forced
+    }
+
     pub(crate) fn restart(&mut self, id: ReplicaId) {
         let now = self.now;
-        self.host_mut(id).restart(now);
+        let host = self.host_mut(id);
+        host.config.seed += 1;
+        host.restart(now);
         self.judge.restarted(id);
     }
 
@@ -263,6 +366,9 @@ impl Cluster {
                     self.finish_write(id);
                 }
                 self.report_applied(id);
+                while writes(id) && self.is_up(id) && !self.host(id).loads.is_empty() {
+                    self.finish_load(id, false);
+                }
             }
             let parcels = std::mem::take(&mut self.sent);
             if parcels.is_empty() {

@@ -104,6 +104,8 @@ pub(crate) fn meta(index: u64, term: u64) -> SnapshotMeta {
         voters: vec![ReplicaId(1), ReplicaId(index)],
         outgoing: if index.is_multiple_of(2) { vec![ReplicaId(4)] } else { Vec::new() },
         learners: vec![ReplicaId(term)],
+        retired: ReplicaId(index / 2),
+        lease: term,
     };
     SnapshotMeta { index: Index(index), term: Term(term), configuration }
 }

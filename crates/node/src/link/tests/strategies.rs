@@ -114,6 +114,21 @@ pub(super) fn message() -> impl Strategy<Value = (ShardId, Message)> {
         append(),
         append_reply(),
         Just(Body::TimeoutNow),
+        vec((index(), term()), 0..5).prop_map(|places| Body::FetchEntries { places }),
+        (vec((index(), term(), bytes()), 0..4), vec(index(), 0..4)).prop_map(
+            |(entries, missing)| {
+                let entry = |(index, term, bytes): (Index, Term, &[u8])| {
+                    let payload = Payload::new(bytes.to_vec());
+                    Entry { index, term, kind: EntryKind::Normal, payload }
+                };
+                let entries = entries.into_iter().map(entry).collect();
+                Body::FetchedEntries { entries, missing }
+            }
+        ),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
+        (any::<u64>(), any::<u64>(), index())
+            .prop_map(|(nonce, number, index)| Body::ReadIndexReply { nonce, number, index }),
     ];
     let head = (shard(), replica(), replica(), term());
     (head, body)
@@ -169,7 +184,13 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
         meta: SnapshotMeta {
             index: meta.0,
             term: meta.1,
-            configuration: Configuration { voters: meta.2, outgoing: meta.3, learners: meta.4 },
+            configuration: Configuration {
+                voters: meta.2,
+                outgoing: meta.3,
+                learners: meta.4,
+                retired: ReplicaId(meta.0.0),
+                lease: meta.1.0,
+            },
         },
         number: chunk.0,
         chunk: chunk.1,
