@@ -21,7 +21,7 @@ impl Node {
         if replica.is_halted() {
             return;
         }
-        if let (Input::Written(_), Some(lead)) = (&input, &mut replica.lead) {
+        if let (Input::Written(_) | Input::Wake, Some(lead)) = (&input, &mut replica.lead) {
             lead.unblock();
         }
         replica.raft.step(now.time, input, &mut effects);
@@ -76,22 +76,11 @@ impl Node {
                     lead.on_busy();
                 }
             }
-            // The lead ends with a note of its own, which gives up everything.
-            Effect::Refuse { reason: Refusal::NotLeader, .. } => {}
-            // Answers to changes of membership and transfers, which this node does not ask for.
-            Effect::Completed { .. }
-            | Effect::Refuse {
-                reason:
-                    Refusal::NotYet
-                    | Refusal::Invalid
-                    | Refusal::IdUsed
-                    | Refusal::NotCaughtUp
-                    | Refusal::Aborted,
-                ..
-            } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
-            // What is damaged stops the node before it starts, so nothing is repaired.
-            Effect::Repair { .. } => {}
+            // Where this replica does not lead, the lead has ended with a note of its own, which
+            // gives up everything; all other refusals answer changes of membership and transfers,
+            // which this node does not ask for; what is damaged stops it before it starts.
+            Effect::Refuse { .. } | Effect::Completed { .. } | Effect::Repair { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();
