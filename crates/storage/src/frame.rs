@@ -342,12 +342,14 @@ fn read_item(take: &mut Take<'_>) -> Option<TableItem> {
     Some(TableItem { kind, term, first: Index(take.u64()?), last: Index(take.u64()?) })
 }
 
+type BoxedFile = Option<Box<SnapshotFile>>;
+
 /// One record of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
     Node(&'a [u8]),
     Entries { shard: ShardId, previous_term: Term, entries: Vec<Entry> },
-    Reset { shard: ShardId, keeps_later: bool, meta: SnapshotMeta, file: Option<Box<SnapshotFile>> },
+    Reset { shard: ShardId, keeps_later: bool, meta: SnapshotMeta, file: BoxedFile },
     Carry { shard: ShardId, entries: Vec<Entry> },
     Removed { shard: ShardId },
     Checkpoint(Vec<ShardCheckpoint>),
