@@ -491,7 +491,7 @@ fn configurations_change_one_step_at_a_time() {
         learners: Vec::new(),
     };
     let too_early = Effect::Refuse { id: RequestId(9), reason: Refusal::NotYet };
-    assert_eq!(leader.step(change(&[1, 2])), [too_early.clone()]);
+    assert_eq!(leader.step(change(&[1, 2])), std::slice::from_ref(&too_early));
     leader.hear(2, term, matched(2));
     leader.hear(3, term, matched(2));
     leader.step(change(&[1, 2]));
