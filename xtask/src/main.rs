@@ -3,6 +3,8 @@
 //! Plain `cargo` is enough to build and test; what is here saves typing, or is what CI says of a
 //! change after the tests.
 
+mod bench_table;
+mod compare_rings;
 mod sim_many;
 
 use std::env;
@@ -14,8 +16,13 @@ use anyhow::{Context as _, bail};
 const USAGE: &str = "\
 usage: cargo xtask <verb>
 
+  bench-table                 measure clusters and a redis-server, and print the README's table
+           [--seconds S]        each of them so long [default: 5]
+           [--rounds N]         and so often, showing the median [default: 3]
+           [--data DIRECTORY]   on the disk of this directory [default: the current one]
   ci                          formatting, lints and documentation, with warnings as errors
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
+  compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --seeds A..B       run the simulator with every seed from A up to, not including, B
            [--jobs N]           so many at a time [default: one per core]
            [--release]          with the release profile
@@ -35,8 +42,10 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
+        ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("ci", []) => ci(),
         ("update", []) => update(),
+        ("compare-rings", []) => compare_rings::run(),
         ("sim-many", options) => sim_many::run(&sim_many::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");

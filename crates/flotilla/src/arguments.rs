@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Bench;
+
 /// A distributed hash table on Raft that speaks the Redis protocol.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, arg_required_else_help = true)]
@@ -24,6 +26,12 @@ pub(crate) enum Verb {
     Shell(Shell),
     /// Show nodes, shards, leaders and lag
     Status(Status),
+    /// Show who owns what, and what more or fewer shards would move
+    Plan(Plan),
+    /// Show in which slot and shard keys are, and on which nodes
+    Where(Where),
+    /// Measure throughput, latency and CPU time per operation
+    Bench(Bench),
     /// One node of `up`; not for people
     #[command(hide = true)]
     NodeOfUp(NodeOfUp),
@@ -64,13 +72,13 @@ pub(crate) struct Run {
     pub(crate) partitions: String,
     /// Which of the lists this node is in, from 0; only checked
     pub(crate) partition_index: Option<usize>,
-    /// Where this node keeps its data [default: ./flotilla-data/<ip>-<port>]
+    /// Where this node keeps its data [default: ./flotilla-data/IP-PORT]
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// The port for cluster clients, 0 for none [default: the port + 1000, none if that can't be had]
+    /// The port for cluster clients, 0 for none [default: the port + 1000 if that can be had]
     #[arg(long)]
     pub(crate) cluster_port: Option<u16>,
-    /// The port for health checks, 0 for none [default: the port + 20000, none if that can't be had]
+    /// The port for health checks, 0 for none [default: the port + 20000 if that can be had]
     #[arg(long)]
     pub(crate) http_port: Option<u16>,
     /// Size of a segment of the log, for tests
@@ -112,6 +120,42 @@ pub(crate) struct Shell {
 /// `flotilla status`
 #[derive(Debug, Args)]
 pub(crate) struct Status {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `flotilla plan`
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Ask nobody: plan for a new cluster with so many shards
+    #[arg(long, value_name = "K", conflicts_with = "at")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shards: Option<u32>,
+    /// What would so many more shards move?
+    #[arg(long, value_name = "N", conflicts_with = "remove")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) add: Option<u32>,
+    /// What would move if this shard were removed?
+    #[arg(long, value_name = "SHARD")]
+    pub(crate) remove: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `flotilla where`
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// The keys, there or not
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
     /// The node to ask first; it names the others
     #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
     pub(crate) at: String,

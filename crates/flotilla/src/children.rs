@@ -49,9 +49,10 @@ impl Children {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
             let mut child =
                 command.spawn().with_context(|| format!("can't start node {number}"))?;
-            let lines = child.stderr.take();
+            if let Some(lines) = child.stderr.take() {
+                prefix_lines(number, lines);
+            }
             children.running.push((number, child));
-            lines.into_iter().for_each(|lines| prefix_lines(number, lines));
         }
         Ok(children)
     }

@@ -23,8 +23,7 @@ impl Client {
         let mut addresses = address
             .to_socket_addrs()
             .with_context(|| format!("'{address}' is no address: give ip:port"))?;
-        let first =
-            addresses.next().ok_or_else(|| anyhow!("'{address}' stands for no address"))?;
+        let first = addresses.next().ok_or_else(|| anyhow!("'{address}' stands for no address"))?;
         let stream = TcpStream::connect_timeout(&first, timeout).with_context(|| {
             format!("no node answers at {address}; is it started, and is --at right?")
         })?;

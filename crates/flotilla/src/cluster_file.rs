@@ -48,8 +48,9 @@ impl ClusterFile {
                 numbers.nodes
             );
         }
-        let addresses: Vec<_> =
-            (0..numbers.nodes).map(|node| format!("127.0.0.1:{}", usize::from(numbers.port) + node)).collect();
+        let addresses: Vec<_> = (0..numbers.nodes)
+            .map(|node| format!("127.0.0.1:{}", usize::from(numbers.port) + node))
+            .collect();
         let layout = Layout::local(&addresses, numbers.shards, numbers.replicas)?;
         Ok(Self { format: FORMAT, numbers, layout })
     }

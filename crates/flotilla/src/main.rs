@@ -2,10 +2,13 @@
 
 mod arguments;
 mod banner;
+mod bench;
 mod children;
 mod client;
 mod cluster_file;
+mod locate;
 mod node;
+mod plan;
 mod print;
 mod shell;
 mod status;
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
         Verb::NodeOfUp(node) => node::run_of_up(&node),
         Verb::Shell(shell) => shell::run(&shell),
         Verb::Status(status) => status::run(&status),
+        Verb::Bench(bench) => bench::run(&bench),
+        Verb::Plan(plan) => plan::run(&plan),
+        Verb::Where(asked) => locate::run(&asked),
     };
     match outcome {
         Ok(code) => code,

@@ -17,7 +17,8 @@ pub(crate) fn run_listed(run: Run) -> anyhow::Result<ExitCode> {
     let layout = Layout::from_lists(&lists)?;
     let ip: std::net::IpAddr = run.ip_address.parse().context("<ip_address>")?;
     let address = std::net::SocketAddr::new(ip, run.port).to_string();
-    let me = layout.node_at(&address).with_context(|| format!("{address} is not in list {list}"))?;
+    let me =
+        layout.node_at(&address).with_context(|| format!("{address} is not in list {list}"))?;
     let data = run.data.unwrap_or_else(|| default_directory(&run.ip_address, run.port));
     start(Config {
         layout,

@@ -31,7 +31,9 @@ fn shown(value: &Value, indent: usize, out: &mut String) {
         Value::Verbatim { text, .. } => {
             out.push_str(String::from_utf8_lossy(text).trim_end_matches(['\r', '\n']));
         }
-        Value::Array(items) | Value::Push(items) => numbered(items, ')', "(empty array)", indent, out),
+        Value::Array(items) | Value::Push(items) => {
+            numbered(items, ')', "(empty array)", indent, out);
+        }
         Value::Set(items) => numbered(items, '~', "(empty set)", indent, out),
         Value::Map(pairs) => map(pairs, indent, out),
     }
@@ -134,14 +136,20 @@ mod tests {
         assert_eq!(for_people(&Value::Integer(-3)), "(integer) -3");
         assert_eq!(for_people(&Value::Null), "(nil)");
         assert_eq!(for_people(&Value::Error("ERR no".into())), "(error) ERR no");
-        assert_eq!(for_people(&Value::Bulk(b"a\"\\\r\n\x01\xff".to_vec())), r#""a\"\\\r\n\x01\xff""#);
+        assert_eq!(
+            for_people(&Value::Bulk(b"a\"\\\r\n\x01\xff".to_vec())),
+            r#""a\"\\\r\n\x01\xff""#
+        );
     }
 
     #[test]
     fn aggregates_are_numbered_and_indented() {
         let inner = Value::Array(vec![bulk("b"), Value::Integer(1)]);
         let outer = Value::Array(vec![bulk("a"), inner, Value::Array(vec![])]);
-        assert_eq!(for_people(&outer), "1) \"a\"\n2) 1) \"b\"\n   2) (integer) 1\n3) (empty array)");
+        assert_eq!(
+            for_people(&outer),
+            "1) \"a\"\n2) 1) \"b\"\n   2) (integer) 1\n3) (empty array)"
+        );
         let map = Value::Map(vec![
             (bulk("k"), Value::Integer(1)),
             (bulk("l"), Value::Array(vec![bulk("x"), bulk("y")])),

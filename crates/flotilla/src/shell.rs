@@ -25,11 +25,8 @@ pub(crate) fn run(shell: &Shell) -> anyhow::Result<ExitCode> {
     let args: Vec<&[u8]> = shell.command.iter().map(|arg| arg.as_bytes()).collect();
     let reply = connect(&shell.at)?.command(&args)?;
     let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() {
-        print::for_people(&reply).into_bytes()
-    } else {
-        print::raw(&reply)
-    };
+    let text =
+        if out.is_terminal() { print::for_people(&reply).into_bytes() } else { print::raw(&reply) };
     out.write_all(&text)?;
     out.write_all(b"\n")?;
     Ok(if matches!(reply, Value::Error(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

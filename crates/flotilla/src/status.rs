@@ -1,7 +1,7 @@
 //! `flotilla status`: asks a node, then every node it names, and shows the whole.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::thread;
@@ -58,10 +58,20 @@ fn look(first: &str) -> anyhow::Result<ClusterView> {
     Ok(ClusterView::merge(&said))
 }
 
+/// The same, of a cluster that has a map.
+pub(crate) fn look_at_founded(first: &str) -> anyhow::Result<ClusterView> {
+    let view = look(first)?;
+    if view.cluster.is_empty() {
+        bail!(
+            "the cluster of {first} is not founded yet, and has no map; `flotilla status` says why"
+        );
+    }
+    Ok(view)
+}
+
 /// What the node at `address` says of itself.
 pub(crate) fn ask(address: &str) -> anyhow::Result<NodeSays> {
-    let reply =
-        Client::connect(address, ANSWER_TIMEOUT)?.command(&[b"FLOTILLA", b"STATUS"])?;
+    let reply = Client::connect(address, ANSWER_TIMEOUT)?.command(&[b"FLOTILLA", b"STATUS"])?;
     let Some(json) = reply.as_bytes() else {
         let text = reply.as_error().unwrap_or("a reply of another kind");
         bail!("{address} is no node of Flotilla: it answers FLOTILLA STATUS with '{text}'");
@@ -76,15 +86,25 @@ fn tables(view: &ClusterView) -> String {
     } else {
         format!("cluster {}, epoch {}\n", view.cluster, view.epoch)
     };
-    out += &format!("\n{}\n\n{}\n", nodes(view), shards(view));
+    let _ = write!(out, "\n{}\n\n{}\n", nodes(view), shards(view));
     for node in view.nodes.iter().filter(|node| !node.waiting_for.is_empty()) {
-        out += &format!("\nnode {} waits for: {}\n", node.id, node.waiting_for.join("; "));
+        let reasons = node.waiting_for.join("; ");
+        let _ = write!(out, "\nnode {} waits for: {reasons}\n", node.id);
     }
     out
 }
 
 fn nodes(view: &ClusterView) -> Table {
-    let mut table = table(["node", "address", "cluster port", "http port", "state", "leads", "clients", "boots"]);
+    let mut table = table([
+        "node",
+        "address",
+        "cluster port",
+        "http port",
+        "state",
+        "leads",
+        "clients",
+        "boots",
+    ]);
     for node in &view.nodes {
         let state = match (node.up, node.ready) {
             (false, _) => "no answer",
@@ -133,13 +153,15 @@ fn replicas(shard: &ShardView) -> String {
     }))
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// A table without lines.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     table
 }
 
-fn joined(items: impl Iterator<Item = impl Display>) -> String {
+/// Items with commas between them, `-` if there is none.
+pub(crate) fn joined(items: impl Iterator<Item = impl Display>) -> String {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_server::{NodeStatus, ReplicaStatus, ShardStatus, Status};
+use flotilla_shard::{ShardId, Slot, SlotMap, SlotMapError};
 use serde::Serialize;
 
 /// The whole cluster.
@@ -95,9 +96,8 @@ impl ClusterView {
     /// Puts together what the nodes said; at least one did.
     pub(crate) fn merge(said: &BTreeMap<u32, Status>) -> Self {
         let newest = said.values().max_by_key(|status| (status.epoch, status.nodes.len()));
-        let (nodes, cluster) = newest
-            .map(|status| (status.nodes.clone(), status.cluster.clone()))
-            .unwrap_or_default();
+        let (nodes, cluster) =
+            newest.map(|status| (status.nodes.clone(), status.cluster.clone())).unwrap_or_default();
         let shards: Vec<_> = shard_ids(said).map(|shard| ShardView::merge(shard, said)).collect();
         Self {
             cluster,
@@ -105,6 +105,26 @@ impl ClusterView {
             nodes: nodes.iter().map(|node| NodeView::merge(node, said, &shards)).collect(),
             shards,
         }
+    }
+
+    /// The map that the shards' ranges make up.
+    pub(crate) fn slot_map(&self) -> Result<SlotMap, SlotMapError> {
+        let range = |shard: &ShardView, &(first, last): &(u16, u16)| {
+            (Slot(first), Slot(last), ShardId(shard.id))
+        };
+        let mut ranges: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.ranges.iter().map(move |ends| range(shard, ends)))
+            .collect();
+        ranges.sort_unstable();
+        SlotMap::new(self.epoch, ranges)
+    }
+
+    /// The `ip:port` of a node; empty if it is not known.
+    pub(crate) fn address(&self, node: u32) -> String {
+        let known = self.nodes.iter().find(|known| known.id == node);
+        known.map(|known| known.address.clone()).unwrap_or_default()
     }
 }
 

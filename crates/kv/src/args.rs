@@ -6,8 +6,8 @@
 //! | per argument: 4 | its length |
 //! | … | its bytes |
 //!
-//! All integers are little-endian. Bytes are validated once, by [`Args::parse`]; after that, looking
-//! at an argument can't fail.
+//! All integers are little-endian. Bytes are validated once, by [`Args::parse`]; after that,
+//! looking at an argument can't fail.
 
 use thiserror::Error;
 
@@ -129,6 +129,12 @@ pub struct ArgsBuf {
 impl Default for ArgsBuf {
     fn default() -> Self {
         Self { bytes: vec![0; 4] }
+    }
+}
+
+impl From<Args<'_>> for ArgsBuf {
+    fn from(args: Args<'_>) -> Self {
+        Self { bytes: args.bytes.to_vec() }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The machine of one shard: applies entries, answers reads, and knows its own hash.
 //!
-//! [`Machine::apply`] is a pure function of the state and the entry. It first moves the clock to the
-//! entry's stamp (P9), purges a bounded number of expired keys and frees a bounded number of removed
-//! ones; then it takes each chunk's commands in order through their origin's session (P7) and the
-//! ownership of their slot, and executes what is left. It can't fail, with one exception: an entry
-//! that names another state hash for a checkpoint than the machine recorded tells that the replicas
-//! have diverged.
+//! [`Machine::apply`] is a pure function of the state and the entry. It first moves the clock to
+//! the entry's stamp (P9), purges a bounded number of expired keys and frees a bounded number of
+//! removed ones; then it takes each chunk's commands in order through their origin's session (P7)
+//! and the ownership of their slot, and executes what is left. It can't fail, with one exception:
+//! an entry that names another state hash for a checkpoint than the machine recorded tells that the
+//! replicas have diverged.
 //!
 //! Invariants: `applied_index` and `clock_ms` never go back; a command is executed only if its
 //! shard owns the slot by the generation that the command names.
@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use flotilla_resp::encode;
 use flotilla_shard::{Slot, slot_of};
 use thiserror::Error;
 
@@ -22,7 +23,7 @@ use crate::entry::{Chunk, ChunkCommand, EntryView, Origin, WHOLE_SHARD};
 use crate::execute;
 use crate::keyspace::{Keyspace, of_words};
 use crate::scope::{Ownership, Scope, SlotSet};
-use crate::session::{Admission, Pending, Position, Sessions, Stream};
+use crate::session::{Admission, Pending, Position, Sessions, Stream, UNSETTLED_REPLY_BYTES_MAX};
 use crate::snapshot::Walk;
 
 /// Most expired keys that one entry purges.
@@ -334,6 +335,10 @@ impl Machine {
     }
 }
 
+/// The reply of a command that was not executed for want of room.
+const UNSETTLED_TEXT: &str = "ERR the command was not executed: replies of 64 MiB to this node's \
+     earlier commands are not taken yet; send fewer at once";
+
 /// What the commands of one chunk are executed on.
 struct Execution<'a> {
     keyspace: &'a mut Keyspace,
@@ -353,6 +358,12 @@ impl Execution<'_> {
                 let (slot, generation) = (command.slot, command.generation);
                 let scope = scope_of(self.ownership, slot, generation, self.clock_ms);
                 let Some(scope) = scope else { return Outcome::NotOwner };
+                if self.stream.reply_bytes() >= UNSETTLED_REPLY_BYTES_MAX {
+                    // Long replies of short commands must not fill the memory of every replica.
+                    encode::error(out, UNSETTLED_TEXT);
+                    self.stream.record(command.seq, command.slot, &out[start..]);
+                    return Outcome::Reply(start..out.len());
+                }
                 execute::write(self.keyspace, &scope, command.args, out);
                 self.stream.record(command.seq, command.slot, &out[start..]);
             }

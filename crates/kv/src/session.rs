@@ -217,6 +217,11 @@ impl Stream {
         }
     }
 
+    /// Bytes of the replies that are kept.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
+
     /// Keeps the reply of an executed command. Panics if the position has one or was acked.
     pub(crate) fn record(&mut self, seq: u64, slot: u16, reply: &[u8]) {
         assert!(seq > self.acked, "an acked position is not executed again");

@@ -2,8 +2,8 @@
 //!
 //! [`Machine::start_snapshot`] fixes the state at the applied index. [`Machine::walk_snapshot`],
 //! called once a turn, writes a bounded part of it; what is applied in between does not show.
-//! [`Restorer`] builds a machine from the parts. The bytes depend on the state alone: replicas at the
-//! same index write the same, however their tables came about.
+//! [`Restorer`] builds a machine from the parts. The bytes depend on the state alone: replicas at
+//! the same index write the same, however their tables came about.
 //!
 //! A snapshot is a sequence of pieces, in this order, and each call writes whole pieces. All
 //! integers are little-endian.
@@ -95,8 +95,8 @@ impl Machine {
         self.applied_index
     }
 
-    /// Adds the next whole pieces of the snapshot to `out`, at most `budget_bytes` of them and for a
-    /// bounded time, and says whether it is complete. A call may write nothing and yet get on.
+    /// Adds the next whole pieces of the snapshot to `out`, at most `budget_bytes` of them and for
+    /// a bounded time, and says whether it is complete. A call may write nothing and yet get on.
     ///
     /// # Panics
     /// If no snapshot was started, or if the budget is below [`BUDGET_MIN`].

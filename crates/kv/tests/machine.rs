@@ -184,6 +184,49 @@ fn sixty_four_clients_increment_one_key_and_none_sees_a_number_twice() {
     assert_eq!(read_line(&machine, "GET counter", 0), "$4 1280");
 }
 
+#[test]
+fn sixty_four_clients_of_many_keys_see_each_key_rise_by_one() {
+    const CLIENTS: u64 = 64;
+    let mut machine = Machine::new(11, &[(Slot(0), Slot(16383))]);
+    let mut numbers = Numbers(8);
+    let mut twin: BTreeMap<String, u64> = BTreeMap::new();
+    let mut expected: BTreeMap<(u32, u64), String> = BTreeMap::new();
+    for turn in 1..=100 {
+        // Each client is a node of its own, and some pause.
+        let mut chunks = Vec::new();
+        for client in 1..=CLIENTS {
+            if numbers.below(4) == 0 {
+                continue;
+            }
+            let node = client as u32;
+            let origin = Origin { node, incarnation: 1, nonce: client, lane: 0 };
+            // Its own key, or one of a hundred that belong to all.
+            let key = match numbers.below(5) {
+                0 => format!("own:{client}"),
+                _ => format!("key:{}", numbers.below(100)),
+            };
+            let value = twin.entry(key.clone()).or_default();
+            *value += 1;
+            expected.insert((node, turn), format!(":{value}"));
+            let head = ChunkHead { origin, ..head(1, 1, turn - 1) };
+            chunks.push(chunk_of(&head, &[(turn, &[b"INCR", key.as_bytes()])]));
+        }
+        let mut answers = Answers::default();
+        machine.apply(turn, &entry_of(turn, &chunks), &mut answers).expect("no checkpoint");
+        for answer in &answers {
+            let due = expected.remove(&(answer.origin.node, answer.seq));
+            assert_eq!(Some(text(answers.reply(answer))), due);
+        }
+    }
+    assert!(expected.is_empty(), "every client got every answer");
+    for (key, value) in &twin {
+        let value = value.to_string();
+        let expected = format!("${} {value}", value.len());
+        assert_eq!(read_line(&machine, &format!("GET {key}"), 0), expected);
+    }
+    assert_eq!(read_line(&machine, "DBSIZE", 0), format!(":{}", twin.len()));
+}
+
 /// A node that numbers its commands, loses answers, and sends again.
 struct Client {
     origin: Origin,

@@ -20,7 +20,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// `node` said that its wall clock was `wall_ms`.
     pub(crate) fn heard(&mut self, node: NodeId, wall_ms: u64, now: Now) {
-        self.offsets_ms.insert(node, wall_ms as i64 - monotonic_ms(now));
+        self.offsets_ms.insert(node, (wall_ms as i64).wrapping_sub(monotonic_ms(now)));
     }
 
     /// The median of the voters' wall clocks, milliseconds since 1970; of an even number the lower
@@ -30,7 +30,8 @@ impl Clock {
             if *node == me {
                 Some(now.wall_ms as i64)
             } else {
-                self.offsets_ms.get(node).map(|offset| offset + monotonic_ms(now))
+                let ahead = |offset: &i64| offset.wrapping_add(monotonic_ms(now));
+                self.offsets_ms.get(node).map(ahead)
             }
         };
         let mut known: Vec<i64> = voters.iter().filter_map(clock_of).collect();

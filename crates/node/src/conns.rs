@@ -8,7 +8,6 @@ use flotilla_shard::{NodeId, ShardId};
 use crate::client::{Client, Connected};
 use crate::io::ConnId;
 use crate::link::{FrameReader, Hello, Purpose};
-use crate::route::OpenRequests;
 
 /// One connection.
 #[derive(Debug)]
@@ -41,6 +40,17 @@ pub(crate) struct Caller {
     pub(crate) paused: bool,
 }
 
+/// What a client has open in one shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenRequests {
+    /// Reads not answered.
+    pub(crate) reads: u32,
+    /// Writes not settled.
+    pub(crate) writes: u32,
+    /// The last of those writes.
+    pub(crate) last_write: u64,
+}
+
 /// A connection with another node.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -54,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) hello: Option<Hello>,
     /// Whether the other side is no node of this node's list or cluster.
     pub(crate) stranger: bool,
+    /// Bytes that came before its hello was whole.
+    pub(crate) unproven: usize,
     /// Whether this node dialled.
     pub(crate) dialed: bool,
 }
@@ -114,6 +126,17 @@ impl Conns {
     pub(crate) fn links(&self, strangers_only: bool) -> Vec<ConnId> {
         let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
             Conn::Link(link) => (link.stranger || !strangers_only).then_some(*id),
+            Conn::Client(_) | Conn::Unknown { .. } => None,
+        };
+        self.map.iter().filter_map(wanted).collect()
+    }
+
+    /// The links with a node that are for snapshots.
+    pub(crate) fn snapshot_links(&self, node: NodeId) -> Vec<ConnId> {
+        let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
+            Conn::Link(link) => {
+                (link.node == Some(node) && link.purpose == Purpose::Snapshots).then_some(*id)
+            }
             Conn::Client(_) | Conn::Unknown { .. } => None,
         };
         self.map.iter().filter_map(wanted).collect()

@@ -21,6 +21,9 @@ impl Node {
         if replica.is_halted() {
             return;
         }
+        if let (Input::Written(_) | Input::Wake, Some(lead)) = (&input, &mut replica.lead) {
+            lead.unblock();
+        }
         replica.raft.step(now.time, input, &mut effects);
         self.carry_out_all(shard, effects, now);
     }
@@ -50,8 +53,13 @@ impl Node {
                 }
             }
             Effect::Apply { entries } => {
-                let applied = replica.on_committed(entries, self.me, &mut self.replies);
-                self.on_applied(shard, applied, more, now);
+                let behind = replica.has_backlog();
+                replica.on_committed(entries);
+                // What did not fit into the turn is first to be applied in the next one.
+                if !behind {
+                    let applied = replica.apply_some(self.me, &mut self.replies);
+                    self.on_applied(shard, applied, more, now);
+                }
             }
             Effect::Proposed { .. } => {
                 if let Some(lead) = &mut replica.lead {
@@ -65,25 +73,14 @@ impl Node {
             }
             Effect::Refuse { reason: Refusal::Busy, .. } => {
                 if let Some(lead) = &mut replica.lead {
-                    lead.on_busy(shard, &mut self.replies);
+                    lead.on_busy();
                 }
             }
-            // The lead ends with a note of its own, which gives up everything.
-            Effect::Refuse { reason: Refusal::NotLeader, .. } => {}
-            // Answers to changes of membership and transfers, which this node does not ask for.
-            Effect::Completed { .. }
-            | Effect::Refuse {
-                reason:
-                    Refusal::NotYet
-                    | Refusal::Invalid
-                    | Refusal::IdUsed
-                    | Refusal::NotCaughtUp
-                    | Refusal::Aborted,
-                ..
-            } => {}
             Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
-            // What is damaged stops the node before it starts, so nothing is repaired.
-            Effect::Repair { .. } => {}
+            // Where this replica does not lead, the lead has ended with a note of its own, which
+            // gives up everything; all other refusals answer changes of membership and transfers,
+            // which this node does not ask for; what is damaged stops it before it starts.
+            Effect::Refuse { .. } | Effect::Completed { .. } | Effect::Repair { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();
@@ -98,6 +95,19 @@ impl Node {
         }
     }
 
+    /// Applies a slice of what earlier turns have left.
+    pub(crate) fn apply_backlog(&mut self, now: Now) {
+        let behind = self.replicas.values().filter(|replica| replica.has_backlog());
+        let shards: Vec<ShardId> = behind.map(|replica| replica.shard).collect();
+        for shard in shards {
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let applied = replica.apply_some(self.me, &mut self.replies);
+            let mut effects = Vec::new();
+            self.on_applied(shard, applied, &mut effects, now);
+            self.carry_out_all(shard, effects, now);
+        }
+    }
+
     /// Reports what was applied, or halts the shard here (P13).
     pub(crate) fn on_applied(
         &mut self,
@@ -109,6 +119,9 @@ impl Node {
         match applied {
             Ok(Some(index)) => {
                 if let Some(replica) = self.replicas.get_mut(&shard) {
+                    if let Some(lead) = &mut replica.lead {
+                        lead.unblock();
+                    }
                     replica.raft.step(now.time, Input::Applied(index), more);
                 }
             }
@@ -209,9 +222,7 @@ impl Node {
     fn ask_for_reads(&mut self, shard: ShardId, now: Now) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let last = replica.raft.last_index();
-        // A read behind writes that did not fit into this entry waits for theirs.
-        let may_ask = |lead: &&mut Lead| lead.has_asked() && !lead.has_staged();
-        let Some(lead) = replica.lead.as_mut().filter(may_ask) else { return };
+        let Some(lead) = replica.lead.as_mut().filter(|lead| lead.has_asked()) else { return };
         let id = lead.begin_round(last);
         self.step(shard, Input::Read { id }, now);
     }
@@ -224,35 +235,31 @@ impl Node {
     /// Whether a shard led here needs an entry only for its clock: a read waits for an expiry, or
     /// the earliest expiry has come and nothing else is on its way (P9).
     fn tick_is_due(&mut self, shard: ShardId, clock_ms: Option<u64>, now: Now) -> bool {
-        let Some(replica) = self.replicas.get(&shard) else { return false };
-        if replica.lead.as_ref().is_some_and(Lead::wants_tick) {
-            return true;
-        }
-        let Some(expiry) = replica.machine().and_then(Machine::next_expiry_ms) else {
-            return false;
-        };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return false };
         let quiet = replica.applied == replica.raft.last_index();
-        let due = quiet
-            && clock_ms.is_some_and(|clock| expiry <= clock)
-            && now.time.since(self.last_tick) >= TICK_MICROS;
+        let expiry_ms = replica.machine().and_then(Machine::next_expiry_ms);
+        let Some(lead) = &mut replica.lead else { return false };
+        let expired = expiry_ms.zip(clock_ms).is_some_and(|(expiry, clock)| expiry <= clock);
+        let due = quiet && expired && now.time.since(lead.ticked_at) >= TICK_MICROS;
         if due {
-            self.last_tick = now.time;
+            lead.ticked_at = now.time;
         }
-        due
+        due || lead.wants_tick()
     }
 
     /// When the next expiry may want a tick.
     pub(crate) fn next_tick_at(&self) -> Time {
         let now = self.last_now;
-        let quiet =
-            |replica: &&Replica| replica.is_open() && replica.applied == replica.raft.last_index();
         let at = |replica: &Replica| {
+            let lead = replica.lead.as_ref().filter(|_| replica.is_open())?;
             let expiry_ms = replica.machine()?.next_expiry_ms()?;
             let clock_ms = self.shard_clock(replica.shard, now)?;
-            Some(now.time + expiry_ms.saturating_sub(clock_ms).max(1) * 1_000)
+            let quiet = replica.applied == replica.raft.last_index();
+            let ahead_ms = expiry_ms.saturating_sub(clock_ms).max(1);
+            let at = now.time + ahead_ms.saturating_mul(1_000);
+            quiet.then_some(at.max(lead.ticked_at + TICK_MICROS))
         };
-        let earliest = self.replicas.values().filter(quiet).filter_map(at).min();
-        earliest.unwrap_or(Time::NEVER).max(self.last_tick + TICK_MICROS)
+        self.replicas.values().filter_map(at).min().unwrap_or(Time::NEVER)
     }
 
     /// Serves the reads whose index is applied.
@@ -263,7 +270,7 @@ impl Node {
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             let State::Serving(machine) = &replica.state else { continue };
             if let Some(lead) = &mut replica.lead
-                && lead.has_ready()
+                && lead.has_servable(replica.applied)
             {
                 lead.serve(shard, replica.applied, machine, clock_ms, &mut self.replies);
             }

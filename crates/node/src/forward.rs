@@ -1,7 +1,7 @@
 //! Requests out and answers in: streams to leaders, here or elsewhere, and what comes back.
 
 use flotilla_kv::args::Args;
-use flotilla_kv::entry::Chunk;
+use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{Notice, Now};
@@ -12,8 +12,8 @@ use crate::link::{
 };
 use crate::node::Node;
 use crate::peers::Peer;
-use crate::replica::chunk_of;
-use crate::replies::{Answer, Refused};
+use crate::replies::Answer;
+use crate::stream::CutChunk;
 
 /// After a refusal a stream waits this long and up to twice as long, microseconds.
 const REFUSED_PAUSE_MICROS: u64 = 4_000;
@@ -28,7 +28,12 @@ impl Node {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.set_target(target, now.time);
-            stream.check_silence(now.time);
+            if stream.check_silence(now.time)
+                && let Some((_, node)) = target
+            {
+                self.on_silent_peer(node, now);
+                continue;
+            }
             let Some((_, node)) = target.filter(|_| stream.has_unsent()) else { continue };
             if node == self.me {
                 self.flush_here(shard, now);
@@ -63,9 +68,8 @@ impl Node {
         else {
             return;
         };
-        while let Some(bytes) = stream.next_chunk(origin, floor, now.time) {
-            let chunk = Chunk::parse(&bytes).expect("a chunk made here is well formed");
-            lead.take_chunk(shard, &chunk, &bytes, &mut self.replies);
+        while let Some(chunk) = stream.next_chunk(origin, floor, now.time) {
+            lead.take_chunk(shard, origin, chunk, &mut self.replies);
         }
         let replies = &mut self.replies;
         stream.send_reads(now.time, |epoch, read| {
@@ -88,7 +92,7 @@ impl Node {
         let Some(outbox) = self.peers.outbox(node) else { return };
         while let Some(chunk) = stream.next_chunk(origin, floor, now.time) {
             RequestEncoder::new(&mut outbox.requests)
-                .push(Request::Writes { shard, chunk: &chunk });
+                .push(Request::Writes { shard, chunk: &chunk.bytes });
             outbox.close_long_rows();
         }
         stream.send_reads(now.time, |epoch, read| {
@@ -112,23 +116,11 @@ impl Node {
         };
         for request in Requests::new(body) {
             match request? {
-                Request::Writes { shard, chunk: bytes } => {
-                    let chunk = chunk_of(bytes, sender)
-                        .ok_or(LinkError::Value { field: "chunk of a stream" })?;
-                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
-                        Some(lead) => lead.take_chunk(shard, &chunk, bytes, &mut self.replies),
-                        None => {
-                            let first = chunk.commands().next().map_or(0, |command| command.seq);
-                            let epoch = chunk.head().epoch;
-                            let reason = Refused::NotLeader;
-                            refuse(shard, sender, epoch, first, reason, &mut self.replies);
-                        }
-                    }
-                }
+                Request::Writes { shard, chunk } => self.on_writes(shard, chunk, sender)?,
                 Request::Read {
                     shard,
                     epoch,
-                    read_id,
+                    read_id: id,
                     slot,
                     generation,
                     after_writes,
@@ -136,33 +128,50 @@ impl Node {
                 } => {
                     Args::parse(command)
                         .map_err(|_| LinkError::Value { field: "command of a read" })?;
-                    match self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
-                        Some(lead) => {
-                            let read = LeaderRead {
-                                origin: sender,
-                                epoch,
-                                id: read_id,
-                                slot,
-                                generation,
-                                after_writes,
-                                args: command.to_vec(),
-                            };
-                            lead.take_read(shard, read, &mut self.replies);
-                        }
-                        None => {
-                            let reason = Refused::NotLeader;
-                            refuse(shard, sender, epoch, u64::MAX, reason, &mut self.replies);
-                        }
-                    }
+                    let (origin, args) = (sender, command.to_vec());
+                    let read =
+                        LeaderRead { origin, epoch, id, slot, generation, after_writes, args };
+                    self.on_read(shard, read);
                 }
             }
         }
         Ok(())
     }
 
+    /// A chunk of a stream, for this node to propose.
+    fn on_writes(&mut self, shard: ShardId, bytes: &[u8], from: Origin) -> Result<(), LinkError> {
+        let wrong = LinkError::Value { field: "chunk of a stream" };
+        let chunk = Chunk::parse(bytes).map_err(|_| wrong)?;
+        let head = chunk.head();
+        let Some(first) = chunk.commands().next().filter(|_| head.origin == from) else {
+            return Err(wrong);
+        };
+        let (epoch, first_seq) = (head.epoch, first.seq);
+        if let Some(lead) = self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+            let (begins, bytes) = (head.unsettled.is_some(), bytes.to_vec());
+            let chunk = CutChunk { epoch, begins, first_seq, bytes };
+            lead.take_chunk(shard, from, chunk, &mut self.replies);
+        } else {
+            refuse(shard, from, epoch, first_seq, &mut self.replies);
+        }
+        Ok(())
+    }
+
+    /// A read, for this node to serve.
+    fn on_read(&mut self, shard: ShardId, read: LeaderRead) {
+        if let Some(lead) = self.replicas.get_mut(&shard).and_then(|r| r.lead.as_mut()) {
+            lead.take_read(shard, read, &mut self.replies);
+        } else {
+            refuse(shard, read.origin, read.epoch, u64::MAX, &mut self.replies);
+        }
+    }
+
     /// Hands the answers of this node's replicas to its own streams and to peers.
     pub(crate) fn dispatch(&mut self, now: Now) {
         let mut replies = std::mem::take(&mut self.replies);
+        if !replies.items.is_empty() {
+            self.release_held();
+        }
         for (shard, origin, answer) in replies.items.drain(..) {
             let node = NodeId(origin.node);
             if origin == self.origin {
@@ -172,7 +181,7 @@ impl Node {
             }
         }
         replies.clear();
-        // What the answers have caused meanwhile is kept; usually nothing, and the memory is reused.
+        // Answers that these have caused meanwhile are kept; usually there are none.
         if self.replies.items.is_empty() {
             self.replies = replies;
         }
@@ -211,14 +220,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
+            Answer::Refused { epoch, from_seq } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: match reason {
-                    Refused::NotLeader => RefusalReason::NotLeader,
-                    Refused::Busy => RefusalReason::Busy,
-                },
+                reason: RefusalReason::NotLeader,
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -229,6 +235,7 @@ impl Node {
 
     /// Answers that a peer has sent.
     pub(crate) fn on_replies(&mut self, body: &[u8], now: Now) -> Result<(), LinkError> {
+        self.release_held();
         for reply in ReplyReader::new(body) {
             match reply? {
                 Reply::Written { shard, seq, epoch, outcome } => match outcome {
@@ -254,12 +261,8 @@ impl Node {
                         self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
                     }
                 },
-                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
-                    let reason = match reason {
-                        RefusalReason::Busy => Refused::Busy,
-                        RefusalReason::NotLeader | RefusalReason::Behind => Refused::NotLeader,
-                    };
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq, reason }, &[], now);
+                Reply::Refused { shard, epoch, from_seq, .. } => {
+                    self.on_answer(shard, Answer::Refused { epoch, from_seq }, &[], now);
                 }
             }
         }
@@ -268,7 +271,6 @@ impl Node {
 
     /// An answer for this node's own stream.
     fn on_answer(&mut self, shard: ShardId, answer: Answer, bytes: &[u8], now: Now) {
-        self.ready.append(&mut self.held);
         let pause = REFUSED_PAUSE_MICROS + self.jitter(REFUSED_PAUSE_MICROS);
         let Some(stream) = self.streams.get_mut(&shard) else { return };
         match answer {
@@ -289,14 +291,13 @@ impl Node {
                 }
             }
             Answer::Fenced { min_incarnation, .. } => {
-                if min_incarnation > self.origin.incarnation {
-                    self.notice(Notice::Fatal(format!(
-                        "shard {shard} knows boot {min_incarnation} of this node, and this is boot \
-                         {}: its disk is an older image of itself (P4) and must not take part. \
-                         Put the newer disk back",
-                        self.origin.incarnation
-                    )));
-                }
+                // Only this very boot hears this: another one has used its number, or a later one.
+                self.notice(Notice::Fatal(format!(
+                    "shard {shard} knows boot {min_incarnation} of this node, and this is boot {}: \
+                     its disk is an older image of itself (P4) and must not take part. Put the \
+                     newer disk back",
+                    self.origin.incarnation
+                )));
             }
             Answer::Refused { epoch, from_seq, .. } => {
                 stream.on_refused(epoch, from_seq, now.time, pause);
@@ -313,7 +314,7 @@ impl Node {
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.expire(now.time, &mut expired);
             if !expired.is_empty() {
-                self.ready.append(&mut self.held);
+                self.release_held();
             }
             for ended in expired.drain(..) {
                 let seconds = self.options.hold_ms as f64 / 1_000.0;
@@ -324,8 +325,8 @@ impl Node {
                     )
                 } else {
                     format!(
-                        "-CLUSTERDOWN shard {shard} has had no leader within reach for {seconds} s; \
-                         the command was not applied\r\n"
+                        "-CLUSTERDOWN shard {shard} has had no leader within reach for \
+                         {seconds} s; the command was not applied\r\n"
                     )
                 };
                 self.deliver(shard, ended.reply_to, ended.write, text.as_bytes());
@@ -336,10 +337,12 @@ impl Node {
     /// Whether another round of the turn would do something.
     pub(crate) fn has_local_work(&self) -> bool {
         self.replicas.values().filter(|replica| replica.is_open()).any(|replica| {
-            replica
-                .lead
-                .as_ref()
-                .is_some_and(|lead| lead.has_staged() || lead.has_asked() || lead.wants_tick())
+            replica.lead.as_ref().is_some_and(|lead| {
+                lead.has_staged()
+                    || lead.has_asked()
+                    || lead.wants_tick()
+                    || lead.has_servable(replica.applied)
+            })
         })
     }
 
@@ -353,5 +356,6 @@ impl Node {
     }
 }
 
-/// The slot's owner refused: with today's fixed map this can't happen, and a retry is safe.
-const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
+/// No shard owns the slot by the map that routed: with today's fixed map this can't happen, and a
+/// retry is safe.
+pub(crate) const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";

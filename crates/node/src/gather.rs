@@ -7,6 +7,8 @@ use flotilla_kv::command::{Combine, PartReply};
 pub(crate) struct Gather {
     /// The place in its client's row of replies.
     pub(crate) place: u64,
+    /// Whether it changes anything.
+    write: bool,
     combine: Combine,
     parts: Vec<Part>,
     missing: usize,
@@ -21,10 +23,10 @@ struct Part {
 impl Gather {
     /// A command whose parts hold the keys at `positions` of the whole (empty where the order of
     /// keys does not matter).
-    pub(crate) fn new(place: u64, combine: Combine, positions: Vec<Vec<u32>>) -> Self {
+    pub(crate) fn new(place: u64, write: bool, combine: Combine, positions: Vec<Vec<u32>>) -> Self {
         let missing = positions.len();
         let part = |positions| Part { reply: None, positions };
-        Self { place, combine, parts: positions.into_iter().map(part).collect(), missing }
+        Self { place, write, combine, parts: positions.into_iter().map(part).collect(), missing }
     }
 
     /// The reply of one part; true when it was the last one missing.
@@ -45,6 +47,12 @@ impl Gather {
             out.extend_from_slice(uncertain);
             return;
         }
+        // An error that clients retry on would have the parts that were applied applied again.
+        let not_applied = |reply: &[u8]| reply.starts_with(b"-CLUSTERDOWN");
+        if self.write && replies().any(not_applied) && !replies().all(not_applied) {
+            out.extend_from_slice(TORN);
+            return;
+        }
         let parts: Vec<PartReply<'_>> = self
             .parts
             .iter()
@@ -53,5 +61,38 @@ impl Gather {
             })
             .collect();
         self.combine.replies(&parts, out);
+    }
+}
+
+/// The reply of a write over several shards of which only some have applied their part.
+const TORN: &[u8] = b"-UNCERTAIN a part of the command was applied, another was not, as its \
+    shard was out of reach\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn combined(write: bool, replies: [&[u8]; 2]) -> Vec<u8> {
+        let mut gather = Gather::new(1, write, Combine::Sum, vec![vec![0], vec![1]]);
+        assert!(!gather.answer(0, replies[0]));
+        assert!(gather.answer(1, replies[1]));
+        let mut out = Vec::new();
+        gather.combined(&mut out);
+        out
+    }
+
+    #[test]
+    fn a_write_that_half_the_shards_applied_is_not_retried() {
+        let down: &[u8] = b"-CLUSTERDOWN shard 2\r\n";
+        assert_eq!(combined(true, [b":1\r\n", b":2\r\n"]), b":3\r\n");
+        assert_eq!(combined(true, [b":1\r\n", down]), TORN);
+        assert_eq!(combined(true, [down, down]), down);
+        assert_eq!(combined(false, [b":1\r\n", down]), down);
+    }
+
+    #[test]
+    fn an_unknown_outcome_goes_before_other_errors() {
+        let uncertain: &[u8] = b"-UNCERTAIN shard 1\r\n";
+        assert_eq!(combined(true, [b"-ERR no\r\n", uncertain]), uncertain);
     }
 }

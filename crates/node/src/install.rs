@@ -1,6 +1,6 @@
 //! Carrying out the three roles of snapshots: making, sending, receiving; and loading a table.
 
-use flotilla_raft::{Effect, Index, Input, ReplicaId, Term};
+use flotilla_raft::{Index, Input, ReplicaId, Term};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{ConnId, Notice, Now, Output};
@@ -131,13 +131,12 @@ impl Node {
             return;
         }
         let made = |making: &mut Making| making.shard == shard && making.meta.index == index;
-        if let Some(making) = self.snapshots.making.take_if(made) {
-            if let Some(replica) = self.replicas.get_mut(&shard)
-                && making.meta.index > replica.snapshot.index
-            {
-                replica.snapshot = making.meta.clone();
-                self.step(shard, Input::Compact { meta: making.meta }, now);
-            }
+        if let Some(making) = self.snapshots.making.take_if(made)
+            && let Some(replica) = self.replicas.get_mut(&shard)
+            && making.meta.index > replica.snapshot.index
+        {
+            replica.snapshot = making.meta.clone();
+            self.step(shard, Input::Compact { meta: making.meta }, now);
         }
     }
 
@@ -155,15 +154,16 @@ impl Node {
             self.step(shard, Input::SnapshotSent { to, delivered: None }, now);
             return;
         };
-        let sending = Sending { conn, from, term, meta, number: 0 };
+        let sending = Sending { conn, from, term, meta, number: 0, asked: false };
         self.snapshots.sending.insert((shard, to), sending);
     }
 
     /// A connection for snapshots is ready: the first chunk is read.
     pub(crate) fn on_snapshot_link(&mut self, conn: ConnId) {
         if let Some(key) = self.snapshots.sent_over(conn)
-            && let Some(sending) = self.snapshots.sending.get(&key)
+            && let Some(sending) = self.snapshots.sending.get_mut(&key)
         {
+            sending.asked = true;
             let (shard, index, number) = (key.0, sending.meta.index, sending.number);
             self.outputs.push(Output::SnapshotRead { shard, index, number });
         }
@@ -201,7 +201,7 @@ impl Node {
         let awaits =
             self.replicas.get(&shard).is_some_and(|replica| replica.awaits_chunk(index, number));
         if awaits {
-            self.load_chunk(shard, index, number, result, now);
+            self.load_chunk(shard, index, number, result);
         }
     }
 
@@ -212,7 +212,8 @@ impl Node {
         now: Now,
     ) {
         let (shard, to) = key;
-        let Some(sending) = self.snapshots.sending.get(&key) else { return };
+        let Some(sending) = self.snapshots.sending.get_mut(&key) else { return };
+        sending.asked = false;
         let conn = sending.conn;
         match result {
             Ok(chunk) => {
@@ -262,6 +263,7 @@ impl Node {
         match reply.outcome {
             SnapshotOutcome::Next if reply.number == sending.number => {
                 sending.number += 1;
+                sending.asked = true;
                 let (shard, index, number) = (reply.shard, reply.index, sending.number);
                 self.outputs.push(Output::SnapshotRead { shard, index, number });
             }
@@ -298,7 +300,7 @@ impl Node {
         }
         let receiving = self.snapshots.receiving.get_mut(&shard);
         let Some(receiving) = receiving.filter(|r| {
-            r.conn == conn && r.meta == packet.meta && r.number == number && !r.finishing
+            r.conn == conn && r.meta == packet.meta && r.number == number && !r.open && !r.finishing
         }) else {
             self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
             return Ok(());
@@ -385,18 +387,13 @@ impl Node {
         index: Index,
         number: u32,
         result: Result<Option<Vec<u8>>, String>,
-        now: Now,
     ) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let loaded = result.and_then(|chunk| replica.load(index, number, chunk.as_deref()));
         match loaded {
             Ok(Some(number)) => self.outputs.push(Output::SnapshotRead { shard, index, number }),
-            Ok(None) => {
-                let applied = replica.apply_queue(self.me, &mut self.replies);
-                let mut effects: Vec<Effect> = Vec::new();
-                self.on_applied(shard, applied, &mut effects, now);
-                self.carry_out_all(shard, effects, now);
-            }
+            // What was committed meanwhile is applied at the end of the turn.
+            Ok(None) => {}
             Err(reason) => self.notice(Notice::Fatal(format!(
                 "the snapshot of shard {shard} at index {index} can't be loaded: {reason}. This \
                  node must not serve without it; its peers have the data"

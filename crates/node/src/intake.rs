@@ -34,14 +34,6 @@ impl Intake {
         }
     }
 
-    /// Something of this epoch was refused: so will be the rest of it.
-    pub(crate) fn break_off(&mut self, origin: Origin, number: u64) {
-        let epoch = self.epochs.entry(origin).or_insert(Epoch { number, broken: true });
-        if epoch.number <= number {
-            *epoch = Epoch { number, broken: true };
-        }
-    }
-
     /// Whether a read of this epoch may be taken; one that must see writes of its epoch only if
     /// those were.
     pub(crate) fn admits_read(&self, origin: Origin, number: u64, after_writes: bool) -> bool {
@@ -67,10 +59,9 @@ mod tests {
         assert!(intake.admits(ORIGIN, 4, false));
         assert!(!intake.admits(ORIGIN, 3, true), "an older epoch is void");
         assert!(intake.admits_read(ORIGIN, 4, true));
-        intake.break_off(ORIGIN, 4);
-        assert!(!intake.admits(ORIGIN, 4, false));
-        assert!(!intake.admits_read(ORIGIN, 4, false));
-        assert!(intake.admits(ORIGIN, 5, true));
+        assert!(!intake.admits(ORIGIN, 6, false), "the beginning of epoch 6 is missing");
+        assert!(!intake.admits_read(ORIGIN, 6, false), "so its reads may be out of order");
+        assert!(intake.admits(ORIGIN, 7, true));
     }
 
     #[test]

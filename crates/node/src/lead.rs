@@ -9,17 +9,20 @@ use std::mem;
 
 use flotilla_kv::args::Args;
 use flotilla_kv::command::TABLE_VERSION;
-use flotilla_kv::entry::{Chunk, EntryWriter, Origin};
+use flotilla_kv::entry::{EntryWriter, Origin};
 use flotilla_kv::machine::{Machine, ReadOutcome};
-use flotilla_raft::{Index, RequestId, Term};
+use flotilla_raft::{Index, RequestId, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::intake::Intake;
-use crate::replies::{Answer, Refused, Replies};
+use crate::replies::{Answer, Replies};
+use crate::stream::CutChunk;
 
 /// An entry takes no further chunk from this size on, bytes.
 const ENTRY_BYTES: usize = 16 << 20;
 
+/// Reads are served until the replies of the round have so many bytes.
+const SERVED_BYTES: usize = 4 << 20;
 /// Stands for the index of a tick that is not proposed yet.
 const TICK: Index = Index(u64::MAX);
 
@@ -51,11 +54,19 @@ pub(crate) struct LeaderRead {
     pub(crate) args: Vec<u8>,
 }
 
+impl LeaderRead {
+    fn args(&self) -> Args<'_> {
+        Args::parse(&self.args).expect("a read was validated when it came")
+    }
+}
+
 /// Reads that wait for the same thing.
 #[derive(Debug)]
 struct Group {
     reads: Vec<LeaderRead>,
     index: Index,
+    /// Whether it has waited for a tick: then what it reads is what that entry left.
+    ticked: bool,
 }
 
 /// What a leader holds.
@@ -67,7 +78,11 @@ pub(crate) struct Lead {
     pub(crate) open: bool,
     /// The stamp of the last entry it proposed, milliseconds.
     pub(crate) stamp_ms: u64,
+    /// When it last proposed an entry for the clock's sake.
+    pub(crate) ticked_at: Time,
     intake: Intake,
+    /// The core had no room for the last proposal: what waits is proposed when it has.
+    blocked: bool,
     staged: Vec<Staged>,
     /// How many of `staged` are in the entry made last.
     in_entry: usize,
@@ -84,6 +99,8 @@ impl Lead {
             term,
             open: false,
             stamp_ms: 0,
+            ticked_at: Time(0),
+            blocked: false,
             intake: Intake::default(),
             staged: Vec::new(),
             in_entry: 0,
@@ -98,37 +115,46 @@ impl Lead {
     pub(crate) fn take_chunk(
         &mut self,
         shard: ShardId,
-        chunk: &Chunk<'_>,
-        bytes: &[u8],
+        origin: Origin,
+        chunk: CutChunk,
         replies: &mut Replies,
     ) {
-        let head = chunk.head();
-        let Some(first_seq) = chunk.commands().next().map(|command| command.seq) else { return };
-        let (origin, epoch) = (head.origin, head.epoch);
-        if self.intake.admits(origin, epoch, head.unsettled.is_some()) {
-            self.staged.push(Staged { origin, epoch, first_seq, bytes: bytes.to_vec() });
+        let CutChunk { epoch, begins, first_seq, bytes } = chunk;
+        if self.intake.admits(origin, epoch, begins) {
+            // What an older epoch has waiting here is in this one again.
+            self.staged.retain(|staged| staged.origin != origin || staged.epoch >= epoch);
+            self.asked.retain(|read| read.origin != origin || read.epoch >= epoch);
+            self.staged.push(Staged { origin, epoch, first_seq, bytes });
         } else {
-            refuse(shard, origin, epoch, first_seq, Refused::NotLeader, replies);
+            refuse(shard, origin, epoch, first_seq, replies);
         }
     }
 
     /// Takes a read, or answers that it is refused.
     pub(crate) fn take_read(&mut self, shard: ShardId, read: LeaderRead, replies: &mut Replies) {
         if self.intake.admits_read(read.origin, read.epoch, read.after_writes) {
+            let (origin, epoch) = (read.origin, read.epoch);
+            self.asked.retain(|read| read.origin != origin || read.epoch >= epoch);
             self.asked.push(read);
         } else {
-            refuse(shard, read.origin, read.epoch, u64::MAX, Refused::NotLeader, replies);
+            refuse(shard, read.origin, read.epoch, u64::MAX, replies);
         }
     }
 
-    /// Whether chunks wait to be proposed.
+    /// Whether chunks wait that can be proposed now.
     pub(crate) fn has_staged(&self) -> bool {
-        !self.staged.is_empty()
+        !self.blocked && !self.staged.is_empty()
     }
 
-    /// Whether reads wait for a round to be asked for.
+    /// Whether a round can begin for reads that wait: not while a write that may go before one of
+    /// them still waits itself.
     pub(crate) fn has_asked(&self) -> bool {
-        !self.asked.is_empty()
+        self.staged.is_empty() && !self.asked.is_empty()
+    }
+
+    /// The core may have room again.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = false;
     }
 
     /// The payload of one entry with the chunks that wait, all of them unless they are very long;
@@ -158,15 +184,10 @@ impl Lead {
         self.staged.drain(..self.in_entry);
     }
 
-    /// The entry was refused for want of room: so are its chunks, and the reads behind them.
-    pub(crate) fn on_busy(&mut self, shard: ShardId, replies: &mut Replies) {
-        for staged in mem::take(&mut self.staged) {
-            let Staged { origin, epoch, first_seq, .. } = staged;
-            self.intake.break_off(origin, epoch);
-            refuse(shard, origin, epoch, first_seq, Refused::Busy, replies);
-        }
-        let intake = &self.intake;
-        self.asked.retain(|read| intake.admits_read(read.origin, read.epoch, read.after_writes));
+    /// The entry was refused for want of room: its chunks wait on. They are bounded by what their
+    /// origins may have unsettled.
+    pub(crate) fn on_busy(&mut self) {
+        self.blocked = true;
     }
 
     /// Begins a round for all reads asked since the last one; `last` is the log's last index.
@@ -175,7 +196,7 @@ impl Lead {
         let after_writes = reads.iter().any(|read| read.after_writes);
         let index = if after_writes { last } else { Index(0) };
         let id = self.next_id();
-        self.rounds.insert(id, Group { reads, index });
+        self.rounds.insert(id, Group { reads, index, ticked: false });
         id
     }
 
@@ -193,8 +214,9 @@ impl Lead {
         }
     }
 
-    /// Serves every read whose index is applied. True if some must wait for a `Tick`: a key of
-    /// theirs expires between the applied clock and the leader's (P9).
+    /// Serves the reads whose index is applied, all of them unless the replies get very long. A
+    /// group with a read of a key that expires between the applied clock and the leader's waits for
+    /// a `Tick` first, once (P9).
     pub(crate) fn serve(
         &mut self,
         shard: ShardId,
@@ -202,35 +224,41 @@ impl Lead {
         machine: &Machine,
         clock_ms: Option<u64>,
         replies: &mut Replies,
-    ) -> bool {
-        let mut tick = Vec::new();
-        let ready = mem::take(&mut self.ready);
-        for group in ready {
-            if group.index > applied {
+    ) {
+        let due = |read: &LeaderRead| {
+            clock_ms.is_some_and(|clock| machine.touches_expiry_between(read.args(), clock))
+        };
+        let now_ms = machine.clock_ms().max(clock_ms.unwrap_or(0));
+        for mut group in mem::take(&mut self.ready) {
+            if group.index > applied || replies.bytes.len() >= SERVED_BYTES {
                 self.ready.push(group);
                 continue;
             }
-            for read in group.reads {
-                if !serve_one(shard, &read, machine, clock_ms, replies) {
-                    tick.push(read);
-                }
+            if !group.ticked && group.reads.iter().any(due) {
+                group.index = TICK;
+                self.ready.push(group);
+                continue;
+            }
+            let mut served = 0;
+            while served < group.reads.len() && replies.bytes.len() < SERVED_BYTES {
+                serve_one(shard, &group.reads[served], machine, now_ms, replies);
+                served += 1;
+            }
+            group.reads.drain(..served);
+            if !group.reads.is_empty() {
+                self.ready.push(group);
             }
         }
-        let wants_tick = !tick.is_empty();
-        if wants_tick {
-            self.ready.push(Group { reads: tick, index: TICK });
-        }
-        wants_tick
     }
 
-    /// Whether reads may be served once their index is applied.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// Whether reads wait for a tick that is not in the log yet.
+    /// Whether reads wait for a tick that is not in the log yet, and can be.
     pub(crate) fn wants_tick(&self) -> bool {
-        self.ready.iter().any(|group| group.index == TICK)
+        !self.blocked && self.ready.iter().any(|group| group.index == TICK)
+    }
+
+    /// Whether reads can be served now.
+    pub(crate) fn has_servable(&self, applied: Index) -> bool {
+        self.ready.iter().any(|group| group.index <= applied)
     }
 
     /// The tick that reads wait for is in the log at `index`.
@@ -238,6 +266,7 @@ impl Lead {
         for group in &mut self.ready {
             if group.index == TICK {
                 group.index = index;
+                group.ticked = true;
             }
         }
     }
@@ -246,36 +275,31 @@ impl Lead {
     pub(crate) fn give_up(self, shard: ShardId, replies: &mut Replies) {
         for staged in self.staged {
             let Staged { origin, epoch, first_seq, .. } = staged;
-            refuse(shard, origin, epoch, first_seq, Refused::NotLeader, replies);
+            refuse(shard, origin, epoch, first_seq, replies);
         }
         let groups = self.rounds.into_values().chain(self.ready);
         for read in self.asked.into_iter().chain(groups.flat_map(|group| group.reads)) {
-            refuse(shard, read.origin, read.epoch, u64::MAX, Refused::NotLeader, replies);
+            refuse(shard, read.origin, read.epoch, u64::MAX, replies);
         }
     }
 }
 
-/// Serves a read, unless it must wait for a tick.
+/// Serves a read; `now_ms` counts for how long keys have yet to live.
 fn serve_one(
     shard: ShardId,
     read: &LeaderRead,
     machine: &Machine,
-    clock_ms: Option<u64>,
+    now_ms: u64,
     replies: &mut Replies,
-) -> bool {
-    let args = Args::parse(&read.args).expect("a read was validated when it came");
-    if clock_ms.is_some_and(|clock_ms| machine.touches_expiry_between(args, clock_ms)) {
-        return false;
-    }
-    let now_ms = machine.clock_ms().max(clock_ms.unwrap_or(0));
+) {
     let start = replies.bytes.len();
-    let outcome = machine.read(args, read.slot, read.generation, now_ms, &mut replies.bytes);
+    let (slot, generation) = (read.slot, read.generation);
+    let outcome = machine.read(read.args(), slot, generation, now_ms, &mut replies.bytes);
     let reply = match outcome {
         ReadOutcome::Done => Some(start..replies.bytes.len()),
         ReadOutcome::NotOwner => None,
     };
     replies.push(shard, read.origin, Answer::Read { id: read.id, epoch: read.epoch, reply });
-    true
 }
 
 /// Tells an origin that its epoch is refused from `from_seq` on.
@@ -284,8 +308,7 @@ pub(crate) fn refuse(
     origin: Origin,
     epoch: u64,
     from_seq: u64,
-    reason: Refused,
     replies: &mut Replies,
 ) {
-    replies.push(shard, origin, Answer::Refused { epoch, from_seq, reason });
+    replies.push(shard, origin, Answer::Refused { epoch, from_seq });
 }

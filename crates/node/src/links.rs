@@ -12,6 +12,10 @@ use crate::link::{
     Purpose, Sniff, decode_raft, sniff,
 };
 use crate::node::Node;
+use crate::peers::{DIAL_MICROS_MAX, Peer, SILENT_MICROS};
+
+/// Bytes that a link may send before its hello is there.
+const HELLO_BYTES_MAX: usize = 64 << 10;
 
 impl Node {
     pub(crate) fn on_accepted(
@@ -47,6 +51,11 @@ impl Node {
                 self.ready.insert(conn);
             }
             Some(Conn::Link(link)) => {
+                link.unproven += if link.hello.is_none() { bytes.len() } else { 0 };
+                if link.unproven > HELLO_BYTES_MAX {
+                    self.drop_link(conn, "it sends much and says no hello", now);
+                    return;
+                }
                 link.reader.feed(bytes);
                 self.read_packets(conn, now);
             }
@@ -82,6 +91,7 @@ impl Node {
             purpose: Purpose::Turns,
             hello: None,
             stranger: false,
+            unproven: 0,
             dialed: false,
         };
         self.conns.insert(conn, Conn::Link(Box::new(link)));
@@ -99,6 +109,7 @@ impl Node {
             purpose,
             hello: None,
             stranger: false,
+            unproven: 0,
             dialed: true,
         };
         self.conns.insert(conn, Conn::Link(Box::new(link)));
@@ -110,6 +121,12 @@ impl Node {
     pub(crate) fn dial_peers(&mut self, now: Now) {
         if !self.booted {
             return;
+        }
+        let attempts = self.peers.map.values().filter(|peer| peer.dial_until <= now.time);
+        let late: Vec<ConnId> = attempts.filter_map(|peer| peer.dialing).collect();
+        for conn in late {
+            self.outputs.push(Output::Close { conn });
+            self.on_closed(conn, now);
         }
         let due: Vec<NodeId> = self
             .peers
@@ -127,6 +144,7 @@ impl Node {
             let dialing = self.dial(node, Purpose::Turns);
             if let Some(peer) = self.peers.map.get_mut(&node) {
                 peer.dialing = dialing;
+                peer.dial_until = now.time + DIAL_MICROS_MAX;
             }
         }
     }
@@ -136,10 +154,11 @@ impl Node {
         if !self.booted {
             return Time::NEVER;
         }
-        let waiting = self.peers.map.iter().filter(|(node, peer)| {
-            **node > self.me && peer.link.is_none() && peer.dialing.is_none()
-        });
-        waiting.map(|(_, peer)| peer.redial_at).min().unwrap_or(Time::NEVER)
+        let waiting =
+            self.peers.map.iter().filter(|(node, peer)| **node > self.me && peer.link.is_none());
+        let due =
+            |peer: &Peer| if peer.dialing.is_some() { peer.dial_until } else { peer.redial_at };
+        waiting.map(|(_, peer)| due(peer)).min().unwrap_or(Time::NEVER)
     }
 
     pub(crate) fn on_dialed(&mut self, conn: ConnId, connected: bool, now: Now) {
@@ -193,6 +212,17 @@ impl Node {
         }
     }
 
+    /// A peer owes answers to a stream and says nothing at all: a new link is made rather than more
+    /// and more sent on this one.
+    pub(crate) fn on_silent_peer(&mut self, node: NodeId, now: Now) {
+        let Some(peer) = self.peers.map.get(&node) else { return };
+        if let Some(conn) = peer.link
+            && now.time.since(peer.heard_at) >= SILENT_MICROS
+        {
+            self.drop_link(conn, "it has not answered for a second", now);
+        }
+    }
+
     /// Closes a link for a reason that the operator may want to know.
     fn drop_link(&mut self, conn: ConnId, reason: &str, now: Now) {
         if let Some(link) = self.conns.link_mut(conn) {
@@ -215,7 +245,14 @@ impl Node {
         let words = |error: LinkError| error.to_string();
         if packet.kind == PacketKind::Founding {
             let message = FoundingMessage::decode(&packet.body).map_err(words)?;
+            let from = hello.from;
             self.founding.on_message(hello, message);
+            if let Some(peer) = self.peers.map.get_mut(&from)
+                && peer.link == Some(conn)
+            {
+                // What it could not take before it was founded is told again.
+                peer.claims_sent = 0;
+            }
             self.after_founding(now);
             return Ok(());
         }
@@ -226,6 +263,9 @@ impl Node {
         }
         let node = hello.from;
         self.clock.heard(node, packet.wall_ms, now);
+        if let Some(peer) = self.peers.map.get_mut(&node) {
+            peer.heard_at = now.time;
+        }
         match packet.kind {
             PacketKind::Hello | PacketKind::Founding => Ok(()),
             PacketKind::Claims => {
@@ -309,6 +349,10 @@ impl Node {
     /// What a broken link means to everything that used it.
     fn link_lost(&mut self, node: NodeId, now: Now) {
         self.notice(Notice::Link { node, up: false });
+        for conn in self.conns.snapshot_links(node) {
+            self.outputs.push(Output::Close { conn });
+            self.on_closed(conn, now);
+        }
         let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
         for shard in shards {
             self.tell_raft_of_peer(shard, node, false, now);

@@ -1,8 +1,9 @@
 //! The node itself: events in, outputs out, and the order of a turn.
 //!
-//! A turn is: events are taken (links, clients, writes that became durable), then [`Node::end_turn`]
-//! runs what is due, goes round until nothing more follows from anything, and hands out: replies to
-//! clients, one row of packets per peer, then the turn's one write.
+//! A turn is: events are taken (links, clients, writes that became durable), then
+//! [`Node::end_turn`] goes round until nothing more follows from anything, and hands out: replies
+//! to clients, one row of packets per peer, then the turn's one write. What is due by the clock
+//! is run at [`Event::Wake`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,9 +70,10 @@ pub struct Node {
     pub(crate) ready: BTreeSet<ConnId>,
     /// Clients that wait for room in a stream.
     pub(crate) held: BTreeSet<ConnId>,
+    /// The first of them to be held; its turn comes first.
+    pub(crate) first_held: ConnId,
     /// Clients with something to send.
     pub(crate) answered: BTreeSet<ConnId>,
-    pub(crate) last_tick: Time,
     /// The clocks of the last turn's end.
     pub(crate) last_now: Now,
     /// Whether tables have more to free.
@@ -165,8 +167,8 @@ impl Node {
             replies: Replies::default(),
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
+            first_held: ConnId(0),
             answered: BTreeSet::new(),
-            last_tick: now.time,
             last_now: now,
             freeing: false,
             random: boot.seed,
@@ -211,6 +213,7 @@ impl Node {
     pub fn end_turn(&mut self, now: Now, outputs: &mut Vec<Output>) {
         self.last_now = now;
         if !self.stopped {
+            self.apply_backlog(now);
             self.settle(now);
             self.walk_snapshot(now);
             self.free_memory();
@@ -235,11 +238,12 @@ impl Node {
         } else {
             Time::NEVER
         };
-        let work = if self.snapshot_can_walk() || self.freeing || self.has_work() {
-            Time(0)
-        } else {
-            Time::NEVER
-        };
+        let work =
+            if self.snapshot_can_walk() || self.freeing || self.has_work() || self.has_backlog() {
+                Time(0)
+            } else {
+                Time::NEVER
+            };
         raft.unwrap_or(Time::NEVER)
             .min(stream.unwrap_or(Time::NEVER))
             .min(dial)
@@ -405,7 +409,7 @@ impl Node {
     /// answers.
     fn settle(&mut self, now: Now) {
         for _ in 0..ROUNDS_MAX {
-            while let Some(conn) = self.ready.pop_first() {
+            while let Some(conn) = self.next_ready() {
                 self.answered.insert(conn);
                 self.drain_client(conn, now);
             }
@@ -429,9 +433,26 @@ impl Node {
         }
     }
 
+    /// The clients in turn, beginning with the first one that found a stream full the last time.
+    fn next_ready(&mut self) -> Option<ConnId> {
+        let next = self.ready.range(self.first_held..).next().or(self.ready.first()).copied()?;
+        self.ready.remove(&next);
+        Some(next)
+    }
+
+    /// Clients that wait for room in a stream may try again.
+    pub(crate) fn release_held(&mut self) {
+        self.ready.append(&mut self.held);
+    }
+
     /// Whether another round would do something at once.
     fn has_work(&self) -> bool {
         !self.ready.is_empty() || self.has_local_work()
+    }
+
+    /// Whether committed entries wait to be applied, for turns to come.
+    fn has_backlog(&self) -> bool {
+        self.replicas.values().any(Replica::has_backlog)
     }
 
     fn flush_clients(&mut self) {

@@ -16,6 +16,10 @@ use crate::link::{Claims, FrameWriter, Hello, PacketKind};
 /// The first pause before a peer is dialled again, microseconds; doubles up to the longest.
 const REDIAL_MICROS: u64 = 20_000;
 const REDIAL_MICROS_MAX: u64 = 300_000;
+/// A link that has not said hello by then is given up, microseconds.
+pub(crate) const DIAL_MICROS_MAX: u64 = 3_000_000;
+/// A peer that owes answers and has said nothing for so long is taken to be out of reach.
+pub(crate) const SILENT_MICROS: u64 = 1_000_000;
 /// A row of a packet is closed at this size, bytes; the next item begins another.
 const ROW_BYTES: usize = 4 << 20;
 
@@ -57,6 +61,10 @@ pub(crate) struct Peer {
     pub(crate) link: Option<ConnId>,
     /// A link that this node dialled and that is not up yet.
     pub(crate) dialing: Option<ConnId>,
+    /// When that attempt is given up.
+    pub(crate) dial_until: Time,
+    /// When the last packet came.
+    pub(crate) heard_at: Time,
     /// When to dial next, if this node dials.
     pub(crate) redial_at: Time,
     /// Its last hello; kept when the link breaks, for its ports.
@@ -75,6 +83,8 @@ impl Peer {
             address,
             link: None,
             dialing: None,
+            dial_until: Time(0),
+            heard_at: Time(0),
             redial_at: Time(0),
             hello: None,
             outbox: Outbox::default(),
@@ -115,7 +125,13 @@ impl Peer {
 
     /// The bytes of everything that waits, in the order of the wire; empty if nothing does.
     pub(crate) fn flush(&mut self, claims: &Claims, wall_ms: u64) -> Vec<u8> {
-        let mut writer = FrameWriter::default();
+        let Outbox { raft, replies, requests, first } = &self.outbox;
+        let long: usize = first.iter().map(|(_, body)| body.len()).sum();
+        let rows = raft.len() + replies.len() + requests.len();
+        if long + rows == 0 && self.claims_sent == claims.generation {
+            return Vec::new();
+        }
+        let mut writer = FrameWriter::with_room(long + rows);
         for (kind, body) in self.outbox.first.drain(..) {
             writer.packet(kind, &body, wall_ms);
         }

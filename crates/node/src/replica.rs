@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_kv::machine::{Answers, Machine, Outcome};
 use flotilla_kv::snapshot::Restorer;
 use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta};
@@ -16,6 +15,11 @@ use flotilla_shard::{NodeId, ShardId};
 
 use crate::lead::Lead;
 use crate::replies::{Answer, Replies};
+
+/// Bytes of entries that are applied at a time.
+const SLICE_BYTES: usize = 1 << 20;
+/// What an entry costs besides its payload, in bytes of payload.
+const ENTRY_COST_BYTES: usize = 64;
 
 /// One replica of the shard and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ pub(crate) struct Replica {
     pub(crate) snapshot: SnapshotMeta,
     /// The last entry applied.
     pub(crate) applied: Index,
-    /// Committed entries that wait for the table to be loaded.
+    /// Committed entries that are not applied yet.
     queue: VecDeque<Entry>,
     answers: Answers,
     hash_seed: u64,
@@ -155,27 +159,33 @@ impl Replica {
         self.lead.as_ref().is_some_and(|lead| lead.open) && self.machine().is_some()
     }
 
-    /// Takes committed entries: applies them, or keeps them while the table is being loaded.
-    /// Gives the index applied last, to be reported to Raft.
-    pub(crate) fn on_committed(
+    /// Takes committed entries; [`Replica::apply_some`] applies them.
+    pub(crate) fn on_committed(&mut self, entries: Vec<Entry>) {
+        self.queue.extend(entries);
+    }
+
+    /// Applies a slice of what is committed, unless the table is being loaded: at most about
+    /// [`SLICE_BYTES`], so that a long log does not hold up the turn. Gives the index applied last,
+    /// to be reported to Raft.
+    pub(crate) fn apply_some(
         &mut self,
-        entries: Vec<Entry>,
         me: NodeId,
         replies: &mut Replies,
     ) -> Result<Option<Index>, Halt> {
-        match self.state {
-            State::Halted => Ok(None),
-            State::Loading { .. } => {
-                self.queue.extend(entries);
-                Ok(None)
-            }
-            State::Serving(_) => {
-                for entry in &entries {
-                    self.apply(entry, me, replies)?;
-                }
-                Ok(entries.last().map(|entry| entry.index))
-            }
+        let mut bytes = 0;
+        let mut applied = None;
+        while bytes < SLICE_BYTES && self.machine().is_some() {
+            let Some(entry) = self.queue.pop_front() else { break };
+            self.apply(&entry, me, replies)?;
+            bytes += entry.payload.len() + ENTRY_COST_BYTES;
+            applied = Some(entry.index);
         }
+        Ok(applied)
+    }
+
+    /// Whether committed entries wait that could be applied now.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.queue.is_empty() && self.machine().is_some()
     }
 
     /// One entry, behind an unwind boundary (P13).
@@ -213,7 +223,7 @@ impl Replica {
     /// The answers of an entry go to their origins: from the leader, and from the origin's own
     /// replica to itself.
     fn hand_out(&mut self, me: NodeId, replies: &mut Replies) {
-        for answer in self.answers.iter() {
+        for answer in &self.answers {
             if self.lead.is_none() && answer.origin.node != me.0 {
                 continue;
             }
@@ -281,26 +291,11 @@ impl Replica {
         Ok(None)
     }
 
-    /// Applies what was committed while the table was being loaded.
-    pub(crate) fn apply_queue(
-        &mut self,
-        me: NodeId,
-        replies: &mut Replies,
-    ) -> Result<Option<Index>, Halt> {
-        let entries: Vec<Entry> = self.queue.drain(..).collect();
-        self.on_committed(entries, me, replies)
-    }
-
     /// Whether it is loading the snapshot at `index` and waits for chunk `number`.
     pub(crate) fn awaits_chunk(&self, index: Index, number: u32) -> bool {
         matches!(&self.state, State::Loading { meta, next, .. }
             if meta.index == index && *next == number)
     }
-}
-
-/// Whether a chunk that came from `link` (or from this node) names its true origin (P7).
-pub(crate) fn chunk_of(bytes: &[u8], sender: Origin) -> Option<Chunk<'_>> {
-    Chunk::parse(bytes).ok().filter(|chunk| chunk.head().origin == sender)
 }
 
 fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {

@@ -5,15 +5,6 @@ use std::ops::Range;
 use flotilla_kv::entry::Origin;
 use flotilla_shard::ShardId;
 
-/// Why a leader did not take requests. None of them was or will be applied by that attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// It does not lead, or its replica is not fit to.
-    NotLeader,
-    /// Its limits of uncommitted or un-durable bytes are reached.
-    Busy,
-}
-
 /// One answer; bytes are in [`Replies::bytes`].
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
@@ -51,14 +42,13 @@ pub(crate) enum Answer {
         /// Its RESP3 bytes; `None` where the shard does not own the slot.
         reply: Option<Range<usize>>,
     },
-    /// Nothing of this epoch from `from_seq` on was taken, and none of its open reads.
+    /// The replica does not lead, or not this stream: nothing of this epoch from `from_seq` on was
+    /// or will be taken, and none of its open reads is answered.
     Refused {
         /// The epoch.
         epoch: u64,
         /// The first write that was not taken.
         from_seq: u64,
-        /// Why.
-        reason: Refused,
     },
 }
 

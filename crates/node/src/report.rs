@@ -44,7 +44,7 @@ impl Node {
             commands: self.commands,
             nodes: self.node_statuses(),
             shards: self.shard_statuses(),
-            replicas: self.replicas.values().map(|replica| self.replica_status(replica)).collect(),
+            replicas: self.replicas.values().map(replica_status).collect(),
         }
     }
 
@@ -102,14 +102,13 @@ impl Node {
 
     /// 40 hex digits: from the storage id in the record; before the founding, from the address.
     fn node_name(&self, node: NodeId, address: &str) -> String {
-        match self.record.as_ref().and_then(|record| record.storage_id(node)) {
-            Some(id) => id.node_name(),
-            None => {
-                let mut name: String = address.bytes().map(|byte| format!("{byte:02x}")).collect();
-                name.truncate(40);
-                format!("{name:0>40}")
-            }
+        if let Some(id) = self.record.as_ref().and_then(|record| record.storage_id(node)) {
+            return id.node_name();
         }
+        // Any name will do that is the same everywhere: the address's bytes in hex, cut to length.
+        let digits = address.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+        let hex = digits.filter_map(|digit| char::from_digit(u32::from(digit), 16));
+        format!("{:0>40}", hex.take(40).collect::<String>())
     }
 
     fn shard_statuses(&self) -> Vec<ShardStatus> {
@@ -135,39 +134,39 @@ impl Node {
             .collect()
     }
 
-    fn replica_status(&self, replica: &Replica) -> ReplicaStatus {
-        let raft = replica.raft.status();
-        let role = match raft.role {
-            _ if replica.is_halted() => "halted",
-            RoleName::Leader => "leader",
-            RoleName::Candidate => "candidate",
-            RoleName::PreCandidate => "pre-candidate",
-            RoleName::Follower if raft.voter => "follower",
-            RoleName::Follower => "learner",
-        };
-        let lag = raft.followers.iter().filter_map(|follower| {
-            let behind = raft.last_index.0.saturating_sub(follower.matched.0);
-            Some((replica.node_of(follower.id)?.0, behind))
-        });
-        ReplicaStatus {
-            shard: replica.shard.0,
-            role: role.to_string(),
-            term: raft.term.0,
-            commit: raft.commit.0,
-            applied: replica.applied.0,
-            last: raft.last_index.0,
-            durable: raft.durable_index.0,
-            snapshot: replica.snapshot.index.0,
-            keys: replica.machine().map_or(0, flotilla_kv::Machine::key_count),
-            bytes: replica.machine().map_or(0, flotilla_kv::Machine::bytes),
-            lag: lag.collect(),
-        }
-    }
-
     /// Where cluster clients reach a node; `None` if its cluster port is off.
     pub(crate) fn cluster_address(&self, node: NodeId) -> Option<(String, u16)> {
         let status = self.node_statuses().into_iter().find(|status| status.id == node.0)?;
         (status.cluster_port > 0).then_some((status.ip, status.cluster_port))
+    }
+}
+
+fn replica_status(replica: &Replica) -> ReplicaStatus {
+    let raft = replica.raft.status();
+    let role = match raft.role {
+        _ if replica.is_halted() => "halted",
+        RoleName::Leader => "leader",
+        RoleName::Candidate => "candidate",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Follower if raft.voter => "follower",
+        RoleName::Follower => "learner",
+    };
+    let lag = raft.followers.iter().filter_map(|follower| {
+        let behind = raft.last_index.0.saturating_sub(follower.matched.0);
+        Some((replica.node_of(follower.id)?.0, behind))
+    });
+    ReplicaStatus {
+        shard: replica.shard.0,
+        role: role.to_string(),
+        term: raft.term.0,
+        commit: raft.commit.0,
+        applied: replica.applied.0,
+        last: raft.last_index.0,
+        durable: raft.durable_index.0,
+        snapshot: replica.snapshot.index.0,
+        keys: replica.machine().map_or(0, flotilla_kv::Machine::key_count),
+        bytes: replica.machine().map_or(0, flotilla_kv::Machine::bytes),
+        lag: lag.collect(),
     }
 }
 

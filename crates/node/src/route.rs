@@ -7,28 +7,19 @@
 //! Order (P8): a write waits at its client's head of line while a read of the same client in the
 //! same shard is open; a read carries the last open write of its client in that shard.
 
-use flotilla_kv::args::ArgsBuf;
-use flotilla_kv::command::{Combine, Reach, Spec, split};
+use flotilla_kv::args::{Args, ArgsBuf};
+use flotilla_kv::command::{Combine, Part, Reach, Spec, split};
 use flotilla_kv::entry::WHOLE_SHARD;
 use flotilla_kv::keyspace::{cursor_at, cursor_slot};
-use flotilla_shard::{META, SLOTS, ShardId, Slot, slot_of};
+use flotilla_shard::{META, SLOTS, ShardId, Slot, SlotMap};
+use smallvec::{SmallVec, smallvec};
 
 use crate::client::Next;
+use crate::forward::NOT_SERVED;
 use crate::gather::Gather;
 use crate::io::{ConnId, Face, Now};
 use crate::node::Node;
 use crate::stream::{Read, ReplyTo};
-
-/// What a client has open in one shard.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OpenRequests {
-    /// Reads not answered.
-    pub(crate) reads: u32,
-    /// Writes not settled.
-    pub(crate) writes: u32,
-    /// The last of those writes.
-    pub(crate) last_write: u64,
-}
 
 /// One request that a command becomes.
 #[derive(Debug)]
@@ -39,10 +30,19 @@ struct Request {
     positions: Vec<u32>,
 }
 
+type Requests = SmallVec<[Request; 1]>;
+
+impl Request {
+    /// All of a command.
+    fn whole(shard: ShardId, slot: u16, args: Args<'_>) -> Self {
+        Self { shard, slot, args: ArgsBuf::from(args), positions: Vec::new() }
+    }
+}
+
 /// What a command becomes.
 enum Plan {
     /// Requests, and how their replies combine; `None` for a single one.
-    Requests(Vec<Request>, Option<Combine>),
+    Requests(Requests, Option<Combine>),
     /// A reply at once.
     Reply(Vec<u8>),
 }
@@ -103,88 +103,84 @@ impl Node {
     /// Which requests a command becomes.
     fn plan(&self, conn: ConnId, spec: &'static Spec) -> Plan {
         let Some(caller) = self.conns.client(conn) else { return Plan::Reply(Vec::new()) };
-        let face = caller.client.face();
-        let args = caller.client.args();
+        let (args, face) = (caller.client.args(), caller.client.face());
         let Some(map) = &self.map else {
             return Plan::Reply(b"-LOADING the cluster is not founded yet\r\n".to_vec());
         };
-        let whole = || ArgsBuf::from_slices(&args.iter().collect::<Vec<_>>());
         match spec.reach {
             Reach::Node => Plan::Reply(Vec::new()),
             Reach::EveryShardRead(combine) | Reach::EveryShardWrite(combine) => {
-                let shards: Vec<ShardId> = match face {
-                    Face::Plain => self.data_shards.clone(),
-                    Face::Cluster => self.shards_led_here(),
-                };
-                let request = |shard| Request {
-                    shard,
-                    slot: WHOLE_SHARD,
-                    args: whole(),
-                    positions: Vec::new(),
-                };
-                Plan::Requests(shards.into_iter().map(request).collect(), Some(combine))
+                self.plan_every_shard(args, face, combine)
             }
-            Reach::Scan => {
-                let cursor = args.get(1).and_then(parse_cursor).unwrap_or(0);
-                let from = cursor_slot(cursor).unwrap_or(Slot(0));
-                let led = self.shards_led_here();
-                let served = |slot: &u16| match face {
-                    Face::Plain => true,
-                    Face::Cluster => map.owner(Slot(*slot)).is_some_and(|s| led.contains(&s)),
-                };
-                let Some(slot) = (from.0..SLOTS).find(served) else {
-                    return Plan::Reply(b"*2\r\n$1\r\n0\r\n*0\r\n".to_vec());
-                };
-                let Some(shard) = map.owner(Slot(slot)) else {
-                    return Plan::Reply(not_served());
-                };
-                let mut request = whole();
-                if slot != from.0 {
-                    let first = cursor_at(Slot(slot)).to_string();
-                    let mut words: Vec<&[u8]> = args.iter().collect();
-                    words[1] = first.as_bytes();
-                    request = ArgsBuf::from_slices(&words);
-                }
-                let slot = WHOLE_SHARD;
-                let request = Request { shard, slot, args: request, positions: Vec::new() };
-                Plan::Requests(vec![request], None)
-            }
-            Reach::Read | Reach::Write => {
-                let mut slots = match spec.keys(args) {
-                    Ok(keys) => keys.map(|(_, key)| slot_of(key)),
-                    Err(error) => return Plan::Reply(format!("-{error}\r\n").into_bytes()),
-                };
-                let Some(slot) = slots.next() else { return Plan::Reply(not_served()) };
-                let one_slot = slots.all(|other| other == slot);
-                if one_slot {
-                    let Some(shard) = map.owner(slot) else { return Plan::Reply(not_served()) };
-                    if face == Face::Cluster
-                        && let Some(moved) = self.moved(slot, shard)
-                    {
-                        return Plan::Reply(moved);
-                    }
-                    let request =
-                        Request { shard, slot: slot.0, args: whole(), positions: Vec::new() };
-                    return Plan::Requests(vec![request], None);
-                }
-                let Some(combine) = spec.combine.filter(|_| face == Face::Plain) else {
-                    return Plan::Reply(
-                        b"-CROSSSLOT Keys in request don't hash to the same slot\r\n".to_vec(),
-                    );
-                };
-                let Ok(parts) = split(spec, args) else { return Plan::Reply(not_served()) };
-                let mut requests = Vec::with_capacity(parts.len());
-                for part in parts {
-                    let Some(shard) = map.owner(part.slot) else {
-                        return Plan::Reply(not_served());
-                    };
-                    let (slot, args, positions) = (part.slot.0, part.args, part.positions);
-                    requests.push(Request { shard, slot, args, positions });
-                }
-                requests.sort_by_key(|request| request.shard);
-                Plan::Requests(requests, Some(combine))
-            }
+            Reach::Scan => self.plan_scan(args, face, map),
+            Reach::Read | Reach::Write => self.plan_keyed(spec, args, face, map),
         }
+    }
+
+    /// A keyless command: to every shard, or on the cluster port to those led here.
+    fn plan_every_shard(&self, args: Args<'_>, face: Face, combine: Combine) -> Plan {
+        let shards = match face {
+            Face::Plain => self.data_shards.clone(),
+            Face::Cluster => self.shards_led_here(),
+        };
+        let requests = shards.into_iter().map(|shard| Request::whole(shard, WHOLE_SHARD, args));
+        Plan::Requests(requests.collect(), Some(combine))
+    }
+
+    /// `SCAN`: to the shard that owns the cursor's slot, or the next slot that is served here.
+    fn plan_scan(&self, args: Args<'_>, face: Face, map: &SlotMap) -> Plan {
+        let cursor = args.get(1).and_then(parse_cursor).unwrap_or(0);
+        let from = cursor_slot(cursor).unwrap_or(Slot(0));
+        let led = self.shards_led_here();
+        let owner = |slot: u16| {
+            let shard = map.owner(Slot(slot))?;
+            (face == Face::Plain || led.contains(&shard)).then_some((Slot(slot), shard))
+        };
+        let Some((slot, shard)) = (from.0..SLOTS).find_map(owner) else {
+            return Plan::Reply(b"*2\r\n$1\r\n0\r\n*0\r\n".to_vec());
+        };
+        let mut request = Request::whole(shard, WHOLE_SHARD, args);
+        if slot != from {
+            let first = cursor_at(slot).to_string();
+            let mut words: Vec<&[u8]> = args.iter().collect();
+            words[1] = first.as_bytes();
+            request.args = ArgsBuf::from_slices(&words);
+        }
+        Plan::Requests(smallvec![request], None)
+    }
+
+    /// A command with keys: one request where they share a slot, else one for each slot.
+    fn plan_keyed(&self, spec: &'static Spec, args: Args<'_>, face: Face, map: &SlotMap) -> Plan {
+        let one_slot = match spec.one_slot(args) {
+            Ok(one_slot) => one_slot,
+            Err(error) => return Plan::Reply(format!("-{error}\r\n").into_bytes()),
+        };
+        if let Some(slot) = one_slot {
+            let Some(shard) = map.owner(slot) else { return Plan::Reply(NOT_SERVED.to_vec()) };
+            if face == Face::Cluster
+                && let Some(moved) = self.moved(slot, shard)
+            {
+                return Plan::Reply(moved);
+            }
+            return Plan::Requests(smallvec![Request::whole(shard, slot.0, args)], None);
+        }
+        let Some(combine) = spec.combine.filter(|_| face == Face::Plain) else {
+            return Plan::Reply(
+                b"-CROSSSLOT Keys in request don't hash to the same slot\r\n".to_vec(),
+            );
+        };
+        let parts = split(spec, args).unwrap_or_default();
+        let request = |part: Part| {
+            let (slot, args, positions) = (part.slot.0, part.args, part.positions);
+            Some(Request { shard: map.owner(part.slot)?, slot, args, positions })
+        };
+        let Some(mut requests) = parts.into_iter().map(request).collect::<Option<Requests>>()
+        else {
+            return Plan::Reply(NOT_SERVED.to_vec());
+        };
+        // The parts of a shard stand together, to be joined into one entry.
+        requests.sort_by_key(|request| request.shard);
+        Plan::Requests(requests, Some(combine))
     }
 
     /// Whether a command can't go yet: a shard has too much open, or it is a write behind reads.
@@ -195,6 +191,9 @@ impl Node {
             self.streams.get(&request.shard).is_some_and(|stream| stream.is_full(commands, bytes))
         });
         if full {
+            if self.held.is_empty() {
+                self.first_held = conn;
+            }
             self.held.insert(conn);
         }
         let Some(caller) = self.conns.client(conn) else { return false };
@@ -209,11 +208,15 @@ impl Node {
         &mut self,
         conn: ConnId,
         spec: &Spec,
-        requests: Vec<Request>,
+        requests: Requests,
         combine: Option<Combine>,
         now: Now,
     ) {
         let Some(caller) = self.conns.client_mut(conn) else { return };
+        if requests.is_empty() && spec.is_write() {
+            caller.client.reply(b"-READONLY You can't write against a read only replica.\r\n");
+            return;
+        }
         if requests.is_empty() {
             let mut reply = Vec::new();
             combine.unwrap_or(Combine::Concat).replies(&[], &mut reply);
@@ -227,9 +230,10 @@ impl Node {
             let positions = requests.iter().map(|request| request.positions.clone()).collect();
             self.last_gather += 1;
             gather = Some(self.last_gather);
-            self.gathers.insert(self.last_gather, Gather::new(place, combine, positions));
+            self.gathers
+                .insert(self.last_gather, Gather::new(place, spec.is_write(), combine, positions));
         }
-        let shards: Vec<ShardId> = requests.iter().map(|request| request.shard).collect();
+        let shards: SmallVec<[ShardId; 1]> = requests.iter().map(|request| request.shard).collect();
         for (part, request) in requests.into_iter().enumerate() {
             let Request { shard, slot, args, .. } = request;
             let reply_to = match gather {
@@ -295,10 +299,6 @@ impl Node {
         let led = self.replicas.values().filter(|replica| replica.lead.is_some());
         led.map(|replica| replica.shard).filter(|shard| *shard != META).collect()
     }
-}
-
-fn not_served() -> Vec<u8> {
-    b"-CLUSTERDOWN Hash slot not served\r\n".to_vec()
 }
 
 fn parse_cursor(word: &[u8]) -> Option<u64> {

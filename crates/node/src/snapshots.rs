@@ -53,6 +53,8 @@ pub(crate) struct Sending {
     pub(crate) meta: SnapshotMeta,
     /// The chunk being read or under way.
     pub(crate) number: u32,
+    /// Whether that chunk is being read.
+    pub(crate) asked: bool,
 }
 
 /// A snapshot being received.
@@ -138,7 +140,7 @@ impl Snapshots {
     ) -> Vec<(ShardId, ReplicaId)> {
         let wanted = |(key, sending): (&(ShardId, ReplicaId), &Sending)| {
             let wants = key.0 == shard && sending.meta.index == index && sending.number == number;
-            wants.then_some(*key)
+            (wants && sending.asked).then_some(*key)
         };
         self.sending.iter().filter_map(wanted).collect()
     }

@@ -106,6 +106,19 @@ pub(crate) struct ReadToSend<'a> {
     pub(crate) args: Args<'a>,
 }
 
+/// A chunk of writes as it is sent.
+#[derive(Debug)]
+pub(crate) struct CutChunk {
+    /// The stream's epoch.
+    pub(crate) epoch: u64,
+    /// Whether the epoch begins with it.
+    pub(crate) begins: bool,
+    /// Its first write.
+    pub(crate) first_seq: u64,
+    /// Its encoding.
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// A write that ended without a reply of the shard's.
 #[derive(Debug)]
 pub(crate) struct Expired {
@@ -276,10 +289,11 @@ impl Stream {
     }
 
     /// The next chunk of writes to send, if any may be sent now.
-    pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<Vec<u8>> {
+    pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<CutChunk> {
         if self.sent == self.writes.len() || now < self.not_before {
             return None;
         }
+        let (epoch, begins, first_seq) = (self.epoch, !self.announced, self.writes[self.sent].seq);
         let unsettled =
             (!self.announced).then(|| self.writes.iter().map(|write| write.seq).collect());
         let head = ChunkHead { origin, epoch: self.epoch, acked: self.acked(), floor, unsettled };
@@ -301,7 +315,7 @@ impl Stream {
         }
         self.started = true;
         self.announced = true;
-        Some(chunk.finish())
+        Some(CutChunk { epoch, begins, first_seq, bytes: chunk.finish() })
     }
 
     /// Gives every unsent read to `send`, if any may be sent now; call it after the chunks.
@@ -325,11 +339,13 @@ impl Stream {
         }
     }
 
-    /// Starts over if the target has been silent for too long.
-    pub(crate) fn check_silence(&mut self, now: Time) {
-        if !self.nothing_out() && now.since(self.progress_at) >= SILENCE_MICROS {
+    /// Starts over if the target has been silent for too long, and says so.
+    pub(crate) fn check_silence(&mut self, now: Time) -> bool {
+        let silent = !self.nothing_out() && now.since(self.progress_at) >= SILENCE_MICROS;
+        if silent {
             self.restart(now);
         }
+        silent
     }
 
     /// When something is due although nothing happens.
@@ -370,5 +386,146 @@ impl Stream {
     /// Everything of this stream up to here is settled.
     fn acked(&self) -> u64 {
         self.lowest_unsettled().map_or(self.last_seq, |seq| seq - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_kv::entry::Chunk;
+
+    const ORIGIN: Origin = Origin { node: 1, incarnation: 1, nonce: 7, lane: 0 };
+    const LEADER: Option<(u64, NodeId)> = Some((1, NodeId(2)));
+    const HOLD: u64 = 5_000_000;
+
+    fn to(place: u64) -> ReplyTo {
+        ReplyTo::Client { conn: ConnId(1), place }
+    }
+
+    fn write(stream: &mut Stream, seq: u64, joined: bool) {
+        let args = ArgsBuf::from_slices(&[b"INCR", b"k"]);
+        stream.push_write(seq, (1, 0), joined, args, to(seq), Time(HOLD));
+    }
+
+    fn read(stream: &mut Stream, after_seq: u64) {
+        let args = ArgsBuf::from_slices(&[b"GET", b"k"]);
+        let (slot, generation, deadline) = (1, 0, Time(HOLD));
+        stream.push_read(Read { slot, generation, after_seq, args, reply_to: to(99), deadline });
+    }
+
+    /// Epoch, list of unsettled writes, and the writes of the next chunk.
+    fn sent(stream: &mut Stream, now: u64) -> Option<(u64, Option<Vec<u64>>, Vec<u64>)> {
+        let cut = stream.next_chunk(ORIGIN, 0, Time(now))?;
+        let chunk = Chunk::parse(&cut.bytes).expect("a chunk made here is well formed");
+        let seqs = chunk.commands().map(|command| command.seq).collect();
+        assert_eq!(cut.begins, chunk.head().unsettled.is_some());
+        Some((cut.epoch, chunk.head().unsettled, seqs))
+    }
+
+    fn started() -> Stream {
+        let mut stream = Stream::new();
+        stream.set_target(LEADER, Time(0));
+        write(&mut stream, 1, false);
+        write(&mut stream, 2, false);
+        assert_eq!(sent(&mut stream, 0), Some((1, Some(vec![1, 2]), vec![1, 2])));
+        stream
+    }
+
+    #[test]
+    fn only_the_first_chunk_of_an_epoch_lists_what_is_unsettled() {
+        let mut stream = started();
+        write(&mut stream, 3, false);
+        assert_eq!(sent(&mut stream, 1), Some((1, None, vec![3])));
+        assert_eq!(sent(&mut stream, 1), None);
+    }
+
+    #[test]
+    fn a_new_leader_is_sent_everything_again_oldest_first() {
+        let mut stream = started();
+        assert!(stream.settle_write(1, Time(1)).is_some());
+        write(&mut stream, 3, false);
+        stream.set_target(Some((2, NodeId(3))), Time(2));
+        assert_eq!(sent(&mut stream, 2), Some((2, Some(vec![2, 3]), vec![2, 3])));
+    }
+
+    #[test]
+    fn an_epoch_with_reads_only_still_lists_its_writes_later() {
+        let mut stream = Stream::new();
+        stream.set_target(LEADER, Time(0));
+        read(&mut stream, 0);
+        stream.send_reads(Time(0), |epoch, _| assert_eq!(epoch, 1));
+        write(&mut stream, 1, false);
+        assert_eq!(sent(&mut stream, 0), Some((1, Some(vec![1]), vec![1])));
+    }
+
+    #[test]
+    fn a_read_is_behind_the_open_writes_of_its_connection_only() {
+        let mut stream = started();
+        read(&mut stream, 2);
+        read(&mut stream, 0);
+        let mut behind = Vec::new();
+        stream.send_reads(Time(0), |_, read| behind.push(read.after_writes));
+        assert_eq!(behind, [true, false]);
+        stream.settle_write(1, Time(1));
+        stream.settle_write(2, Time(1));
+        stream.restart(Time(2));
+        let mut behind = Vec::new();
+        stream.send_reads(Time(2), |_, read| behind.push(read.after_writes));
+        assert_eq!(behind, [false, false], "what is settled is seen by every later read");
+    }
+
+    #[test]
+    fn what_was_provably_refused_is_not_uncertain() {
+        let mut stream = started();
+        stream.on_refused(1, 2, Time(1), 10);
+        assert_eq!(sent(&mut stream, 5), None, "it pauses after a refusal");
+        stream.set_target(None, Time(20));
+        let mut expired = Vec::new();
+        stream.expire(Time(HOLD), &mut expired);
+        let uncertain: Vec<bool> = expired.iter().map(|ended| ended.uncertain).collect();
+        assert_eq!(uncertain, [true, false], "the first was taken, the second refused");
+    }
+
+    #[test]
+    fn a_broken_attempt_stays_uncertain_although_a_later_one_was_refused() {
+        let mut stream = started();
+        stream.restart(Time(1));
+        assert_eq!(sent(&mut stream, 1), Some((2, Some(vec![1, 2]), vec![1, 2])));
+        stream.on_refused(2, 0, Time(2), 10);
+        let mut expired = Vec::new();
+        stream.expire(Time(HOLD), &mut expired);
+        assert!(expired.iter().all(|ended| ended.uncertain));
+    }
+
+    #[test]
+    fn a_refusal_of_an_older_epoch_means_nothing() {
+        let mut stream = started();
+        stream.restart(Time(1));
+        sent(&mut stream, 1);
+        stream.on_refused(1, 0, Time(2), 10);
+        assert_eq!(sent(&mut stream, 2), None, "the present epoch goes on");
+    }
+
+    #[test]
+    fn silence_starts_over() {
+        let mut stream = started();
+        assert!(!stream.check_silence(Time(SILENCE_MICROS - 1)));
+        assert_eq!(sent(&mut stream, SILENCE_MICROS - 1), None);
+        assert!(stream.check_silence(Time(SILENCE_MICROS)));
+        assert_eq!(sent(&mut stream, SILENCE_MICROS).map(|(epoch, ..)| epoch), Some(2));
+    }
+
+    #[test]
+    fn parts_of_one_command_are_never_separated() {
+        let mut stream = Stream::new();
+        stream.set_target(LEADER, Time(0));
+        let long = vec![b'x'; CHUNK_BYTES];
+        for seq in 1..=3 {
+            let args = ArgsBuf::from_slices(&[b"SET", b"k", &long]);
+            stream.push_write(seq, (1, 0), seq < 3, args, to(seq), Time(HOLD));
+        }
+        write(&mut stream, 4, false);
+        assert_eq!(sent(&mut stream, 0), Some((1, Some(vec![1, 2, 3, 4]), vec![1, 2, 3])));
+        assert_eq!(sent(&mut stream, 0), Some((1, None, vec![4])));
     }
 }

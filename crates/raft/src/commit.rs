@@ -1,7 +1,8 @@
 //! What is committed, and handing it out [Raft §5.3, §5.4.2].
 //!
-//! Invariants: `emitted_index = commit_index` at the end of each step, or a hole is next; neither ever descends; a
-//! leader commits by counting only entries of its own term, which commits all before them.
+//! Invariants: `emitted_index = commit_index` at the end of each step, or a hole is next; neither
+//! ever descends; a leader commits by counting only entries of its own term, which commits all
+//! before them.
 
 use alloc::vec::Vec;
 

@@ -12,10 +12,10 @@
 //! | has it under a snapshot | with the snapshot |
 //! | has another entry there, or none | "missing", once its term is durable |
 //!
-//! A leader gives an entry up once so many voters lack it, answering in its own term, that no quorum
-//! can have it, in no configuration that may have been in force: they can't get it any more from
-//! leaders of older terms, so it is not committed. It truncates there and campaigns anew, which
-//! voids every answer that named what it truncated; so leaders stay append-only.
+//! A leader gives an entry up once so many voters lack it, answering in its own term, that no
+//! quorum can have it, in no configuration that may have been in force: they can't get it any more
+//! from leaders of older terms, so it is not committed. It truncates there and campaigns anew,
+//! which voids every answer that named what it truncated; so leaders stay append-only.
 //!
 //! Who may not know its configuration, since that is in a hole, can't campaign. If it would win by
 //! the configurations it knows, it inquires: it enters a term without asking for votes, only to

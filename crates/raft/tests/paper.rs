@@ -216,7 +216,8 @@ fn only_entries_of_the_own_term_are_committed_by_counting() {
     assert_eq!(leader.raft.commit_index(), Index(3));
 }
 
-/// A leader's own disk counts when it is done, and is not waited for if others are [Thesis §10.2.1].
+/// A leader's own disk counts when it is done, and is not waited for if others are
+/// [Thesis §10.2.1].
 #[test]
 fn the_leaders_disk_is_one_of_many() {
     let mut leader = Alone::new(&[], 1);

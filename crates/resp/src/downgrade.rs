@@ -11,8 +11,8 @@
 //! | bulk error `!…` | error `-…` |
 //! | the rest | the same bytes |
 //!
-//! An aggregate is its header and then its elements, so every item is rewritten by itself, in one pass
-//! without recursion.
+//! An aggregate is its header and then its elements, so every item is rewritten by itself, in one
+//! pass without recursion.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,8 @@
 //! Appends replies in RESP3.
 //!
-//! An aggregate is its header followed by its elements, each appended in turn; [`map_header`] counts
-//! pairs. What a client of RESP2 gets is made of these bytes by [`downgrade`](crate::downgrade).
+//! An aggregate is its header followed by its elements, each appended in turn; [`map_header`]
+//! counts pairs. What a client of RESP2 gets is made of these bytes by
+//! [`downgrade`](crate::downgrade).
 //!
 //! Source: the RESP3 specification of Redis.
 

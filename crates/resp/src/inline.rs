@@ -1,7 +1,8 @@
 //! Requests typed by hand, one on a line, with Redis's rules of quoting.
 //!
-//! Arguments are separated by white space. Within `"…"` the escapes `\n \r \t \b \a \xHH` and `\` before
-//! any other byte count; within `'…'` only `\'`. Behind a closing quote stands white space or the end.
+//! Arguments are separated by white space. Within `"…"` the escapes `\n \r \t \b \a \xHH` and `\`
+//! before any other byte count; within `'…'` only `\'`. Behind a closing quote stands white space
+//! or the end.
 
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -1,13 +1,13 @@
 //! RESP2 and RESP3, the protocol of Redis clients: requests in, replies out.
 //!
 //! - [`RequestDecoder`] reads requests from a growing buffer without copying them.
-//! - [`encode`] appends replies, always in RESP3; [`downgrade`] turns finished replies into RESP2 for
-//!   the clients that did not ask for RESP3.
+//! - [`encode`] appends replies, always in RESP3; [`downgrade`] turns finished replies into RESP2
+//!   for the clients that did not ask for RESP3.
 //! - [`parse_value`] and [`encode_command`] are the other side, for clients and tests.
 //!
-//! The crate does no IO and needs only `alloc`. Bytes from outside never panic, memory grows with the
-//! bytes received and never with a length that was only declared, and no input makes it look at the
-//! same bytes again and again.
+//! The crate does no IO and needs only `alloc`. Bytes from outside never panic, memory grows with
+//! the bytes received and never with a length that was only declared, and no input makes it look at
+//! the same bytes again and again.
 //!
 //! Left out: attributes and streamed types on the side that encodes, since no reply has them.
 //!

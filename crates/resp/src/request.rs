@@ -1,9 +1,9 @@
 //! Requests: arrays of bulk strings, and lines typed by hand.
 //!
-//! The decoder keeps how far it got, so a request that arrives in a thousand pieces is looked at once.
-//! It copies nothing: arguments are ranges of the caller's buffer (a typed line alone is unquoted into
-//! a buffer of the decoder's). Every limit is checked when a header arrives, before the bytes it
-//! declares do, so the verdict does not depend on how the bytes were cut.
+//! The decoder keeps how far it got, so a request that arrives in a thousand pieces is looked at
+//! once. It copies nothing: arguments are ranges of the caller's buffer (a typed line alone is
+//! unquoted into a buffer of the decoder's). Every limit is checked when a header arrives, before
+//! the bytes it declares do, so the verdict does not depend on how the bytes were cut.
 //!
 //! Source: the RESP protocol specification of Redis; the texts of errors are those of Redis.
 
@@ -50,9 +50,9 @@ const KEPT_BYTES: usize = 1024;
 
 /// Reads requests from the front of a growing buffer.
 ///
-/// The contract: the buffer given to [`RequestDecoder::decode`] begins at the first byte that was not
-/// consumed. After a request the caller drops [`Request::consumed`] bytes; after `None` it calls again
-/// with the same bytes and more. After an error the connection can't be read on.
+/// The contract: the buffer given to [`RequestDecoder::decode`] begins at the first byte that was
+/// not consumed. After a request the caller drops [`Request::consumed`] bytes; after `None` it
+/// calls again with the same bytes and more. After an error the connection can't be read on.
 #[derive(Debug)]
 pub struct RequestDecoder {
     limits: Limits,
@@ -103,8 +103,8 @@ impl RequestDecoder {
         }
     }
 
-    /// The request at the front of `buffer`, or `None` while it is incomplete. Empty lines and empty
-    /// arrays before it are skipped; [`Request::consumed`] counts them.
+    /// The request at the front of `buffer`, or `None` while it is incomplete. Empty lines and
+    /// empty arrays before it are skipped; [`Request::consumed`] counts them.
     #[inline]
     pub fn decode<'a>(
         &'a mut self,

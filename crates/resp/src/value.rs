@@ -75,8 +75,8 @@ pub fn encode_command(args: &[&[u8]], out: &mut Vec<u8>) {
 
 /// The value that `buffer` begins with and how many bytes it took; `None` while it is incomplete.
 ///
-/// Attributes before a value are skipped. Fails on bytes that are not RESP and on values nested more
-/// than [`MAX_DEPTH`] deep.
+/// Attributes before a value are skipped. Fails on bytes that are not RESP and on values nested
+/// more than [`MAX_DEPTH`] deep.
 pub fn parse_value(buffer: &[u8]) -> Result<Option<(Value, usize)>, ProtocolError> {
     let mut parser = Parser { buffer, position: 0 };
     match parser.value(0) {

@@ -74,8 +74,10 @@ pub enum ServerError {
         reason: String,
     },
     /// A write or a sync failed, which is final: what the disk holds now is not known.
-    #[error("{0}: the node stops, since nobody knows what the disk holds after a failed write; \
-             start it again once the cause is gone")]
+    #[error(
+        "{0}: the node stops, since nobody knows what the disk holds after a failed write; \
+             start it again once the cause is gone"
+    )]
     Disk(String),
     /// What is on disk can't be started with.
     #[error("the data in {} can't be started with: {reason}", .path.display())]

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use flotilla_node::ConnId;
 use mio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::outbox::Outbox;
 
+/// A node's host that acknowledges nothing for so long is taken to be gone.
+const PEER_SILENCE: Duration = Duration::from_secs(3);
 /// How long a dial may take.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the last bytes of a closed connection may take to leave.
@@ -105,6 +108,16 @@ impl Connection {
             unanswered: false,
             deadline: None,
         }
+    }
+
+    /// Has the kernel end a connection to a node whose host is gone: what was sent and not
+    /// acknowledged, and probes of an idle connection, count as lost after [`PEER_SILENCE`].
+    pub(crate) fn watch_peer(&self) {
+        let socket = SockRef::from(&self.socket);
+        let probes = TcpKeepalive::new().with_time(PEER_SILENCE).with_interval(PEER_SILENCE);
+        // Where the kernel can't, the node's own deadlines still end the link.
+        let _ = socket.set_tcp_keepalive(&probes);
+        let _ = socket.set_tcp_user_timeout(Some(PEER_SILENCE));
     }
 
     /// Whether the dial has an outcome: `None` while it has not.

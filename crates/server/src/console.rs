@@ -44,7 +44,9 @@ impl Console {
     pub(crate) fn notice(&mut self, notice: &Notice) {
         match notice {
             Notice::WaitingFor { addresses } => self.waiting_for(addresses),
-            Notice::Founded { cluster } => say(Level::Info, format_args!("founded cluster={cluster}")),
+            Notice::Founded { cluster } => {
+                say(Level::Info, format_args!("founded cluster={cluster}"));
+            }
             Notice::Leading { shard, term, leads: true } => {
                 say(Level::Info, format_args!("leads shard={shard} term={term}"));
             }
@@ -59,7 +61,9 @@ impl Console {
                 ),
             ),
             Notice::Fatal(text) => say(Level::Error, text),
-            Notice::Link { node, up: true } => say(Level::Info, format_args!("link up node={node}")),
+            Notice::Link { node, up: true } => {
+                say(Level::Info, format_args!("link up node={node}"));
+            }
             Notice::Link { node, up: false } => {
                 say(Level::Info, format_args!("link down node={node}"));
             }

@@ -76,17 +76,17 @@ impl FileDisk {
     }
 
     fn opened(&mut self, name: &str, access: Access) -> Result<&File, DiskError> {
-        let known = self.open.as_ref().is_some_and(|(open, with, _)| open == name && *with == access);
+        let known =
+            self.open.as_ref().is_some_and(|(open, with, _)| open == name && *with == access);
         if !known {
             let path = self.path(name);
             let file = match access {
                 Access::Write => {
                     OpenOptions::new().write(true).create(true).truncate(false).open(&path)
                 }
-                Access::Read if self.mode == WriteMode::Direct => OpenOptions::new()
-                    .read(true)
-                    .custom_flags(libc::O_DIRECT)
-                    .open(&path),
+                Access::Read if self.mode == WriteMode::Direct => {
+                    OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path)
+                }
                 Access::Read => File::open(&path),
             };
             let file = file.map_err(|error| failed(&path, "open", &error))?;
@@ -119,7 +119,8 @@ impl Disk for FileDisk {
 
     fn size(&mut self, name: &str) -> Result<u64, DiskError> {
         let path = self.path(name);
-        let metadata = std::fs::metadata(&path).map_err(|error| failed(&path, "look at", &error))?;
+        let metadata =
+            std::fs::metadata(&path).map_err(|error| failed(&path, "look at", &error))?;
         Ok(metadata.len())
     }
 

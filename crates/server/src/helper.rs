@@ -8,9 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{
-    Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter,
-};
+use flotilla_storage::{Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter};
 use mio::Waker;
 
 use crate::config::ServerError;
@@ -107,7 +105,8 @@ impl Helper {
         let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
         spawn("helper", move || {
             for job in to_do {
-                let answer = work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.0)));
+                let answer =
+                    work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.0)));
                 if let Some(answer) = answer {
                     if done.send(answer).is_err() {
                         return;

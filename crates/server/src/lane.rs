@@ -122,7 +122,21 @@ impl Lane {
         let node = &mut self.node;
         self.network.deliver(&mut |event| node.handle(now, event));
         self.wake_if_due(before, now);
-        self.settle(now)
+        self.settle(now)?;
+        self.note_long_turn(now);
+        Ok(())
+    }
+
+    /// Other nodes may take one that is busy for so long for dead: somebody should know why.
+    fn note_long_turn(&self, began: Now) {
+        let micros = self.clock.now().time.since(began.time);
+        if micros > self.late_micros {
+            let millis = micros / 1_000;
+            say(
+                Level::Warning,
+                format_args!("one turn took {millis} ms; leaders may change at such times"),
+            );
+        }
     }
 
     /// Looks once without waiting; only if nothing is to be done, does what can wait, and sleeps.
@@ -130,13 +144,13 @@ impl Lane {
         self.poll(Duration::ZERO)?;
         let now = Instant::now();
         self.do_chores(now)?;
+        self.publish_if_due(now);
         if self.network.is_ready() || self.node.deadline() <= before.time {
             return Ok(());
         }
         if self.frames.seal_due().is_some_and(|due| due <= now) {
             self.frames.seal()?;
         }
-        self.publish_if_due(now);
         let timeout = self.deadline(now).saturating_duration_since(now);
         if timeout.is_zero() { Ok(()) } else { self.poll(timeout) }
     }

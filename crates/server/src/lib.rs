@@ -43,10 +43,11 @@ mod probe;
 mod start;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Config, PortWish, ServerError};
-pub use flotilla_node::{
-    NodeStatus, Options as NodeOptions, ReplicaStatus, ShardStatus, Status,
-};
+pub use flotilla_node::{NodeStatus, Options as NodeOptions, ReplicaStatus, ShardStatus, Status};
 pub use flotilla_storage::Options as StorageOptions;
 pub use ports::{CLUSTER_PORT_DISTANCE, HTTP_PORT_DISTANCE, listen};
 pub use start::run;

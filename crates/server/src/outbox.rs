@@ -104,7 +104,7 @@ mod tests {
         }
 
         fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
-            let joined = slices.concat();
+            let joined: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             self.write(&joined)
         }
 

@@ -70,9 +70,7 @@ fn optional(
             let flag = name.to_lowercase();
             Ok(opened
                 .inspect_err(|error| {
-                    warnings.push(format!(
-                        "no {name} port ({error}); --{flag}-port names another"
-                    ));
+                    warnings.push(format!("no {name} port ({error}); --{flag}-port names another"));
                 })
                 .ok())
         }

@@ -1,7 +1,6 @@
 //! Putting a node together: the directory, the ports, the disk, the log, the threads, the lane.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use flotilla_node::{Boot, Face, Node};
@@ -42,24 +41,21 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 
     let clock = Clock::new();
     let mut disk = FileDisk::new(&config.data, probe.mode);
-    let (log, lane) = Log::recover(&mut disk, config.storage.clone(), random()?)
-        .map_err(|error| ServerError::Recovery {
-            path: config.data.clone(),
-            reason: error.to_string(),
+    let (log, lane) =
+        Log::recover(&mut disk, config.storage.clone(), random()?).map_err(|error| {
+            ServerError::Recovery { path: config.data.clone(), reason: error.to_string() }
         })?;
     report_recovery(&lane);
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
-    let frames = Frames::new(log, disk, probe.sync_micros, network.waker())?;
+    let frames = Frames::new(log, disk.another(), probe.sync_micros, network.waker())?;
 
     let Ports { plain, cluster, http, .. } = ports;
-    let listening = ServerError::system("can't accept connections");
-    let faces = [(Some(plain), Face::Plain), (cluster, Face::Cluster)];
-    faces
-        .into_iter()
-        .filter_map(|(port, face)| Some((port?, face)))
-        .try_for_each(|(port, face)| network.listen(port, face))
-        .map_err(listening)?;
+    for (port, face) in [(Some(plain), Face::Plain), (cluster, Face::Cluster)] {
+        if let Some(port) = port {
+            network.listen(port, face).map_err(ServerError::system("can't accept connections"))?;
+        }
+    }
     let publishes = http.is_some();
     if let Some(http) = http {
         admin::start(http, Arc::clone(&watched))?;
@@ -129,7 +125,7 @@ fn report_recovery(lane: &RecoveredLane) {
         say(
             Level::Info,
             format_args!(
-                "cut the unfinished end of the log, which was never acknowledged: {} at offset {}                  ({})",
+                "cut the unfinished, never acknowledged end of the log: {} at offset {} ({})",
                 cut.file, cut.offset, cut.reason
             ),
         );
@@ -167,7 +163,7 @@ fn announce(config: &Config, address: SocketAddr, ports: &Ports, probe: &Probe, 
             config.layout.nodes.len(),
             port(ports.cluster.as_ref()),
             port(ports.http.as_ref()),
-            shown(&config.data),
+            config.data.display(),
             probe.sync_micros,
         ),
     );
@@ -185,8 +181,4 @@ fn announce(config: &Config, address: SocketAddr, ports: &Ports, probe: &Probe, 
             ),
         );
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -69,7 +69,8 @@ pub(crate) fn start_watchdog(watched: &Arc<Watched>) -> Result<(), ServerError> 
         loop {
             thread::sleep(LOOK_EVERY);
             let turns = watched.turns.load(Ordering::Relaxed);
-            let idle = if turns == seen { watched.idle_looks.load(Ordering::Relaxed) + 1 } else { 0 };
+            let idle =
+                if turns == seen { watched.idle_looks.load(Ordering::Relaxed) + 1 } else { 0 };
             watched.idle_looks.store(idle, Ordering::Relaxed);
             seen = turns;
             if idle > STUCK_LOOKS {
@@ -83,8 +84,8 @@ pub(crate) fn start_watchdog(watched: &Arc<Watched>) -> Result<(), ServerError> 
 
 /// Turns SIGINT and SIGTERM into a clean stop.
 pub(crate) fn start_signals(watched: &Arc<Watched>, waker: Arc<Waker>) -> Result<(), ServerError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(ServerError::system("can't listen to signals"))?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(ServerError::system("can't listen to signals"))?;
     let watched = Arc::clone(watched);
     spawn("signals", move || {
         for _ in signals.forever() {

@@ -1,7 +1,7 @@
 //! The founding record: everything a cluster starts from, the same on every node.
 //!
-//! It is a pure function of the layout and the nodes' storage ids, made once and logged; what it says
-//! is never computed again, since a later version may compute something else (rule P1).
+//! It is a pure function of the layout and the nodes' storage ids, made once and logged; what it
+//! says is never computed again, since a later version may compute something else (rule P1).
 //!
 //! Meta has a replica on every node: the first five vote, the others are learners from the start.
 

@@ -1,7 +1,8 @@
 //! Who is where at the start: the nodes' addresses and which of them hold which data shard.
 //!
-//! Invariants of a valid layout, checked by [`Layout::validate`]: at least one node and one shard; no
-//! address twice; every shard has at least one replica, no node twice, and only nodes that exist.
+//! Invariants of a valid layout, checked by [`Layout::validate`]: at least one node and one shard;
+//! no address twice; every shard has at least one replica, no node twice, and only nodes that
+//! exist.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
-//! Where keys live: hash slots, the consistent-hash ring, the map of slots to shards, and the record a
-//! cluster is founded with.
+//! Where keys live: hash slots, the consistent-hash ring, the map of slots to shards, and the
+//! record a cluster is founded with.
 //!
-//! A key is hashed to a slot ([`slot_of`]); a [`Ring`] proposes a shard for every slot; [`plan`] turns
-//! the proposal into a [`SlotMap`] with exact shares; a [`Layout`] says which nodes hold which shard,
-//! and a [`FoundingRecord`] binds all of it to the disks that the cluster starts on. [`partitions`]
-//! reads the list of lists that `flotilla run` is given.
+//! A key is hashed to a slot ([`slot_of`]); a [`Ring`] proposes a shard for every slot; [`plan`]
+//! turns the proposal into a [`SlotMap`] with exact shares; a [`Layout`] says which nodes hold
+//! which shard, and a [`FoundingRecord`] binds all of it to the disks that the cluster starts on.
+//! [`partitions`] reads the list of lists that `flotilla run` is given.
 //!
 //! Everything here is pure: the same arguments give the same result on every node and in every
 //! version. Left out: how the map changes while the cluster runs, which is the business of meta.

@@ -1,7 +1,8 @@
 //! The map: which shard owns which slot, in few ranges.
 //!
 //! Invariants: ranges ascend and don't overlap; neighbours with one owner are one range; META owns
-//! nothing. So equal maps have equal ranges and one encoding. A map may leave slots without an owner.
+//! nothing. So equal maps have equal ranges and one encoding. A map may leave slots without an
+//! owner.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

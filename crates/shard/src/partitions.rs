@@ -1,8 +1,9 @@
 //! The argument `<partitions>` of `flotilla run`: a list of lists of `'ip:port'`.
 //!
-//! The quoting is Python's or JSON's, white space and line breaks may stand anywhere, and a comma may
-//! follow the last element of a list. Each inner list names one shard's replicas. Addresses come out in
-//! one spelling (`[0:0:0:0:0:0:0:1]:05001` as `[::1]:5001`), so that equal lists are equal texts.
+//! The quoting is Python's or JSON's, white space and line breaks may stand anywhere, and a comma
+//! may follow the last element of a list. Each inner list names one shard's replicas. Addresses
+//! come out in one spelling (`[0:0:0:0:0:0:0:1]:05001` as `[::1]:5001`), so that equal lists are
+//! equal texts.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,8 @@ const RIGHT: &str = "the right form is [['127.0.0.1:5001', '127.0.0.1:5002'], ['
 /// ```
 /// use flotilla_shard::partitions::parse;
 ///
-/// let lists = parse("[['127.0.0.1:5001', '127.0.0.1:5002'],\n ['127.0.0.1:5003'],]").expect("valid");
+/// let text = "[['127.0.0.1:5001', '127.0.0.1:5002'],\n ['127.0.0.1:5003'],]";
+/// let lists = parse(text).expect("valid");
 /// assert_eq!(lists.len(), 2);
 /// let error = parse("[['127.0.0.1']]").expect_err("there is no port");
 /// assert!(error.to_string().starts_with("character 3, list 0: '127.0.0.1' has no port"));
@@ -95,8 +97,8 @@ pub enum PartitionsError {
     },
     /// A string is not an address.
     #[error(
-        "character {at}, list {list}: '{text}' {reason}; an address is ip:port, like 127.0.0.1:5001 \
-         or [::1]:5001"
+        "character {at}, list {list}: '{text}' {reason}; an address is ip:port, like \
+         127.0.0.1:5001 or [::1]:5001"
     )]
     Address {
         /// Which character of the text, counted from 1.
@@ -222,8 +224,8 @@ impl Reader<'_> {
 
     /// Reads a string in single or double quotes.
     fn string(&mut self) -> Result<String, PartitionsError> {
-        const EXPECTED: &str = "an address in quotes (put \" around the whole argument, so that the \
-                                shell keeps the ' in it)";
+        const EXPECTED: &str = "an address in quotes (put \" around the whole argument, so that \
+                                the shell keeps the ' in it)";
         let found = self.peek();
         let Some(quote @ ('\'' | '"')) = found else {
             return Err(self.unexpected(found, EXPECTED));
@@ -344,11 +346,13 @@ mod tests {
             ),
             (
                 "[[,]]",
-                "character 3: found ',', expected an address in quotes (put \" around the whole argument, so that the shell keeps the ' in it)",
+                "character 3: found ',', expected an address in quotes (put \" around the whole \
+                 argument, so that the shell keeps the ' in it)",
             ),
             (
                 "[[é]]",
-                "character 3: found 'é', expected an address in quotes (put \" around the whole argument, so that the shell keeps the ' in it)",
+                "character 3: found 'é', expected an address in quotes (put \" around the whole \
+                 argument, so that the shell keeps the ' in it)",
             ),
         ];
         for (text, error) in cases {

@@ -1,18 +1,19 @@
 //! The planner: from what the ring proposes to a map with exact shares.
 //!
-//! A bare ring is uneven: with 16 tokens a member, the largest of 3 has 1.1 times its share, and the
-//! largest of 64 twice. The first map takes the ring's proposal and then shifts the fewest slots that
-//! give every shard its share. A later map starts from the one before it in the same way. A slot moves
-//! at most once, and only from a shard with too many to one with too few, so the number of moved slots
-//! is the least possible; which ones move is chosen so that the map stays in few ranges.
+//! A bare ring is uneven: with 16 tokens a member, the largest of 3 has 1.1 times its share, and
+//! the largest of 64 twice. The first map takes the ring's proposal and then shifts the fewest
+//! slots that give every shard its share. A later map starts from the one before it in the same
+//! way. A slot moves at most once, and only from a shard with too many to one with too few, so the
+//! number of moved slots is the least possible; which ones move is chosen so that the map stays in
+//! few ranges.
 //!
 //! Invariants: a shard of weight `w` among `W` owns `16384 × w / W` slots, rounded up or down. The
-//! result depends on the arguments alone, and golden tests pin it: a cluster's first map must be the
-//! same on every node.
+//! result depends on the arguments alone, and golden tests pin it: a cluster's first map must be
+//! the same on every node.
 //!
 //! Differs: a later map does not ask the ring again. It would move as many slots, but cut the map
-//! into more and more pieces: after growing to 64 shards and shrinking again it had 593 ranges at 16
-//! shards, against 335.
+//! into more and more pieces: after growing to 64 shards and shrinking again it had 593 ranges at
+//! 16 shards, against 335.
 
 use core::cmp::Reverse;
 use core::iter::repeat_n;
@@ -22,10 +23,10 @@ use crate::{MAX_WEIGHT, META, Ring, SLOTS, ShardId, Slot, SlotMap};
 
 /// The map in which each shard owns its share by weight, as near to `previous` as can be.
 ///
-/// A shard of weight 0 owns nothing; shards of `previous` that are not listed lose all they have. The
-/// epoch is one above that of `previous` if any slot moves, and 1 without `previous`. Without any
-/// weight at all nobody owns a slot. Panics if META is
-/// listed, or a shard twice or above [`MAX_WEIGHT`].
+/// A shard of weight 0 owns nothing; shards of `previous` that are not listed lose all they have.
+/// The epoch is one above that of `previous` if any slot moves, and 1 without `previous`. Without
+/// any weight at all nobody owns a slot. Panics if META is listed, or a shard twice or above
+/// [`MAX_WEIGHT`].
 ///
 /// ```
 /// use flotilla_shard::{ShardId, plan};
@@ -226,9 +227,9 @@ impl Rank {
 
 /// How many slots each shard is to own.
 ///
-/// Shares are rounded down, and what remains goes, one slot each, first to those that hold more than
-/// their share already, so that nothing moves for the sake of rounding; then by the size of the part
-/// cut off, then by id.
+/// Shares are rounded down, and what remains goes, one slot each, first to those that hold more
+/// than their share already, so that nothing moves for the sake of rounding; then by the size of
+/// the part cut off, then by id.
 fn shares(
     weights: &BTreeMap<ShardId, u32>,
     held: &BTreeMap<Option<ShardId>, i32>,

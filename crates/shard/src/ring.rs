@@ -1,11 +1,11 @@
 //! The consistent-hash ring over the slots.
 //!
-//! A member has `16 × weight` tokens; a token is a place on the circle of slots, drawn from the digest
-//! of the member's name. A slot goes to the first token at or after it. So adding a member takes slots
-//! only for the newcomer, and removing one gives away only its own.
+//! A member has `16 × weight` tokens; a token is a place on the circle of slots, drawn from the
+//! digest of the member's name. A slot goes to the first token at or after it. So adding a member
+//! takes slots only for the newcomer, and removing one gives away only its own.
 //!
-//! The order in which members were added does not matter, and tokens are the same on every node and in
-//! every version. Source: [Karger et al., STOC 1997], with virtual nodes as in [Dynamo §4.2].
+//! The order in which members were added does not matter, and tokens are the same on every node and
+//! in every version. Source: [Karger et al., STOC 1997], with virtual nodes as in [Dynamo §4.2].
 
 use std::collections::BTreeMap;
 
@@ -158,6 +158,26 @@ mod tests {
         assert!(changing.remove_node("d"));
         assert!(!changing.remove_node("d"));
         assert_eq!(changing, before);
+    }
+
+    #[test]
+    fn tokens_are_the_same_in_every_version() {
+        let mut ring = ring(&["1", "2", "ant", "bee"]);
+        ring.add_node("cat", 3).expect("a new name");
+        let keys = ["", "foo", "bar", "cart:7", "{user1000}.following", "123456789"];
+        let owners = keys.map(|key| ring.node_for_key(key.as_bytes()).expect("members"));
+        assert_eq!(owners, ["cat", "ant", "cat", "bee", "cat", "ant"]);
+        let first = [("1", 0), ("2", 0), ("cat", 47)].map(|(name, number)| {
+            let token = token(name, number);
+            (token.slot.0, token.lot)
+        });
+        // Computed apart from this code, with Python's hashlib.
+        let expected = [
+            (6559, 12_472_240_352_116_574_136),
+            (13700, 9_326_326_895_221_407_565),
+            (10360, 10_106_084_498_140_291_151),
+        ];
+        assert_eq!(first, expected);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Hash slots: the unit of placement.
 //!
-//! A key belongs to the slot `CRC16(key) mod 16384`, or `CRC16(tag) mod 16384` when it has a `{tag}`,
-//! exactly as in Redis Cluster, so that cluster clients compute the same slot.
+//! A key belongs to the slot `CRC16(key) mod 16384`, or `CRC16(tag) mod 16384` when it has a
+//! `{tag}`, exactly as in Redis Cluster, so that cluster clients compute the same slot.
 //!
 //! Source: the Redis Cluster specification, "Key distribution model" and "Hash tags".
 
@@ -44,8 +44,8 @@ pub fn slot_of(key: &[u8]) -> Slot {
     Slot(crc16(hashed_part(key)) % SLOTS)
 }
 
-/// What of `key` is hashed: the bytes between the first `{` and the first `}` after it, if there are
-/// any, and otherwise the whole key.
+/// What of `key` is hashed: the bytes between the first `{` and the first `}` after it, if there
+/// are any, and otherwise the whole key.
 fn hashed_part(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
     let tail = &key[open + 1..];

@@ -45,7 +45,8 @@ proptest! {
                     previous.changes(&map).iter().map(|run| u32::from(run.slots())).sum();
                 prop_assert_eq!(moved, least(previous, &map));
             }
-            // Slots that may not move can't be joined, so the largest cluster so far is the measure.
+            // Slots that may not move can't be joined, so the largest cluster so far is the
+            // measure.
             largest = largest.max(total);
             prop_assert!(map.ranges().len() <= 2 * 16 * largest as usize);
             let text = serde_json::to_string(&map).expect("JSON");
@@ -95,7 +96,8 @@ proptest! {
             .iter()
             .enumerate()
             .map(|(list, ports)| {
-                ports.iter().enumerate().map(|(node, port)| format!("10.0.{list}.{node}:{port}")).collect()
+                let address = |(node, port)| format!("10.0.{list}.{node}:{port}");
+                ports.iter().enumerate().map(address).collect()
             })
             .collect();
         let json = serde_json::to_string_pretty(&lists).expect("JSON");

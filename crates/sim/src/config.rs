@@ -21,6 +21,8 @@ pub struct Config {
     pub disk_latency: Micros,
     /// The most by which a wall clock is wrong, milliseconds.
     pub skew_ms: u64,
+    /// The most by which a monotonic clock is too fast or too slow, parts per million.
+    pub drift_ppm: u64,
     /// The clients.
     pub workload: Workload,
     /// What goes wrong until [`Config::faults_until`].
@@ -70,6 +72,8 @@ pub enum Fault {
     Crash,
     /// A node that leads a shard loses its power.
     CrashLeader,
+    /// A node that is writing to its log loses its power, and is soon back.
+    CrashWriter,
     /// A node loses its power several times while it starts.
     CrashLoop,
     /// All nodes lose their power.

@@ -73,6 +73,8 @@ counters! {
     pauses,
     /// Wall clocks that jumped.
     clock_jumps,
+    /// Runs in which one node stayed out while all others were to make progress.
+    left_out,
     /// Times a replica began to lead.
     elections,
     /// Elections in a shard that had had a leader before.

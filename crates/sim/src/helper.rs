@@ -78,6 +78,9 @@ pub(crate) enum Done {
     },
 }
 
+/// One step of completing a file.
+type Step<'a> = &'a dyn Fn(&mut MemoryDisk) -> Result<(), DiskError>;
+
 /// The helper of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
@@ -165,7 +168,7 @@ impl Helper {
         let Unfinished { writer, name, length } =
             self.writers.remove(&shard).expect("begun before finished");
         let (footer, file) = writer.finish();
-        let work: [&dyn Fn(&mut MemoryDisk) -> Result<(), DiskError>; 4] = [
+        let work: [Step<'_>; 4] = [
             &|disk| disk.write(&name, length, &footer),
             &|disk| disk.sync(&name),
             &|disk| disk.rename(&name, &file.name),

@@ -126,14 +126,12 @@ pub struct History {
 impl History {
     /// An operation was sent; until more is known its outcome is unknown.
     pub fn invoke(&mut self, key: &str, call: Call, at: Micros, connection: u64) -> OperationId {
-        let place = match self.places.get(key) {
-            Some(place) => *place,
-            None => {
-                self.places.insert(key.to_string(), self.keys.len());
-                self.keys.push((key.to_string(), Vec::new()));
-                self.keys.len() - 1
-            }
-        };
+        let known = self.places.get(key).copied();
+        let place = known.unwrap_or_else(|| {
+            self.places.insert(key.to_string(), self.keys.len());
+            self.keys.push((key.to_string(), Vec::new()));
+            self.keys.len() - 1
+        });
         let operations = &mut self.keys[place].1;
         operations.push(Operation {
             call,

@@ -1,4 +1,5 @@
-//! The deterministic world in which whole nodes are tested: clock, network, disks, faults, checkers.
+//! The deterministic world in which whole nodes are tested: clock, network, disks, faults,
+//! checkers.
 //!
 //! A run is a cluster of real nodes ([`flotilla_node::Node`]) with their real logs
 //! ([`flotilla_storage::Log`]) in one thread, its clients, and everything that goes wrong, all of

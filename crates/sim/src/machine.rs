@@ -74,6 +74,8 @@ pub(crate) struct Process {
     /// Frames given to the disk, oldest first; the first is being written.
     pub(crate) frames: VecDeque<Frame>,
     pub(crate) last_written: Micros,
+    /// The node's batch that it does not know to be durable, and the turn it came from.
+    pub(crate) open_write: Option<(u64, u64)>,
     pub(crate) helper: Helper,
     pub(crate) chores_asked: Micros,
     /// Whether a turn is scheduled.
@@ -90,6 +92,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Whether the node has given out all it wants to be written: what comes while a batch is open
+    /// waits for the next.
+    pub(crate) fn has_given_all(&self) -> bool {
+        self.open_write.is_none_or(|(_, turn)| turn == self.turns)
+    }
+
     /// A process that has just begun.
     pub(crate) fn new(node: Node, log: Log) -> Self {
         Self {
@@ -101,6 +109,7 @@ impl Process {
             last_accepted: 0,
             frames: VecDeque::new(),
             last_written: 0,
+            open_write: None,
             helper: Helper::default(),
             chores_asked: 0,
             stirred: false,

@@ -124,8 +124,17 @@ impl Network {
         piece: Piece,
         at: Micros,
     ) -> Option<Micros> {
-        let connection = self.connections.get_mut(&id).filter(|one| one.open[side])?;
-        let way = &mut connection.ways[side];
+        let open = self.connections.get(&id).is_some_and(|connection| connection.open[side]);
+        if open { self.push(id, side, piece, at) } else { None }
+    }
+
+    /// The other side learns that a side which is gone is gone.
+    pub(crate) fn disown(&mut self, id: u64, side: usize, at: Micros) -> Option<Micros> {
+        self.push(id, side, Piece::End, at)
+    }
+
+    fn push(&mut self, id: u64, side: usize, piece: Piece, at: Micros) -> Option<Micros> {
+        let way = &mut self.connections.get_mut(&id)?.ways[side];
         let due = at.max(way.earliest);
         way.earliest = due;
         way.pieces.push_back((due, piece));
@@ -178,6 +187,16 @@ impl Network {
             self.leave(id, 1 - side);
         }
         Some((to, piece))
+    }
+
+    /// Nothing is under way for longer than until `at`.
+    pub(crate) fn hurry(&mut self, at: Micros) {
+        for way in self.connections.values_mut().flat_map(|connection| &mut connection.ways) {
+            way.earliest = way.earliest.min(at);
+            for (due, _) in &mut way.pieces {
+                *due = at.min(*due);
+            }
+        }
     }
 
     /// Every direction with something under way and the moment to look at it.

@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         let state = &mut self.state;
         let result = state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = state[1] << 17;
@@ -37,7 +37,7 @@ impl Random {
     /// Uniform in `0..bound`, near enough. Panics for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
-        self.next() % bound
+        self.word() % bound
     }
 
     /// Uniform in `low..=high`. Panics if that is empty.
@@ -83,7 +83,7 @@ mod tests {
     fn the_sequence_is_a_function_of_the_seed() {
         let numbers = |seed| {
             let mut random = Random::new(seed);
-            std::array::from_fn::<u64, 8, _>(|_| random.next())
+            std::array::from_fn::<u64, 8, _>(|_| random.word())
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));

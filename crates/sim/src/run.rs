@@ -1,10 +1,12 @@
 //! One run, from its seed to its verdict.
 //!
 //! 1. Things go wrong while clients work.
-//! 2. Everything is repaired. Within a bound every request is answered, and every shard takes a
+//! 2. In some runs everything is repaired but for one node, which is dead or can't hear or can't
+//!    speak: within a bound every shard takes a fresh write through every other node.
+//! 3. Everything is repaired. Within a bound every request is answered, and every shard takes a
 //!    fresh write through every node, without any error.
-//! 3. Every key is read once more, and all replicas of a shard come to the same state.
-//! 4. The histories are checked.
+//! 4. Every key is read once more, and all replicas of a shard come to the same state.
+//! 5. The histories are checked.
 
 use std::any::Any;
 use std::fmt;
@@ -69,8 +71,8 @@ impl fmt::Display for Failure {
         let Self { seed, family, reason } = self;
         write!(
             f,
-            "seed {seed} ({family}): {reason}\n  replay: SIM_SEED={seed} cargo test -p flotilla-sim \
-             --test seeds one_seed -- --nocapture   (SIM_TRACE=1 tells the story)"
+            "seed {seed} ({family}): {reason}\n  replay: SIM_SEED={seed} cargo test \
+             -p flotilla-sim --test seeds one_seed -- --nocapture   (SIM_TRACE=1 tells the story)"
         )
     }
 }
@@ -105,31 +107,39 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 impl World {
     /// The run itself, up to the point where nothing moves any more.
     fn live(&mut self) -> Result<(), String> {
-        let repair = self.now() + self.config.faults_until;
-        self.run_until(repair)?;
+        self.run_until(self.now() + self.config.faults_until)?;
+        if let Some(out) = self.leave_one_out() {
+            let repair = self.now();
+            self.run_until(repair + GRACE)?;
+            let first = self.clients.len();
+            self.ask_every_shard(Some(out))?;
+            self.await_answers(first, repair + ANSWERED_WITHIN)?;
+        }
+        let repair = self.now();
         self.end_troubles();
         self.run_until(repair + WORK_AFTER_REPAIR)?;
         for client in &mut self.clients {
             client.improvises = false;
         }
         self.run_until(repair + GRACE)?;
-        self.ask_every_shard()?;
-        self.await_answers(repair + ANSWERED_WITHIN)?;
-        let hold = self.config.node.hold_ms * 1_000;
+        self.ask_every_shard(None)?;
+        self.await_answers(0, repair + ANSWERED_WITHIN)?;
+        // By a clock that is slow.
+        let hold = self.config.node.hold_ms * (1_000 + self.config.drift_ppm * 2 / 1_000);
         let lives = LIVES_MAX + 2 * self.config.skew_ms * 1_000;
         let quiet = repair + WORK_AFTER_REPAIR + (hold + SECOND).max(lives);
         if quiet > self.now() {
             self.run_until(quiet)?;
         }
         self.read_every_key();
-        self.await_answers(self.now() + ANSWERED_WITHIN)?;
+        self.await_answers(0, self.now() + ANSWERED_WITHIN)?;
         self.await_agreement(self.now() + CONVERGED_WITHIN)
     }
 
-    /// Through every node a fresh write and a read in every shard.
-    fn ask_every_shard(&mut self) -> Result<(), String> {
+    /// Through every node, but for one, a fresh write and a read in every shard.
+    fn ask_every_shard(&mut self, but: Option<usize>) -> Result<(), String> {
         let nodes = self.machines.len();
-        for at in 0..nodes {
+        for at in (0..nodes).filter(|&at| Some(at) != but) {
             let now = self.machines[at].clocks.read(self.now());
             let Some(process) = &self.machines[at].process else {
                 return Err(format!("node {} is not up again", at + 1));
@@ -146,7 +156,8 @@ impl World {
                 let within = |slot: u16| {
                     shard.ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
                 };
-                let names = (0..).map(|number| format!("last-{at}-{number}"));
+                let now = self.now();
+                let names = (0..).map(|number| format!("last-{at}-{now}-{number}"));
                 let mut names = names.filter(|name| within(slot_of(name.as_bytes()).0));
                 let name = names.next().expect("every slot has names");
                 let value = format!("{at}:{}", shard.id);
@@ -174,8 +185,11 @@ impl World {
         }
     }
 
-    fn await_answers(&mut self, until: Micros) -> Result<(), String> {
-        while let Some(at) = self.clients.iter().position(|client| !client.is_done()) {
+    /// Waits for the clients from `first` on.
+    fn await_answers(&mut self, first: usize, until: Micros) -> Result<(), String> {
+        let waits = |client: &Client| !client.is_done();
+        while let Some(after) = self.clients[first..].iter().position(waits) {
+            let at = first + after;
             if self.now() >= until {
                 let client = &self.clients[at];
                 return Err(format!(

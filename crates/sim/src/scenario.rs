@@ -11,7 +11,7 @@ const MILLI: Micros = 1_000;
 const SECOND: Micros = 1_000_000;
 
 /// The families, in turn by seed.
-pub const FAMILIES: [&str; 10] = [
+pub const FAMILIES: [&str; 11] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -21,12 +21,13 @@ pub const FAMILIES: [&str; 10] = [
     "one node",
     "slow",
     "clocks",
+    "votes",
     "everything",
 ];
 
 /// The run that a seed stands for.
 pub fn scenario(seed: u64) -> Config {
-    let at = usize::try_from(seed % FAMILIES.len() as u64).expect("it is below ten");
+    let at = usize::try_from(seed % FAMILIES.len() as u64).expect("a family has a small number");
     family(FAMILIES[at], seed)
 }
 
@@ -55,6 +56,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "one node" => one_node(&mut config, &mut random),
         "slow" => slow(&mut config, &mut random),
         "clocks" => clocks(&mut config, &mut random),
+        "votes" => votes(&mut config, &mut random),
         "everything" => everything(&mut config, &mut random),
         other => panic!("there is no family {other}"),
     }
@@ -68,7 +70,7 @@ fn usual(random: &mut Random) -> Config {
     let node = flotilla_node::Options {
         election_timeout_ms,
         heartbeat_ms: election_timeout_ms / 6,
-        hold_ms: random.between(1_200, 3_000),
+        hold_ms: random.between(500, 3_000),
         snapshot_log_bytes: if random.chance(40) { random.between(4, 64) << 10 } else { 1 << 20 },
         ..flotilla_node::Options::default()
     };
@@ -87,6 +89,7 @@ fn usual(random: &mut Random) -> Config {
         latency: random.between(100, 1_500),
         disk_latency: random.between(50, 1_500),
         skew_ms: random.between(0, 50),
+        drift_ppm: 200,
         workload: Workload {
             plain_clients: random.between(3, 6) as usize,
             cluster_clients: random.between(0, 2) as usize,
@@ -94,7 +97,7 @@ fn usual(random: &mut Random) -> Config {
             rest: random.between(15, 60) * MILLI,
             expiring_percent: *random.pick(&[0, 0, 6]),
             filler: *random.pick(&[0, 0, 400]),
-            impatient_permille: *random.pick(&[0, 3, 10]),
+            impatient_permille: *random.pick(&[0, 10, 30]),
         },
         faults: Faults {
             from: random.between(300, 1_500) * MILLI,
@@ -194,10 +197,41 @@ fn slow(config: &mut Config, random: &mut Random) {
     );
 }
 
+/// No promise may rest on clocks: here some run at twice the pace of others.
 fn clocks(config: &mut Config, random: &mut Random) {
     config.skew_ms = random.between(200, 2_000);
+    config.drift_ppm = *random.pick(&[200, 350_000, 350_000]);
     config.workload.expiring_percent = 20;
-    weigh(config, &[(Fault::ClockJump, 8), (Fault::CrashLeader, 3), (Fault::Isolate, 1)]);
+    weigh(
+        config,
+        &[
+            (Fault::ClockJump, 6),
+            (Fault::CrashLeader, 3),
+            (Fault::IsolateLeader, 10),
+            (Fault::OneWay, 2),
+        ],
+    );
+}
+
+/// Elections in a row, on slow disks that lose what was promised.
+fn votes(config: &mut Config, random: &mut Random) {
+    config.latency = random.between(50, 500);
+    config.disk_latency = random.between(2_000, 15_000);
+    config.node.election_timeout_ms = random.between(100, 160);
+    config.node.heartbeat_ms = 20;
+    config.faults.every = random.between(40, 250) * MILLI;
+    config.faults.lasts_max = random.between(50, 500) * MILLI;
+    config.faults_until = random.between(4, 6) * SECOND;
+    weigh(
+        config,
+        &[
+            (Fault::CrashWriter, 12),
+            (Fault::CrashLeader, 4),
+            (Fault::Reset, 3),
+            (Fault::IsolateLeader, 3),
+            (Fault::Halves, 1),
+        ],
+    );
 }
 
 fn everything(config: &mut Config, random: &mut Random) {
@@ -210,6 +244,7 @@ fn everything(config: &mut Config, random: &mut Random) {
         config,
         &[
             (Fault::Crash, 2),
+            (Fault::CrashWriter, 2),
             (Fault::CrashLeader, 3),
             (Fault::CrashLoop, 1),
             (Fault::PowerLoss, 1),

@@ -236,7 +236,7 @@ impl Commands {
         if self.options.filler > 0 && random.chance(40) {
             let filler = random.position(self.options.filler);
             // What looks random does not shrink in a snapshot.
-            value.extend((0..filler).map(|_| b'a' + (random.next() % 26) as u8));
+            value.extend((0..filler).map(|_| b'a' + (random.word() % 26) as u8));
         }
         value
     }

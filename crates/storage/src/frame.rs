@@ -347,7 +347,7 @@ fn read_item(take: &mut Take<'_>) -> Option<TableItem> {
 pub(crate) enum Record<'a> {
     Node(&'a [u8]),
     Entries { shard: ShardId, previous_term: Term, entries: Vec<Entry> },
-    Reset { shard: ShardId, keeps_later: bool, meta: SnapshotMeta, file: Option<SnapshotFile> },
+    Reset { shard: ShardId, keeps_later: bool, meta: SnapshotMeta, file: Option<Box<SnapshotFile>> },
     Carry { shard: ShardId, entries: Vec<Entry> },
     Removed { shard: ShardId },
     Checkpoint(Vec<ShardCheckpoint>),
@@ -377,7 +377,7 @@ fn read_record(kind: u8, shard: ShardId, rest: &[u8]) -> Option<Record<'_>> {
         RESET => {
             let keeps_later = take.u8()? == 1;
             let (meta, file) = take_snapshot(&mut take, shard)?;
-            Some(Record::Reset { shard, keeps_later, meta, file })
+            Some(Record::Reset { shard, keeps_later, meta, file: file.map(Box::new) })
         }
         CARRY => read_entries(rest).map(|(_, entries)| Record::Carry { shard, entries }),
         REMOVED => Some(Record::Removed { shard }),

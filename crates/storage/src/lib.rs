@@ -14,7 +14,8 @@
 //!
 //! let mut disk = MemoryDisk::new();
 //! let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-//! let (mut log, lane) = Log::recover(&mut disk, options.clone(), 42).expect("a blank disk is fine");
+//! let recovered = Log::recover(&mut disk, options.clone(), 42);
+//! let (mut log, lane) = recovered.expect("a blank disk is fine");
 //! assert!(lane.fresh);
 //!
 //! let hard_state = HardState { term: Term(3), voted_for: None };
@@ -66,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod chain;
 mod chore;
 mod disk;
 mod error;

@@ -70,6 +70,7 @@ impl Replay {
             }
             Record::Carry { shard, entries } => self.shard(shard)?.carry(shard, entries, place)?,
             Record::Reset { shard, keeps_later, meta, file } => {
+                let file = file.map(|file| *file);
                 self.shard(shard)?.reset(shard, keeps_later, meta, file)?;
             }
         }

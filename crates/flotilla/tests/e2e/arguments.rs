@@ -115,7 +115,9 @@ fn nobody_to_talk_to_is_said_plainly() {
     let ports = PortRange::claim(1);
     let at = format!("127.0.0.1:{}", ports.first());
     for verb in ["shell", "status"] {
-        let text = error_of(&[&[verb, "--at", &at][..], if verb == "shell" { &["PING"] } else { &[] }].concat());
+        let text = error_of(
+            &[&[verb, "--at", &at][..], if verb == "shell" { &["PING"] } else { &[] }].concat(),
+        );
         assert!(text.contains(&format!("no node answers at {at}")), "{text}");
     }
 }

@@ -112,7 +112,8 @@ fn synced_on_a_majority_before_each_reply() {
         let mut connection = client(nodes.port(origin));
         let traces: Vec<_> =
             (1..=3).map(|node| Trace::attach(nodes.process(node).id(), directory.path())).collect();
-        let keys: Vec<_> = (0..WRITES).map(|write| format!("traced-{origin}-{write}-end")).collect();
+        let keys: Vec<_> =
+            (0..WRITES).map(|write| format!("traced-{origin}-{write}-end")).collect();
         for key in &keys {
             let () = connection.set(key, "x").expect("it is stored");
         }

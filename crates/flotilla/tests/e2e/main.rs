@@ -1,9 +1,14 @@
 //! Real processes, real disks, stock Redis clients: what only the whole can show.
 
 mod arguments;
+mod bench;
 mod clients;
 mod durability;
+mod examples;
 mod failover;
+mod placing;
 mod serving;
 mod stopping;
 mod support;
+mod text;
+mod together;

@@ -5,15 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use redis::Commands as _;
 
-use crate::support::{Nodes, Up, client, flotilla, socket, status, wait_for};
-
-/// Runs a verb of the binary that must succeed; gives what it prints.
-fn output_of(args: &[&str]) -> String {
-    let output = flotilla().args(args).output().expect("it starts");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{args:?}: {errors}");
-    String::from_utf8(output.stdout).expect("text")
-}
+use crate::support::{Nodes, Up, client, output_of, socket, status, wait_for};
 
 #[test]
 fn up_serves_set_and_get_on_any_node() {

@@ -43,7 +43,9 @@ fn up_goes_on_without_a_node_that_ends() {
     let pid = i32::try_from(victim).ok().and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.expect("an id"), rustix::process::Signal::KILL)
         .expect("it is there");
-    wait_for("up reports it", || up.process.printed().contains("has ended by itself").then_some(()));
+    wait_for("up reports it", || {
+        up.process.printed().contains("has ended by itself").then_some(())
+    });
     let two: i64 = client(up.port(1)).incr("a", 1).expect("two of three are enough");
     assert_eq!(two, 2);
 }
@@ -66,7 +68,8 @@ fn a_data_directory_is_one_process_and_one_node() {
 
     assert!(nodes.process(1).interrupt().success());
     let data = nodes.data(1);
-    let mut refused = crate::support::Process::start(start_other(&data), &data.join("../other.log"));
+    let mut refused =
+        crate::support::Process::start(start_other(&data), &data.join("../other.log"));
     assert_eq!(refused.wait().code(), Some(1), "another node's data: {}", refused.printed());
     assert!(refused.printed().contains("error: "), "{}", refused.printed());
 }

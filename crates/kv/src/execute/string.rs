@@ -29,7 +29,11 @@ pub(crate) fn set(call: &mut Writing<'_>, out: &mut Vec<u8>) -> Result<(), Failu
     let options = Options::parse(words, Of::Set)?;
     let given_ms = new_expiry(call, options.expiry)?;
 
-    let before = call.string(key);
+    // A plain SET does not care what was there, and need not look.
+    let plain = !options.get
+        && matches!(options.condition, Condition::None)
+        && !matches!(options.expiry, Expiry::Keep);
+    let before = if plain { None } else { call.string(key) };
     let admitted = match options.condition {
         Condition::None => true,
         Condition::Absent => before.is_none(),

@@ -3,9 +3,9 @@
 //! The walker goes through the keys in the order of (slot, hash, key). Its `position` divides them:
 //! below it, a change needs no care. From it on, the first change of a key leaves a *shadow*: the
 //! old item, or that there was none, or that the old value is a prefix of the present one (after an
-//! append or a new expiry, so that a big value is never copied). What the walker writes of a hash is
-//! the table without shadowed keys, and the shadows' old items. A slot that is cleared before the
-//! walker came by is kept whole.
+//! append or a new expiry, so that a big value is never copied). What the walker writes of a hash
+//! is the table without shadowed keys, and the shadows' old items. A slot that is cleared before
+//! the walker came by is kept whole.
 //!
 //! Invariants: at any time, the written keys and [table − shadows + old items] from `position` on
 //! are the keys at the cut; shadows below `position` are gone; a kept slot gets no new shadow.

@@ -37,6 +37,12 @@ pub(crate) struct FrameWriter {
 }
 
 impl FrameWriter {
+    /// A writer that can take a packet of so many bytes without growing.
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        let frames = bytes / MAX_BODY + 4;
+        Self { out: Vec::with_capacity(bytes + frames * HEADER) }
+    }
+
     /// Appends a packet. Panics if `body` is longer than [`MAX_PACKET`].
     pub(crate) fn packet(&mut self, kind: PacketKind, body: &[u8], wall_ms: u64) {
         self.packet_with(kind, wall_ms, |out| out.extend_from_slice(body));

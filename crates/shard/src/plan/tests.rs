@@ -73,6 +73,26 @@ fn growing_and_shrinking_move_the_least_and_keep_ranges_few() {
 }
 
 #[test]
+fn adding_or_removing_any_one_moves_the_least() {
+    for count in 2..=64 {
+        let map = plan(&equal(count), None);
+        let more = plan(&equal(count + 1), Some(&map));
+        assert!(moved(&map, &more).abs_diff(u32::from(SLOTS) / (count + 1)) <= 1);
+        assert_eq!(moved(&map, &more), u32::from(more.slot_counts()[&ShardId(count + 1)]));
+        check_ranges(&more, TOKENS_PER_WEIGHT * (count + 1));
+        // All of them up to 16; of more, the first, the last, and some between.
+        for gone in (1..=count).filter(|gone| count <= 16 || gone % 21 == count % 21) {
+            let rest: Vec<_> =
+                equal(count).into_iter().filter(|one| one.0 != ShardId(gone)).collect();
+            let less = plan(&rest, Some(&map));
+            assert_eq!(moved(&map, &less), u32::from(map.slot_counts()[&ShardId(gone)]));
+            check_shares(&less, &rest);
+            check_ranges(&less, TOKENS_PER_WEIGHT * (count - 1));
+        }
+    }
+}
+
+#[test]
 fn weights_are_respected() {
     let shards = [(ShardId(1), 1), (ShardId(2), 2), (ShardId(5), 5), (ShardId(9), 0)];
     let map = plan(&shards, None);
@@ -102,6 +122,18 @@ fn slots_without_an_owner_get_one() {
 }
 
 #[test]
+fn adding_or_removing_a_weight_moves_the_least() {
+    let shards = [(ShardId(1), 1), (ShardId(2), 2), (ShardId(3), 3)];
+    let six = plan(&shards, None);
+    let ten = plan(&[&shards[..], &[(ShardId(4), 4)]].concat(), Some(&six));
+    assert!(moved(&six, &ten).abs_diff(u32::from(SLOTS) * 4 / 10) <= 1);
+    let without_two = [shards[0], shards[2]];
+    let four = plan(&without_two, Some(&six));
+    assert_eq!(moved(&six, &four), u32::from(six.slot_counts()[&ShardId(2)]));
+    check_shares(&four, &without_two);
+}
+
+#[test]
 fn maps_are_the_same_in_every_version() {
     let ranges = |map: &SlotMap| -> Vec<(u16, u16, u32)> {
         map.ranges().iter().map(|&(first, last, shard)| (first.0, last.0, shard.0)).collect()
@@ -124,9 +156,24 @@ fn maps_are_the_same_in_every_version() {
         let more = plan(&equal(count + 1), Some(&map));
         digest.update(serde_json::to_vec(&more).expect("JSON"));
     }
+    check_digest(digest, "6402dfe199c7764b498898882cd8c46e");
+}
+
+#[test]
+fn maps_of_weights_and_after_removals_are_the_same_in_every_version() {
+    let mut digest = Sha256::new();
+    for count in [3, 5, 16, 64] {
+        let weighted: Vec<_> = (1..=count).map(|shard| (ShardId(shard), shard % 4 + 1)).collect();
+        let map = plan(&weighted, None);
+        digest.update(serde_json::to_vec(&map).expect("JSON"));
+        let rest: Vec<_> = weighted.into_iter().filter(|one| one.0 != ShardId(2)).collect();
+        digest.update(serde_json::to_vec(&plan(&rest, Some(&map))).expect("JSON"));
+    }
+    check_digest(digest, "89f59a825aebc2324267dbfaf815111f");
+}
+
+#[track_caller]
+fn check_digest(digest: Sha256, expected: &str) {
     let digest: [u8; 32] = digest.finalize().into();
-    assert_eq!(
-        crate::StorageId(*digest.first_chunk().expect("long enough")).to_string(),
-        "6402dfe199c7764b498898882cd8c46e"
-    );
+    assert_eq!(crate::StorageId(*digest.first_chunk().expect("long enough")).to_string(), expected);
 }

@@ -8,9 +8,10 @@
 //!
 //! Sources: [Wing and Gong, 1993], [Lowe, 2017].
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use crate::history::{Call, KeyState, Operation, Outcome};
+use crate::history::{Answer, Call, KeyState, Operation, Outcome};
+use crate::queue::Micros;
 use crate::trace::digest_of;
 
 /// The most operations on one key.
@@ -51,9 +52,9 @@ fn counts(operation: &Operation) -> bool {
 }
 
 /// Whether `next` explains what `operation` was answered.
-pub(crate) fn explains(operation: &Operation, answer: &crate::history::Answer) -> bool {
+pub(crate) fn explains(operation: &Operation, answer: &Answer) -> bool {
     match &operation.outcome {
-        Outcome::Known(seen) => *seen == crate::history::Answer::Done || seen == answer,
+        Outcome::Known(seen) => *seen == Answer::Done || seen == answer,
         Outcome::Unknown => true,
         Outcome::Refused => false,
     }
@@ -94,7 +95,8 @@ struct Search<'a> {
     open: usize,
     state: KeyState,
     taken: Bits,
-    tried: HashSet<(Bits, u64)>,
+    expiries: Bits,
+    tried: BTreeSet<(Bits, u64)>,
     path: Vec<(usize, KeyState)>,
     longest: Vec<usize>,
 }
@@ -123,6 +125,12 @@ impl<'a> Search<'a> {
                 places[operation].0 = place;
             }
         }
+        let mut expiries = [0; OPERATIONS_MAX / 64];
+        for (at, operation) in operations.iter().enumerate() {
+            if matches!(operation.call, Call::Expire(_)) {
+                expiries[at / 64] |= 1 << (at % 64);
+            }
+        }
         let open = operations.iter().filter(|o| matches!(o.outcome, Outcome::Known(_))).count();
         Self {
             operations,
@@ -132,7 +140,8 @@ impl<'a> Search<'a> {
             open,
             state: None,
             taken: [0; OPERATIONS_MAX / 64],
-            tried: HashSet::new(),
+            expiries,
+            tried: BTreeSet::new(),
             path: Vec::new(),
             longest: Vec::new(),
         }
@@ -177,8 +186,14 @@ impl<'a> Search<'a> {
         }
         let mut taken = self.taken;
         taken[at / 64] |= 1 << (at % 64);
+        // A value is written once, so whether its expiry may come shows in the state: what was
+        // tried is the same with and without the expiries of the past.
+        let mut tried = taken;
+        for (word, expiries) in tried.iter_mut().zip(self.expiries) {
+            *word &= !expiries;
+        }
         let word = next.as_ref().map_or(0, |value| digest_of(value));
-        if !self.tried.insert((taken, word)) {
+        if !self.tried.insert((tried, word)) {
             return false;
         }
         self.taken = taken;
@@ -225,7 +240,7 @@ impl<'a> Search<'a> {
 
     /// The last steps of the longest order found, and what could not follow.
     fn explanation(&self) -> String {
-        let taken: HashSet<usize> = self.longest.iter().copied().collect();
+        let taken: BTreeSet<usize> = self.longest.iter().copied().collect();
         let mut lines = vec![format!("{} operations in order, then none fits:", taken.len())];
         for &at in self.longest.iter().rev().take(8).rev() {
             lines.push(format!("  ok   {}", described(self.operations[at])));
@@ -254,7 +269,7 @@ pub fn described(operation: &Operation) -> String {
         other => format!("{other:?}").to_uppercase(),
     };
     let outcome = match &operation.outcome {
-        Outcome::Known(crate::history::Answer::Value(Some(value))) => text(value),
+        Outcome::Known(Answer::Value(Some(value))) => text(value),
         Outcome::Known(answer) => format!("{answer:?}"),
         other => format!("{other:?}"),
     };
@@ -268,12 +283,9 @@ pub fn described(operation: &Operation) -> String {
     )
 }
 
-use crate::queue::Micros;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Answer;
     use crate::random::Random;
 
     /// Tries every order, without any cleverness.

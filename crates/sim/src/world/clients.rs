@@ -15,6 +15,8 @@ use crate::workload::{Command, Shape};
 const REDIAL: Micros = 60_000;
 /// A client that got an error rests for about this time.
 const ERROR_REST: Micros = 30_000;
+/// A client that only checks rests for about this time.
+const STRICT_REST: Micros = 2_000;
 /// An impatient client waits this long.
 const PATIENCE: Micros = 300_000;
 
@@ -70,7 +72,7 @@ impl World {
         }
         if self.clients[at].waiting.is_empty() {
             self.after(1_000, Happening::Step { client: at });
-        } else if self.random.below(1_000) < impatient {
+        } else if !self.clients[at].strict && self.random.below(1_000) < impatient {
             let (dials, sent) = (self.clients[at].dials, self.now);
             let delay = self.random.below(PATIENCE);
             self.after(delay, Happening::Patience { client: at, dials, sent });
@@ -152,7 +154,8 @@ impl World {
         let Some(pending) = self.clients[at].waiting.pop_front() else {
             return self.fail(format!("client {at} got {reply:?} without asking"));
         };
-        let mut rest = self.random.heavy_tailed(self.config.workload.rest);
+        let usual = if self.clients[at].strict { STRICT_REST } else { self.config.workload.rest };
+        let mut rest = self.random.heavy_tailed(usual);
         if let Some(error) = reply.as_error() {
             rest += self.random.between(ERROR_REST / 2, ERROR_REST);
             self.on_error(at, &pending, error);
@@ -192,9 +195,10 @@ impl World {
             return self.fail(format!("all is well, but {asked} got {error}"));
         }
         let code = error.split(' ').next().unwrap_or_default();
-        // A request is held for so long before it is given up; clocks drift a little.
+        // A request is held for so long, by the node's clock, before it is given up.
         let held = self.now - pending.sent;
-        let patience = self.config.node.hold_ms * 990;
+        let hold = self.config.node.hold_ms * 1_000;
+        let patience = hold * 1_000_000 / (1_000_000 + self.config.drift_ppm + 1) - 1_000;
         let cluster = self.clients[at].face == Face::Cluster;
         let allowed = match code {
             "LOADING" => true,

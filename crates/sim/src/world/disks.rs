@@ -18,6 +18,7 @@ impl World {
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
         let shadows = self.safety.on_write(at, batch);
         let Some(process) = &mut self.machines[at].process else { return };
+        process.open_write = Some((batch.sequence, process.turns));
         let write = process.log.append(batch.node_state.as_deref(), &batch.writes);
         let early = self.config.mutant == Some(Mutant::ReportsBeforeSync);
         if early {
@@ -51,7 +52,7 @@ impl World {
 
     fn begin_frame(&mut self, at: usize) {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.random.heavy_tailed(usual);
+        let delay = self.delay(usual);
         let machine = &self.machines[at];
         let done = (self.now + delay).max(machine.disk_stalled_until);
         self.queue.push(done, Happening::FrameDone { at, boot: machine.boots });
@@ -110,7 +111,7 @@ impl World {
 
     fn begin_job(&mut self, at: usize) {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.random.heavy_tailed(usual);
+        let delay = self.delay(usual);
         let machine = &self.machines[at];
         let done = (self.now + delay).max(machine.disk_stalled_until);
         self.queue.push(done, Happening::HelperDone { at, boot: machine.boots });
@@ -152,7 +153,7 @@ impl World {
     /// What the power leaves of a disk: of the frame and the file under way, any part.
     pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process) {
         let (under_way, steps) = (self.random.chance(75), self.random.below(5));
-        let seed = self.random.next();
+        let seed = self.random.word();
         let disk = &mut self.machines[at].disk;
         if let Some(frame) = process.frames.front().filter(|_| under_way) {
             self.counters.torn_frames += 1;

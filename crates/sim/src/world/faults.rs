@@ -1,8 +1,10 @@
 //! What goes wrong, and its repair.
 
+use flotilla_shard::NodeId;
+
 use super::{Happening, World};
 use crate::config::Fault;
-use crate::network::{Connection, Party, Piece};
+use crate::network::{Connection, Party};
 use crate::queue::Micros;
 
 /// A machine that lost its power is switched on again after this time at least.
@@ -47,6 +49,7 @@ impl World {
                 let at = self.leader().unwrap_or(any);
                 self.crash(at);
             }
+            Fault::CrashWriter => self.crash_writer(),
             Fault::CrashLoop => self.crash_loop(any),
             Fault::PowerLoss => self.power_loss(),
             Fault::Halves => self.halves(),
@@ -107,6 +110,22 @@ impl World {
         self.after(dark, Happening::SwitchOn { at });
     }
 
+    /// Of what such a node has promised, most is not on its disk.
+    fn crash_writer(&mut self) {
+        let writes = |at: &usize| {
+            let process = self.machines[*at].process.as_ref();
+            process.is_some_and(|process| !process.frames.is_empty())
+        };
+        let writers: Vec<usize> = (0..self.machines.len()).filter(writes).collect();
+        if writers.is_empty() {
+            return;
+        }
+        let at = *self.random.pick(&writers);
+        self.power_goes(at);
+        let dark = self.random.between(DARK_MIN, 8 * DARK_MIN);
+        self.after(dark, Happening::SwitchOn { at });
+    }
+
     /// The power comes and goes while a machine starts.
     fn crash_loop(&mut self, at: usize) {
         self.power_goes(at);
@@ -151,8 +170,12 @@ impl World {
     fn one_way(&mut self, at: usize) {
         let other = self.random.position(self.machines.len());
         let all = self.random.chance(50);
+        let hears = self.random.chance(50);
         self.counters.one_way_cuts += 1;
-        self.partition(|from, to| from == at && (all || to == other));
+        self.partition(|from, to| {
+            let (near, far) = if hears { (from, to) } else { (to, from) };
+            near == at && (all || far == other)
+        });
     }
 
     /// No byte passes where `cut` says so, until it is over; now and then what is open breaks.
@@ -212,7 +235,7 @@ impl World {
             let under_way = self.network.under_way(id, side) as u64;
             let kept = self.random.between(0, under_way) as usize;
             self.network.lose(id, side, kept);
-            self.send_piece(id, side, Piece::End);
+            self.disown(id, side);
         }
     }
 
@@ -230,9 +253,56 @@ impl World {
     /// Everything is repaired and stays well.
     pub(crate) fn end_troubles(&mut self) {
         self.tell(|| "all is repaired".to_string());
+        self.dead = None;
+        self.repair();
+    }
+
+    /// Everything is repaired but one node, which is dead or can't hear, can't speak, or both, from
+    /// now on. Gives the node; `None` if some shard could not go on without it, or by chance.
+    pub(crate) fn leave_one_out(&mut self) -> Option<usize> {
+        let nodes = self.machines.len();
+        let survives = |out: &usize| {
+            let layout = &self.config.layout;
+            layout.shard_ids().all(|shard| {
+                let replicas = layout.replicas(shard);
+                let lost = replicas.contains(&NodeId::at(*out));
+                replicas.len() - usize::from(lost) > replicas.len() / 2
+            })
+        };
+        let candidates: Vec<usize> = (0..nodes).filter(survives).collect();
+        if candidates.is_empty() || nodes < 3 || self.random.chance(50) {
+            return None;
+        }
+        let leader = self.leader().filter(|leader| candidates.contains(leader));
+        let any = *self.random.pick(&candidates);
+        let out = leader.filter(|_| self.random.chance(70)).unwrap_or(any);
+        let how = self.random.below(4);
+        self.repair();
+        if how == 0 {
+            self.dead = Some(out);
+            self.power_goes(out);
+        }
+        for other in (0..nodes).filter(|&other| other != out) {
+            if how == 1 || how == 2 {
+                self.network.cut.insert((other, out));
+            }
+            if how == 1 || how == 3 {
+                self.network.cut.insert((out, other));
+            }
+        }
+        self.counters.left_out += 1;
+        let cut = self.network.cut.clone();
+        self.tell(|| format!("all but node {} is repaired, cut: {cut:?}", out + 1));
+        Some(out)
+    }
+
+    fn repair(&mut self) {
         self.troubled = false;
+        // What would end an earlier partition ends nothing any more.
+        self.partition += 1;
         self.network.cut.clear();
         self.network.slow.clear();
+        self.network.hurry(self.now + self.config.latency);
         self.release();
         for at in 0..self.machines.len() {
             let machine = &mut self.machines[at];

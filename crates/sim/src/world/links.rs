@@ -26,8 +26,16 @@ impl World {
 
     pub(crate) fn send_piece(&mut self, id: u64, side: usize, piece: Piece) {
         let usual = self.config.latency * self.network.slowness(id, side);
-        let due = self.now + self.random.heavy_tailed(usual);
+        let due = self.now + self.delay(usual);
         if let Some(due) = self.network.send(id, side, piece, due) {
+            self.queue.push(due, Happening::Arrive { id, side });
+        }
+    }
+
+    /// The other side will learn that this side is gone, whether it has left or not.
+    pub(crate) fn disown(&mut self, id: u64, side: usize) {
+        let due = self.now + self.delay(self.config.latency);
+        if let Some(due) = self.network.disown(id, side, due) {
             self.queue.push(due, Happening::Arrive { id, side });
         }
     }
@@ -43,6 +51,7 @@ impl World {
                     if let Some(process) = self.machines[at].process_of(boot)
                         && process.connections.remove(&conn).is_some()
                     {
+                        self.tell(|| format!("node {} loses {conn:?}", at + 1));
                         self.tell_node(at, boot, Incoming::Closed { conn });
                     }
                 }
@@ -55,7 +64,7 @@ impl World {
     /// Looks again at everything under way: something that held it is over.
     pub(crate) fn release(&mut self) {
         for (id, side, due) in self.network.waiting() {
-            let delay = self.random.heavy_tailed(self.config.latency);
+            let delay = self.delay(self.config.latency);
             self.queue.push(due.max(self.now + delay), Happening::Arrive { id, side });
         }
     }
@@ -72,7 +81,7 @@ impl World {
     }
 
     pub(crate) fn dial(&mut self, party: Party, dials: u64, to: usize, face: Face) {
-        let delay = self.random.heavy_tailed(self.config.latency);
+        let delay = self.delay(self.config.latency);
         let dial = Dial { party, dials, to, face, attempts: 1 };
         self.after(delay, Happening::Dialed { dial });
     }
@@ -84,14 +93,20 @@ impl World {
             Party::Node { at, .. } => self.network.is_cut(at, to) || self.network.is_cut(to, at),
             Party::Client { .. } => false,
         };
+        self.counters.dials_lost += u64::from(lost);
         if lost && attempts < DIALS_MAX {
             let dial = Dial { attempts: attempts + 1, ..dial };
             self.after(REDIAL, Happening::Dialed { dial });
             return;
         }
-        let delay = self.random.heavy_tailed(self.config.latency);
+        let delay = self.delay(self.config.latency);
+        if let Party::Node { at, conn, .. } = party {
+            let up = self.machines[to].process.is_some();
+            self.tell(|| {
+                format!("node {} dials node {} by {conn:?}: lost {lost}, up {up}", at + 1, to + 1)
+            });
+        }
         let boot = self.machines[to].boots;
-        self.counters.dials_lost += u64::from(lost);
         let Some(process) = self.machines[to].process.as_mut().filter(|_| !lost) else {
             self.counters.dials_refused += u64::from(!lost);
             self.after(delay, Happening::Connected { party, dials, id: None });

@@ -9,6 +9,8 @@ mod disks;
 mod faults;
 mod links;
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -52,6 +54,8 @@ pub struct World {
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
+    /// A machine that is not switched on again.
+    pub(crate) dead: Option<usize>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
     pub(crate) failure: Option<String>,
@@ -123,6 +127,7 @@ impl World {
             safety: Safety::new(nodes, voters(&config)),
             counters: Counters::default(),
             partition: 0,
+            dead: None,
             troubled: true,
             failure: None,
             random,
@@ -151,14 +156,12 @@ impl World {
             self.trace.mix(at);
             self.happen(what);
         }
-        match &self.failure {
-            Some(failure) => Err(failure.clone()),
-            None => {
-                self.now = until;
-                self.counters.micros = until - BEGIN;
-                Ok(())
-            }
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
         }
+        self.now = until;
+        self.counters.micros = until - BEGIN;
+        Ok(())
     }
 
     /// The present moment.
@@ -215,6 +218,15 @@ impl World {
         self.queue.push(self.now + delay, what);
     }
 
+    /// How long something takes that usually takes so long; after the repair there is no long tail.
+    pub(crate) fn delay(&mut self, usual: Micros) -> Micros {
+        if self.troubled {
+            self.random.heavy_tailed(usual)
+        } else {
+            self.random.between(usual / 2, usual * 3 / 2)
+        }
+    }
+
     /// The run has failed; the first reason counts.
     pub(crate) fn fail(&mut self, reason: String) {
         self.tell(|| format!("FAILED: {reason}"));
@@ -259,7 +271,8 @@ pub(crate) fn address(at: usize) -> String {
 }
 
 pub(crate) fn clocks(config: &Config, random: &mut Random) -> Clocks {
-    let drift = random.between(0, 400) as i64 - 200;
+    let most = config.drift_ppm;
+    let drift = random.between(0, 2 * most) as i64 - most as i64;
     let skew = config.skew_ms;
     Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64)
 }

@@ -24,7 +24,8 @@ const INVARIANTS_EVERY: u64 = 64;
 impl World {
     /// Starts the process of a machine, if none runs.
     pub(crate) fn switch_on(&mut self, at: usize) {
-        if self.machines[at].process.is_some() || self.failure.is_some() {
+        let stays_off = self.dead == Some(at) || self.failure.is_some();
+        if self.machines[at].process.is_some() || stays_off {
             return;
         }
         self.machines[at].boots += 1;
@@ -33,16 +34,16 @@ impl World {
         self.spoil_memory(&mut lane);
         self.safety.on_boot(at, &lane.shards);
         let mut storage_id = [0; 16];
-        storage_id[..8].copy_from_slice(&self.random.next().to_le_bytes());
-        storage_id[8..].copy_from_slice(&self.random.next().to_le_bytes());
+        storage_id[..8].copy_from_slice(&self.random.word().to_le_bytes());
+        storage_id[8..].copy_from_slice(&self.random.word().to_le_bytes());
         let boot = Boot {
             layout: self.config.layout.clone(),
             me: NodeId::at(at),
             node_state: lane.node_state,
             shards: lane.shards,
             storage_id,
-            nonce: self.random.next(),
-            seed: self.random.next(),
+            nonce: self.random.word(),
+            seed: self.random.word(),
             cluster_port: CLUSTER_PORT,
             http_port: 0,
             durable: true,
@@ -65,7 +66,7 @@ impl World {
     /// Reads the log; now and then the power goes while that is done, and it is read again.
     fn recover(&mut self, at: usize) -> Option<(Log, RecoveredLane)> {
         let options = self.config.storage.clone();
-        let (first, second, crash) = (self.random.next(), self.random.next(), self.random.next());
+        let (first, second, crash) = (self.random.word(), self.random.word(), self.random.word());
         let twice = self.troubled && self.random.chance(25);
         let machine = &mut self.machines[at];
         let mut recovered = Log::recover(&mut machine.disk, options.clone(), first);
@@ -145,6 +146,9 @@ impl World {
         let idle = process.inbox.is_empty();
         let due = process.node.deadline() <= read.time;
         for incoming in std::mem::take(&mut process.inbox) {
+            if matches!(incoming, Incoming::Written { .. }) {
+                process.open_write = None;
+            }
             incoming.deliver(|event| process.node.handle(read, event));
         }
         if due {
@@ -225,6 +229,7 @@ impl World {
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
         let mut posture = 0;
         let mut broken = None;
+        let all_given = process.has_given_all();
         for replica in process.node.inspect() {
             posture += replica.term.0 * 2 + u64::from(replica.leads);
             if replica.state_hash.is_some() {
@@ -233,7 +238,7 @@ impl World {
                 self.counters.snapshots_installed += 1;
             }
             self.trace.mix(replica.commit.0 ^ replica.applied.0 << 32);
-            let seen = self.safety.observe(at, &replica, &mut self.counters);
+            let seen = self.safety.observe(at, &replica, all_given, &mut self.counters);
             broken = broken.or(seen.err());
         }
         let changed = std::mem::replace(&mut process.posture, posture) != posture;
@@ -285,7 +290,10 @@ impl World {
         self.tell(|| format!("node {} loses its power, leading: {leads}", at + 1));
         self.tear_disk(at, &mut process);
         let silent = self.random.chance(50);
-        let mine = |party: Party| matches!(party, Party::Node { at: a, boot: b, .. } if (a, b) == (at, boot));
+        let mine = |party: Party| match party {
+            Party::Node { at: a, boot: b, .. } => (a, b) == (at, boot),
+            Party::Client { .. } => false,
+        };
         for id in self.network.select(|connection| connection.parties.iter().any(|p| mine(*p))) {
             let Some(connection) = self.network.connection(id) else { continue };
             let side = usize::from(mine(connection.parties[1]));
@@ -300,15 +308,14 @@ impl World {
                 self.machines[at].ghosts.push((id, side));
             } else {
                 self.send_piece(id, side, Piece::End);
-                self.network.leave(id, side);
             }
+            self.network.leave(id, side);
         }
     }
 
     fn reset_ghosts(&mut self, at: usize) {
         for (id, side) in std::mem::take(&mut self.machines[at].ghosts) {
-            self.send_piece(id, side, Piece::End);
-            self.network.leave(id, side);
+            self.disown(id, side);
         }
     }
 
@@ -320,6 +327,7 @@ impl World {
         let Some(process) = self.machines[at].process_of(boot) else { return };
         process.dialing.remove(&conn);
         if let Some((id, side)) = process.connections.remove(&conn) {
+            self.tell(|| format!("node {} closes {conn:?}", at + 1));
             self.send_piece(id, side, Piece::End);
             self.network.leave(id, side);
         }

@@ -2,7 +2,7 @@
 
 use flotilla_raft::{HardState, ReplicaId, Term, Write, WriteSeq};
 use flotilla_shard::ShardId;
-use flotilla_storage::{BLOCK, Disk, Log, MemoryDisk, Options, RecoverError};
+use flotilla_storage::{BLOCK, Disk, Log, MemoryDisk, Options, RecoverError, SnapshotWriter};
 
 use crate::support::{Lane, Twin, files, meta, small, write};
 
@@ -191,9 +191,43 @@ fn a_recovery_attests_what_it_keeps() {
     let (file, offset) = (frame.file.to_string(), frame.offset);
     lane.twin.apply(None, &[write(1, 1, 1, 1)]);
     lane.store(frame);
+    let last = lane.log.sequence();
     let mut lane = lane.reopen();
+    assert!(lane.log.sequence() > last + (1 << 20), "no sequence comes twice");
     lane.disk.flip(&file, offset + 100, 1);
     assert!(matches!(recover(&mut lane.disk), Err(RecoverError::Damaged(_))));
+}
+
+#[test]
+fn a_value_that_looks_like_a_frame_attests_nothing() {
+    // Two logs take the same turns. A block of the second's log is the value of an entry in the
+    // first: right in everything but the nonce, at the very place where it says it is.
+    let options = Options { segment_bytes: 64 << 10, ..tiny() };
+    let mut lane = Lane::open(MemoryDisk::new(), options.clone(), 1).expect("blank");
+    let mut other = Lane::open(MemoryDisk::new(), options.clone(), 2).expect("blank");
+    lane.turn(&[write(1, 1, 1, 1)]);
+    let acked = lane.twin.clone();
+    for index in 1..6 {
+        other.turn(&[write(1, 1, index, index)]);
+    }
+    let (offset, file) = (other.last_offset, files(&mut other.disk, ".log").remove(0));
+    let forged = other.disk.read(&file, offset, BLOCK).expect("a frame");
+    let (shard, mut turn) = write(1, 1, 2, 2);
+    let value = |padding: usize| {
+        let bytes = [vec![0xaa; padding], forged.clone(), vec![0; 6 * BLOCK]].concat();
+        flotilla_raft::Payload::new(bytes)
+    };
+    turn.entries[0].payload = value(0);
+    let probe = lane.log.clone().append(None, &[(shard, turn.clone())]);
+    let at = probe.data.windows(BLOCK).position(|bytes| bytes == forged).expect("it is in there");
+    turn.entries[0].payload = value((offset - probe.offset) as usize - at);
+    let frame = lane.log.append(None, &[(shard, turn)]);
+    lane.disk.write(&frame.file, frame.offset, &frame.data).expect("room");
+    assert_eq!(lane.disk.read(&frame.file, offset, BLOCK).expect("the value"), forged);
+    // All of the frame but its first sector made it to the disk.
+    lane.disk.write(&frame.file, frame.offset, &[0; 512]).expect("room");
+    let (_, found) = Log::recover(&mut lane.disk, options, 5).expect("a torn tail, no damage");
+    assert_eq!(Twin::of(&found), acked);
 }
 
 #[test]
@@ -265,6 +299,22 @@ fn a_lost_log_beside_snapshots_and_a_lost_snapshot_are_refused() {
         lane.disk.remove(&name).expect("it is there");
     }
     let error = recover(&mut lane.disk).expect_err("the log begins at that snapshot");
+    assert!(matches!(error, RecoverError::Snapshot { shard: ShardId(1), .. }), "{error}");
+}
+
+#[test]
+fn another_snapshot_under_the_right_name_is_refused() {
+    let (mut lane, _) = sample();
+    let file = lane.log.snapshot_file(ShardId(1)).expect("one").clone();
+    let id = file.name.rsplit('-').next().and_then(|end| end.strip_suffix(".snap"));
+    let id = u64::from_str_radix(id.expect("a name ends in the id"), 16).expect("in hex");
+    let (mut writer, _) = SnapshotWriter::new(file.shard, file.meta.clone(), id);
+    let mut bytes = writer.chunk(b"other");
+    let (footer, other) = writer.finish();
+    assert_eq!((&other.name, other.bytes), (&file.name, file.bytes));
+    bytes.extend(footer);
+    lane.disk.write(&file.name, 0, &bytes).expect("room");
+    let error = recover(&mut lane.disk).expect_err("it has another digest");
     assert!(matches!(error, RecoverError::Snapshot { shard: ShardId(1), .. }), "{error}");
 }
 

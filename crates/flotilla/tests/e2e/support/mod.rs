@@ -12,7 +12,7 @@ use flotilla_server::Status;
 use tempfile::TempDir;
 
 pub(crate) use ports::PortRange;
-pub(crate) use process::{Process, flotilla, is_running};
+pub(crate) use process::{Process, flotilla, is_running, output_of};
 
 /// A step that takes longer than this is a failure, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 /// Nodes started one by one with `flotilla run`.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    nodes: Vec<Option<Process>>,
+    processes: Vec<Option<Process>>,
     lists: String,
     ports: PortRange,
     directory: TempDir,
@@ -59,7 +59,7 @@ impl Nodes {
         let addresses: Vec<_> =
             (0..count).map(|at| format!("'127.0.0.1:{}'", ports.first() + at as u16)).collect();
         Self {
-            nodes: (0..count).map(|_| None).collect(),
+            processes: (0..count).map(|_| None).collect(),
             lists: format!("[[{}]]", addresses.join(", ")),
             ports,
             directory: tempfile::tempdir().expect("a directory for the test"),
@@ -73,17 +73,17 @@ impl Nodes {
         command.arg("--data").arg(self.data(node));
         command.args(["--segment-bytes", SEGMENT_BYTES]);
         let log = self.directory.path().join(format!("node-{node}.log"));
-        self.nodes[node - 1] = Some(Process::start(command, &log));
+        self.processes[node - 1] = Some(Process::start(command, &log));
     }
 
     /// Ends a node as by kill -9.
     pub(crate) fn kill(&mut self, node: usize) {
-        drop(self.nodes[node - 1].take());
+        drop(self.processes[node - 1].take());
     }
 
     /// The process of a node that runs.
     pub(crate) fn process(&mut self, node: usize) -> &mut Process {
-        self.nodes[node - 1].as_mut().expect("the node was started")
+        self.processes[node - 1].as_mut().expect("the node was started")
     }
 
     /// Waits until every node that was started can serve.
@@ -95,7 +95,7 @@ impl Nodes {
 
     /// The nodes that were started and not killed.
     pub(crate) fn running(&self) -> Vec<usize> {
-        (1..=self.nodes.len()).filter(|node| self.nodes[node - 1].is_some()).collect()
+        (1..=self.processes.len()).filter(|node| self.processes[node - 1].is_some()).collect()
     }
 
     /// The plain port of a node.

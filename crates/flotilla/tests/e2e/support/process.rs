@@ -14,6 +14,14 @@ pub(crate) fn flotilla() -> Command {
     Command::new(env!("CARGO_BIN_EXE_flotilla"))
 }
 
+/// Runs a verb of the binary that must succeed; gives what it prints.
+pub(crate) fn output_of(args: &[&str]) -> String {
+    let output = flotilla().args(args).output().expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// A running process; killed (as by kill -9) when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {

@@ -125,8 +125,7 @@ pub(super) fn message() -> impl Strategy<Value = (ShardId, Message)> {
                 Body::FetchedEntries { entries, missing }
             }
         ),
-        (any::<u64>(), any::<u64>())
-            .prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
+        (any::<u64>(), any::<u64>()).prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
         (any::<u64>(), any::<u64>(), index())
             .prop_map(|(nonce, number, index)| Body::ReadIndexReply { nonce, number, index }),
     ];

@@ -1,0 +1,62 @@
+//! What happens to a disk that a node must not go on with.
+
+use flotilla_storage::{Disk as _, MemoryDisk};
+
+use super::World;
+use crate::config::Config;
+use crate::queue::Micros;
+use crate::scenario::family;
+
+const SECOND: Micros = 1_000_000;
+
+/// A founded cluster of three in which nothing goes wrong by itself, after two seconds of work.
+fn well() -> World {
+    let config = (0..100)
+        .map(|seed| family("partitions", seed))
+        .find(|config| config.layout.nodes.len() == 3)
+        .expect("many have three nodes");
+    let faults = crate::config::Faults { weights: Vec::new(), ..config.faults.clone() };
+    let mut world = World::new(1, Config { faults, ..config }, None);
+    world.run_until(3 * SECOND).expect("nothing goes wrong");
+    assert!(world.machines.iter().all(|machine| machine.founded), "founded by now");
+    world
+}
+
+/// Takes a node down, lets its disk suffer, starts it again; gives what the run says then.
+fn suffer(world: &mut World, at: usize, suffering: impl FnOnce(&mut MemoryDisk)) -> String {
+    world.power_goes(at);
+    suffering(&mut world.machines[at].disk);
+    world.troubled = false;
+    world.switch_on(at);
+    world.run_until(5 * SECOND).expect_err("the node must not go on")
+}
+
+#[test]
+fn a_wiped_disk_is_refused_and_the_peer_that_knows_it_is_named() {
+    let mut world = well();
+    let reason = suffer(&mut world, 1, |disk| *disk = MemoryDisk::new());
+    assert!(reason.starts_with("node 2 gives up"), "{reason}");
+    assert!(reason.contains("10.0.0."), "{reason}");
+}
+
+#[test]
+fn rot_in_what_was_acknowledged_is_refused_and_the_place_is_named() {
+    let mut world = well();
+    let reason = suffer(&mut world, 2, |disk| {
+        let names = disk.list().expect("a disk in memory lists");
+        let segment = names.iter().find(|name| name.starts_with("segment")).expect("a segment");
+        // Behind the head and the checkpoint of the first segment are the first turns.
+        assert!(disk.flip(segment, 12_288 + 100, 3), "the segment is longer");
+    });
+    assert!(reason.contains("node 3 can't recover its log"), "{reason}");
+    assert!(reason.contains("offset 12288"), "{reason}");
+}
+
+#[test]
+fn a_cluster_goes_on_without_a_minority() {
+    let mut world = well();
+    world.power_goes(0);
+    let before = world.counters().completed;
+    world.run_until(6 * SECOND).expect("two of three go on");
+    assert!(world.counters().completed > before + 50);
+}

@@ -1,0 +1,73 @@
+//! Known mistakes brought in on purpose: a checker that does not notice them proves nothing.
+
+use flotilla_sim::{Config, Failure, Mutant, family, run};
+
+/// A mutant must be caught within so many seeds.
+const SEEDS: u64 = 40;
+
+/// Runs a mutant until it is caught; gives the first failure and how many seeds it took.
+fn first_catch(mutant: Mutant, families: &[&str]) -> Option<(u64, Failure)> {
+    (0..SEEDS).find_map(|seed| {
+        let name = families[usize::try_from(seed).expect("small") % families.len()];
+        let config = Config { mutant: Some(mutant), ..family(name, seed) };
+        run(seed, config, None).err().map(|failure| (seed + 1, failure))
+    })
+}
+
+#[track_caller]
+#[expect(clippy::print_stdout, reason = "the table of catches is the evidence")]
+fn check(mutant: Mutant, families: &[&str], words: &[&str]) {
+    let Some((seeds, failure)) = first_catch(mutant, families) else {
+        panic!("{mutant:?} was not caught within {SEEDS} seeds");
+    };
+    println!("{mutant:?}: caught after {seeds} seeds: {}", failure.reason);
+    let right = words.iter().any(|words| failure.reason.contains(words));
+    assert!(right, "{mutant:?} was caught for another reason: {failure}");
+}
+
+#[test]
+fn a_write_reported_before_its_sync_is_caught() {
+    let words = ["disks of", "not linearizable", "INCRs were acknowledged"];
+    check(Mutant::ReportsBeforeSync, &["one node", "power loss"], &words);
+}
+
+#[test]
+fn a_sync_that_does_nothing_is_caught() {
+    let words = ["recover", "not linearizable", "INCRs were acknowledged", "is committed"];
+    check(Mutant::LyingSync, &["one node", "power loss"], &words);
+}
+
+#[test]
+fn a_forgotten_log_is_caught() {
+    let words = ["is committed", "not linearizable", "INCRs", "its state is", "panic", "halted"];
+    check(Mutant::ForgetsLog, &["power loss", "leaders crash"], &words);
+}
+
+#[test]
+fn a_forgotten_vote_is_caught() {
+    let words = ["a vote is given once", "leads term"];
+    check(Mutant::ForgetsVotes, &["founding", "leaders crash"], &words);
+}
+
+#[test]
+fn a_repeated_request_is_caught() {
+    let words = ["not linearizable", "INCRs were acknowledged", "the token"];
+    check(Mutant::RepeatsRequests, &["leaders crash", "power loss"], &words);
+}
+
+#[test]
+fn a_stale_read_is_caught() {
+    check(Mutant::StaleReads, &["partitions"], &["not linearizable"]);
+}
+
+#[test]
+fn a_lost_write_is_caught() {
+    check(Mutant::LosesWrites, &["partitions"], &["not linearizable"]);
+}
+
+#[test]
+fn without_a_mutant_nothing_is_caught() {
+    for (seed, name) in [(0, "one node"), (1, "power loss"), (2, "partitions")] {
+        run(seed, family(name, seed), None).expect("all is well");
+    }
+}
