@@ -32,6 +32,8 @@ pub struct Config {
     /// A leader whose host ends no write, or applies nothing, for longer than this although there
     /// is something to do, hands over, µs.
     pub stall_timeout: u64,
+    /// The host sends heartbeats for all its groups together ([`crate::host`]).
+    pub shares_heartbeats: bool,
     /// Campaign at once if this replica has never seen a term: so founding spreads leaders.
     pub campaign_at_start: bool,
     /// The seed of the jitter; mixed with `id`, so replicas may share it. It differs at each start
@@ -55,6 +57,7 @@ impl Config {
             max_trailing_bytes: 4 << 20,
             max_window_bytes: usize::MAX,
             stall_timeout: 1_000_000,
+            shares_heartbeats: false,
             campaign_at_start: false,
             seed,
         }

@@ -20,7 +20,7 @@ use crate::read::Reads;
 use crate::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::{
     Body, Effect, Entry, EntryKind, HardState, Message, Note, Payload, Refusal, ReplicaId, Term,
-    quorum,
+    Time, quorum,
 };
 
 impl Raft {
@@ -316,8 +316,12 @@ impl Raft {
     }
 
     pub(crate) fn reset_election_timer(&mut self) {
+        self.reset_election_timer_from(self.now);
+    }
+
+    pub(crate) fn reset_election_timer_from(&mut self, heard_at: Time) {
         self.election_deadline =
-            self.random.election_deadline(self.now, self.config.election_timeout);
+            self.random.election_deadline(heard_at, self.config.election_timeout);
     }
 
     /// The leader's link broke: campaigns soon, with jitter, unless it is heard again.

@@ -105,11 +105,13 @@
 
 extern crate alloc;
 
+mod claim;
 mod commit;
 mod config;
 mod configuration;
 mod election;
 mod force;
+pub mod host;
 mod invariants;
 mod lease;
 mod log;
@@ -124,6 +126,8 @@ mod role;
 mod snapshot;
 mod status;
 mod transfer;
+#[cfg(test)]
+mod twins;
 mod types;
 mod writes;
 

@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Time,
     /// Whether any answer of this term came.
     pub(crate) heard: bool,
+    /// It has not refused a claim since it last answered.
+    pub(crate) upholds: bool,
     pub(crate) flow: Flow,
 }
 
@@ -64,6 +66,7 @@ impl Progress {
             round: 0,
             heard_at: now,
             heard: false,
+            upholds: false,
             flow: Flow::Probe { paused: false },
         }
     }
@@ -72,6 +75,7 @@ impl Progress {
     pub(crate) fn on_heard(&mut self, now: Time, round: u64) {
         self.heard_at = self.heard_at.max(now);
         self.heard = true;
+        self.upholds = true;
         self.round = self.round.max(round);
     }
 

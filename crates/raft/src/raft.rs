@@ -126,10 +126,14 @@ impl Raft {
             Input::Damaged { indexes } => self.on_damaged(&indexes, effects),
             Input::Repaired { entries } => self.on_repaired(entries, effects),
             Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
+            Input::Claim { from, term, commit } => self.on_claim(from, term, commit, effects),
+            Input::ClaimRefused { peer } => self.on_claim_refused(peer, effects),
+            Input::Contact { peer, at } => self.on_contact(peer, at.min(self.now)),
             Input::Loaded { from, entries } => self.on_loaded(from, entries, effects),
             Input::PeerAlive(peer) => self.on_peer_alive(peer, effects),
             Input::PeerGone(peer) => self.on_peer_gone(peer),
         }
+        self.hasten_heartbeat();
         if let Some(write) = self.log.ask_write(self.hard_state, self.now) {
             effects.push(Effect::Write(write));
         }
@@ -277,6 +281,7 @@ impl Raft {
         match &mut self.role {
             Role::Follower(follower) if follower.leader == Some(peer) => {
                 follower.heard_at = None;
+                follower.broke_at = self.now;
                 self.hasten_election();
             }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}

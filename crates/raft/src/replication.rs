@@ -281,12 +281,16 @@ impl Raft {
             return self.become_follower(None, effects);
         }
         self.start_lease_round();
+        let silent = self.claims();
+        let next = self.next_heartbeat();
         let snapshot = self.log.snapshot().index;
         let Some((sender, leader)) = self.sender() else { return };
-        leader.heartbeat_deadline = sender.now + sender.config.heartbeat_interval;
+        leader.heartbeat_deadline = next;
         for progress in &mut leader.progress {
             sender.retry_snapshot(progress, effects);
-            sender.send_heartbeat(progress, effects);
+            if !silent.contains(&progress.id) {
+                sender.send_heartbeat(progress, effects);
+            }
         }
         let floor = trailing_floor(leader, snapshot, sender.now, sender.config.election_timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
@@ -303,14 +307,28 @@ impl Raft {
     }
 
     fn is_heard_by_quorum(&self) -> bool {
-        let Role::Leader(leader) = &self.role else { return false };
+        self.now.since(self.quorum_heard_at()) < self.config.election_timeout
+    }
+
+    /// A leader that was silent has something to say again.
+    pub(crate) fn hasten_heartbeat(&mut self) {
+        if self.config.shares_heartbeats && self.is_leader() {
+            let next = self.next_heartbeat();
+            let Role::Leader(leader) = &mut self.role else { return };
+            leader.heartbeat_deadline = leader.heartbeat_deadline.min(next);
+        }
+    }
+
+    /// When a quorum was last heard, this replica included.
+    pub(crate) fn quorum_heard_at(&self) -> Time {
+        let Role::Leader(leader) = &self.role else { return Time(0) };
         let heard_at = quorum::reached(self.configuration(), |id| {
             if id == self.config.id {
                 return self.now.0;
             }
             leader.value_of(id, |progress| progress.heard_at.0)
         });
-        self.now.since(Time(heard_at)) < self.config.election_timeout
+        Time(heard_at)
     }
 
     /// What sending needs, beside the leader's progress.

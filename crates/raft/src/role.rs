@@ -25,6 +25,8 @@ pub(crate) struct Follower {
     pub(crate) leader: Option<ReplicaId>,
     /// When the leader was last heard; `None` also once its link broke.
     pub(crate) heard_at: Option<Time>,
+    /// When its link last broke.
+    pub(crate) broke_at: Time,
     /// The log agrees with the leader's up to here, durably or not.
     pub(crate) agreed: Index,
     /// The newest read round of the leader.

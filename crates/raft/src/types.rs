@@ -331,6 +331,29 @@ pub enum Input {
         /// How long, µs.
         lease: u64,
     },
+    /// The leader `from` claims by way of its host ([`crate::host`]) that it leads `term` and that
+    /// this replica has all of its log.
+    Claim {
+        /// The leader.
+        from: ReplicaId,
+        /// The term it leads.
+        term: Term,
+        /// What is committed there.
+        commit: Index,
+    },
+    /// The follower `peer` does not uphold the claim of this leader.
+    ClaimRefused {
+        /// The follower.
+        peer: ReplicaId,
+    },
+    /// The host of `peer` was heard, and upholds or makes a claim of this term
+    /// ([`crate::host::Heartbeats::contacts`]).
+    Contact {
+        /// Who.
+        peer: ReplicaId,
+        /// When.
+        at: Time,
+    },
     /// What [`Effect::Load`] asked for.
     Loaded {
         /// As asked for.

@@ -394,3 +394,173 @@ fn admission_recovers_from_every_change_of_leader() {
     cluster.propose(id(1), "again");
     assert_eq!(cluster.raft(id(1)).last_index(), before.next());
 }
+
+/// "A leader never overwrites or deletes entries in its log; it only appends" [Raft Figure 3].
+#[test]
+fn a_leader_only_appends() {
+    let mut leader = Alone::new(&[1, 1], 1);
+    let term = leader.lead();
+    leader.hear(2, term - 1, append((1, 1), 0, entries(2, &[1, 1])));
+    let conflict = |hint| AppendOutcome::Conflict {
+        prev_index: Index(2),
+        hint_index: Index(hint),
+        hint_term: Term(1),
+    };
+    for hint in [0, 1, 2, 9] {
+        leader.hear(3, term, Body::AppendReply { round: 0, outcome: conflict(hint) });
+    }
+    assert_eq!(leader.raft.last_index(), Index(3));
+    assert!(leader.raft.is_leader());
+}
+
+/// "If the term is smaller than the candidate's current term, it rejects the RPC" [Raft §5.2]; and
+/// the sender learns the term.
+#[test]
+fn requests_of_older_terms_are_refused() {
+    let mut follower = Alone::new(&[1], 5);
+    for body in [append((1, 1), 1, entries(2, &[2])), request_vote((9, 4))] {
+        let answer = follower.hear(2, 4, body);
+        let [Effect::Send(message)] = &answer[..] else { panic!("it answers, and does nothing") };
+        assert_eq!(message.term, Term(5));
+    }
+    assert_eq!(follower.raft.last_index(), Index(1));
+    assert_eq!(follower.raft.commit_index(), Index(0));
+}
+
+/// A vote is asked for, and given, once it is on disk [Raft Figure 2, persistent state].
+#[test]
+fn nothing_is_promised_before_it_is_durable() {
+    let mut candidate = Alone::new(&[], 1);
+    candidate.wake();
+    let campaigns = candidate.hear(2, 2, Body::PreVoteReply { granted: true });
+    assert_eq!(sent(&campaigns), []);
+    assert_eq!(sent(&candidate.written()).len(), 2);
+
+    let mut voter = Alone::new(&[], 1);
+    assert_eq!(sent(&voter.hear(2, 2, request_vote((0, 0)))), []);
+    assert_eq!(sent(&voter.written()), [(2, Body::VoteReply { granted: true })]);
+
+    let mut follower = Alone::new(&[], 1);
+    assert_eq!(sent(&follower.hear(2, 2, append((0, 0), 0, entries(1, &[2])))), []);
+    assert_eq!(sent(&follower.written()), [(2, matched(1))]);
+}
+
+/// A learner neither campaigns nor counts, for commits, elections or reads [Thesis §4.2.1].
+#[test]
+fn a_learner_counts_for_nothing() {
+    let configuration = Configuration { learners: vec![id(4), id(5)], ..voters(3) };
+    let mut cluster = Cluster::new(&configuration, 1);
+    cluster.elect(id(1));
+    cluster.crash(id(2), 0);
+    cluster.crash(id(3), 0);
+    let committed = cluster.raft(id(1)).commit_index();
+    cluster.propose(id(1), "a");
+    let read = cluster.read(id(1));
+    cluster.settle_all();
+    assert_eq!(cluster.raft(id(4)).last_index(), Index(2), "it has the entry");
+    assert_eq!(cluster.raft(id(1)).commit_index(), committed);
+    assert!(!cluster.judge.served.contains_key(&read));
+    assert_eq!(cluster.raft(id(4)).deadline(), Time::NEVER);
+}
+
+/// "The leader must not serve a read before it has committed an entry in its term" [Raft §8].
+#[test]
+fn reads_wait_for_an_entry_of_the_term() {
+    let mut leader = Alone::new(&[1, 1], 1);
+    let term = leader.lead();
+    leader.step(Input::Read { id: RequestId(1) });
+    let answer =
+        Body::AppendReply { round: 1, outcome: AppendOutcome::Matched { index: Index(2) } };
+    let early = leader.hear(2, term, answer);
+    assert!(!early.iter().any(|effect| matches!(effect, Effect::ReadReady { .. })));
+    leader.hear(2, term, matched(3));
+    leader.written();
+    let round = Body::AppendReply { round: 1, outcome: AppendOutcome::Matched { index: Index(3) } };
+    let ready = Effect::ReadReady { id: RequestId(1), index: Index(3), by_lease: false };
+    assert!(leader.hear(2, term, round).contains(&ready));
+}
+
+/// A leader changes the configuration only once an entry of its term is committed, and one step at
+/// a time [Raft §6, and the correction of Thesis §4.1].
+#[test]
+fn configurations_change_one_step_at_a_time() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    let change = |voters: &[u64]| Input::ChangeMembership {
+        id: RequestId(9),
+        voters: voters.iter().copied().map(ReplicaId).collect(),
+        learners: Vec::new(),
+    };
+    let too_early = Effect::Refuse { id: RequestId(9), reason: Refusal::NotYet };
+    assert_eq!(leader.step(change(&[1, 2])), std::slice::from_ref(&too_early));
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    leader.step(change(&[1, 2]));
+    assert!(leader.raft.configuration().is_joint());
+    assert_eq!(leader.step(change(&[1, 3])), [too_early]);
+    assert_eq!(leader.raft.last_index(), Index(3), "only the joint configuration was appended");
+
+    // Both halves have to have it: 3 votes in the old one only.
+    leader.hear(3, term, matched(3));
+    assert!(leader.raft.configuration().is_joint());
+    leader.written();
+    assert!(leader.raft.configuration().is_joint(), "the new half is not there yet");
+    leader.hear(2, term, matched(3));
+    assert_eq!(leader.raft.configuration().voters, [id(1), id(2)]);
+    assert!(!leader.raft.configuration().is_joint());
+}
+
+/// "A leader that is removed does not count itself in majorities" and leads on until that is
+/// committed [Raft §6, Thesis §4.2.2].
+#[test]
+fn a_removed_leader_does_not_count_itself() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    let (voters, learners) = (vec![id(2), id(3)], Vec::new());
+    leader.step(Input::ChangeMembership { id: RequestId(9), voters, learners });
+    leader.hear(2, term, matched(3));
+    leader.hear(3, term, matched(3));
+    leader.written();
+    assert_eq!(leader.raft.configuration().voters, [id(2), id(3)]);
+    leader.hear(2, term, matched(4));
+    assert!(leader.raft.is_leader(), "one of two is no majority, whatever its own disk has");
+    let last = leader.hear(3, term, matched(4));
+    assert!(last.contains(&Effect::Completed { id: RequestId(9) }));
+    assert!(!leader.raft.is_leader());
+}
+
+/// A transfer asks a voter that has the whole log, and no proposal gets in between [Thesis §3.10].
+#[test]
+fn leadership_goes_to_a_whole_log_only() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    leader.step(Input::Propose { id: RequestId(1), payload: Payload::default() });
+    let begun = leader.step(Input::TransferLeadership { id: RequestId(2), to: id(2) });
+    assert_eq!(sent(&begun), []);
+    let refused = leader.step(Input::Propose { id: RequestId(3), payload: Payload::default() });
+    assert_eq!(refused, [Effect::Refuse { id: RequestId(3), reason: Refusal::Busy }]);
+    assert!(sent(&leader.hear(2, term, matched(3))).contains(&(2, Body::TimeoutNow)));
+    let given_up = leader.hear(
+        2,
+        term + 1,
+        Body::RequestVote { last_index: Index(3), last_term: Term(term), transfer: true },
+    );
+    assert!(given_up.contains(&Effect::Completed { id: RequestId(2) }));
+}
+
+/// While a leader is heard, "servers disregard RequestVote RPCs" [Raft §6], unless that leader
+/// asked for it [Thesis §4.2.3].
+#[test]
+fn a_living_leader_is_not_disturbed() {
+    let mut follower = Alone::new(&[1], 1);
+    follower.hear(2, 1, append((1, 1), 0, Vec::new()));
+    assert_eq!(follower.hear(3, 9, request_vote((9, 8))), []);
+    assert_eq!(follower.raft.term(), Term(1));
+    let transfer = Body::RequestVote { last_index: Index(9), last_term: Term(8), transfer: true };
+    follower.hear(3, 9, transfer);
+    assert_eq!(sent(&follower.written()), [(3, Body::VoteReply { granted: true })]);
+}

@@ -10,6 +10,7 @@
 //! | `propose n text` / `read n` | of a client |
 //! | `deliver [a>b …]` | the oldest message of each pair given, or all that are under way, once |
 //! | `drop [a>b …]` | loses them |
+//! | `copy a>b` / `paste` | keeps a copy of the oldest message of that pair / sends it again |
 //! | `settle [but=n,m]` | everything is delivered and written, except to, from and by those |
 //! | `write n` | its oldest open write becomes durable |
 //! | `crash n [kept=k]` / `restart n` | loses its open writes, or all after the first k |
@@ -89,6 +90,15 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
             for parcel in take(cluster, command)? {
                 cluster.deliver(parcel);
             }
+        }
+        "copy" => {
+            cluster.copied = take(cluster, command)?;
+            let copied = cluster.copied.clone();
+            cluster.sent.splice(0..0, copied);
+        }
+        "paste" => {
+            let copied = cluster.copied.clone();
+            cluster.sent.extend(copied);
         }
         "drop" => {
             take(cluster, command)?;

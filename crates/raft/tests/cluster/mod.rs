@@ -48,6 +48,8 @@ pub(crate) struct Cluster {
     /// Everything sent and not yet taken by [`Cluster::deliver`], oldest first.
     pub(crate) sent: Vec<Parcel>,
     pub(crate) judge: Judge,
+    /// What a test wants to send again.
+    pub(crate) copied: Vec<Parcel>,
     /// What each step did, for those who read along.
     pub(crate) effects: Vec<(ReplicaId, Effect)>,
     next_request: u64,
@@ -82,6 +84,7 @@ impl Cluster {
             hosts: BTreeMap::new(),
             sent: Vec::new(),
             judge: Judge::default(),
+            copied: Vec::new(),
             effects: Vec::new(),
             next_request: 0,
             founding: founding.clone(),
