@@ -92,7 +92,7 @@ pub enum Input {
         /// Which entries.
         indexes: Vec<Index>,
     },
-    /// The host has got payloads that [`Recovered::damaged`] named; they are on its disk.
+    /// The host has got payloads that [`crate::Recovered::damaged`] named; they are on its disk.
     Repaired {
         /// The whole entries.
         entries: Vec<Entry>,

@@ -564,3 +564,28 @@ fn a_living_leader_is_not_disturbed() {
     follower.hear(3, 9, transfer);
     assert_eq!(sent(&follower.written()), [(3, Body::VoteReply { granted: true })]);
 }
+
+/// A leader counts only promises of voters that know of leases: the others gave none
+/// [Thesis §6.4.1].
+#[test]
+fn a_lease_rests_on_those_who_know_of_it() {
+    let answer = |round, index| Body::AppendReply {
+        round,
+        outcome: AppendOutcome::Matched { index: Index(index) },
+    };
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.written();
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    leader.step(Input::SetLease { id: RequestId(1), lease: 200_000 });
+    leader.written();
+    leader.hear(2, term, matched(3));
+    assert_eq!(leader.raft.commit_index(), Index(3));
+    leader.wake();
+    leader.hear(3, term, answer(1, 2));
+    assert_eq!(leader.raft.lease_until(), None, "3 has not got the entry yet");
+    leader.hear(2, term, answer(1, 3));
+    let until = leader.raft.lease_until().expect("a quorum promised");
+    assert_eq!(until.since(leader.now), 175_000, "an eighth less, since it was sent");
+}
