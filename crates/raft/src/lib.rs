@@ -38,6 +38,9 @@
 //! assert_eq!(applied.last().expect("it was committed").payload.bytes(), b"hello");
 //! ```
 //!
+//! The [`guide`] tells the whole story in the order in which a host meets it; `examples/` has a
+//! driver with threads and one in virtual time.
+//!
 //! # The host's contract
 //!
 //! - Time never goes back. [`Input::Wake`] comes at or after [`Raft::deadline`], which is read
@@ -55,7 +58,7 @@
 //! # Invariants
 //!
 //! ```text
-//! snapshot ≤ commit_index = handed out ≤ last_index        applied ≤ handed out
+//! snapshot ≤ commit_index ≤ last_index    applied ≤ handed out = commit_index, or a hole is next
 //! base ≤ snapshot, or base ≤ applied and base ≤ durable_index
 //! durable_index ≤ last covered by each write in flight ≤ last_index
 //! term of the last entry ≤ current_term        matched < next ≤ last_index + 1
@@ -84,6 +87,7 @@
 //! | `RequestVote` | `VoteReply` | the request for the own vote, the answer for the vote given |
 //! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
 //! | `ReadIndex` | `ReadIndexReply` | no |
+//! | `FetchEntries` | `FetchedEntries` | "missing" is said in a durable term only |
 //! | `TimeoutNow` | a `RequestVote` that breaks stickiness | as any campaign |
 //!
 //! # Reads
@@ -95,11 +99,11 @@
 //!
 //! # Where to find the paper
 //!
-//! `election` [Raft §5.2, §5.4.1], `replication` [Raft §5.3], `commit` [Raft §5.4.2],
+//! `election` [Raft §5.2, §5.4.1], `replication` and `sending` [Raft §5.3], `commit` [Raft §5.4.2],
 //! `configuration`, `quorum` and `membership` [Raft §6, Thesis §4], `snapshot` [Raft §7], `read`
-//! and `lease` [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10];
+//! and `lease` [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10], `repair` [PAR FAST'18];
 //! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
-//! slow disks add to it.
+//! slow disks add to it. `force`, `claim` and [`host`] are in no paper.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -111,11 +115,15 @@ mod config;
 mod configuration;
 mod election;
 mod force;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 pub mod host;
 mod invariants;
+mod io;
 mod lease;
 mod log;
 mod membership;
+mod message;
 mod progress;
 mod quorum;
 mod raft;
@@ -123,6 +131,7 @@ mod read;
 mod repair;
 mod replication;
 mod role;
+mod sending;
 mod snapshot;
 mod status;
 mod transfer;
@@ -133,6 +142,8 @@ mod writes;
 
 pub use config::Config;
 pub use force::ForcedRecovery;
+pub use io::*;
+pub use message::*;
 pub use raft::Raft;
 pub use status::{FollowerState, FollowerStatus, RoleName, Status};
 pub use types::*;

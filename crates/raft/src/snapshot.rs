@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::configuration::ConfigurationHistory;
 use crate::progress::Flow;
 use crate::raft::Raft;
-use crate::replication::trailing_floor;
 use crate::role::Role;
+use crate::sending::trailing_floor;
 use crate::{Effect, Index, ReplicaId, SnapshotMeta, Term};
 
 impl Raft {

@@ -363,3 +363,33 @@ fn a_lapsed_claim_is_refused() {
     let reply = blank.on_heartbeat(us, beat, Time(0), |_| true).expect("it is new");
     assert!(!reply.known, "it has to be told the list");
 }
+
+/// A claim counts for its leader once it was answered, and for its follower in its own term.
+#[test]
+fn contact_is_of_a_claim_and_a_term() {
+    let mut world = World::new(1);
+    world.run(1000);
+    let group = GroupId(0);
+    let everybody = |id: ReplicaId| Some(HostId(id.0));
+    let host = &mut world.hosts[0];
+    let leader = &host.rafts[&group];
+    assert_eq!(host.heartbeats.contacts(group, leader, everybody).len(), 2);
+    let (term, commit) = (leader.term(), leader.commit_index());
+    let claim = Claim { group, from: ReplicaId(1), to: ReplicaId(2), term, commit };
+    host.heartbeats.set_claim(HostId(2), group, None);
+    host.heartbeats.set_claim(HostId(2), group, Some(claim));
+    let contacts = host.heartbeats.contacts(group, leader, everybody);
+    assert!(
+        matches!(contacts[..], [Input::Contact { peer: ReplicaId(3), .. }]),
+        "the new claim was not answered yet"
+    );
+
+    let follower = &world.hosts[1].rafts[&group];
+    for (said, heard) in [(Term(term.0 - 1), 0), (term, 1)] {
+        let mut heartbeats = Heartbeats::new(1, 50 * MS);
+        let claims = Some(vec![Claim { term: said, ..claim }]);
+        let beat = Heartbeat { incarnation: 1, generation: 1, claims };
+        heartbeats.on_heartbeat(HostId(1), beat, Time(9), |_| true);
+        assert_eq!(heartbeats.contacts(group, follower, everybody).len(), heard);
+    }
+}

@@ -22,12 +22,15 @@ impl Alone {
     }
 
     fn with_seed(terms: &[u64], term: u64, seed: u64) -> Self {
+        Self::with(terms, term, &[], Config::new(id(1), seed))
+    }
+
+    fn with(terms: &[u64], term: u64, damaged: &[u64], config: Config) -> Self {
         let snapshot = SnapshotMeta { configuration: voters(3), ..SnapshotMeta::default() };
         let hard_state = HardState { term: Term(term), voted_for: None };
-        let recovered =
-            Recovered { hard_state, snapshot, entries: entries(1, terms), damaged: vec![] };
-        let raft = Raft::new(Config::new(id(1), seed), recovered, Time(0));
-        Self { raft, now: Time(0), seq: WriteSeq(0) }
+        let damaged = damaged.iter().copied().map(Index).collect();
+        let recovered = Recovered { hard_state, snapshot, entries: entries(1, terms), damaged };
+        Self { raft: Raft::new(config, recovered, Time(0)), now: Time(0), seq: WriteSeq(0) }
     }
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
@@ -563,4 +566,82 @@ fn a_living_leader_is_not_disturbed() {
     let transfer = Body::RequestVote { last_index: Index(9), last_term: Term(8), transfer: true };
     follower.hear(3, 9, transfer);
     assert_eq!(sent(&follower.written()), [(3, Body::VoteReply { granted: true })]);
+}
+
+/// A leader counts only promises of voters that know of leases: the others gave none
+/// [Thesis §6.4.1].
+#[test]
+fn a_lease_rests_on_those_who_know_of_it() {
+    let answer = |round, index| Body::AppendReply {
+        round,
+        outcome: AppendOutcome::Matched { index: Index(index) },
+    };
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.written();
+    leader.hear(2, term, matched(2));
+    leader.hear(3, term, matched(2));
+    leader.step(Input::SetLease { id: RequestId(1), lease: 200_000 });
+    leader.written();
+    leader.hear(2, term, matched(3));
+    assert_eq!(leader.raft.commit_index(), Index(3));
+    leader.wake();
+    leader.hear(3, term, answer(1, 2));
+    assert_eq!(leader.raft.lease_until(), None, "3 has not got the entry yet");
+    leader.hear(2, term, answer(1, 3));
+    let until = leader.raft.lease_until().expect("a quorum promised");
+    assert_eq!(until.since(leader.now), 175_000, "an eighth less, since it was sent");
+}
+
+/// A damaged entry is replaced by one of its very index and term [PAR FAST'18]: another term's may
+/// be another command.
+#[test]
+fn a_hole_is_filled_by_its_own_identity_only() {
+    let config = Config::new(id(1), 1);
+    let mut follower = Alone::with(&[1, 2, 2], 2, &[2], config);
+    let fetched = |term| Body::FetchedEntries { entries: entries(2, &[term]), missing: vec![] };
+    follower.hear(2, 2, append((3, 2), 3, Vec::new()));
+    for term in [1, 3] {
+        assert_eq!(follower.hear(3, 2, fetched(term)), [], "term {term} is another entry");
+    }
+    let repaired = follower.hear(3, 2, fetched(2));
+    assert_eq!(repaired[0], Effect::Repair { entries: entries(2, &[2]) });
+    assert_eq!(repaired[1], Effect::Apply { entries: entries(2, &[2, 2]) });
+}
+
+/// Entries that left memory come back by index and term, whatever the disk says meanwhile; and a
+/// follower that waits for them is not left to a shared heartbeat.
+#[test]
+fn what_is_loaded_is_what_the_log_says() {
+    let config = Config { max_window_bytes: 0, shares_heartbeats: true, ..Config::new(id(1), 1) };
+    let mut leader = Alone::with(&[1], 1, &[], config);
+    let term = leader.lead();
+    leader.written();
+    leader.hear(2, term, matched(2));
+    leader.step(Input::Applied(Index(2)));
+    let asked = leader.hear(3, term, matched(1));
+    assert!(asked.iter().any(|effect| matches!(effect, Effect::Load { from: Index(2), .. })));
+    assert_eq!(leader.raft.claims(), [id(2)]);
+    let wrong = Input::Loaded { from: Index(2), entries: entries(2, &[term - 1]) };
+    assert!(!sent(&leader.step(wrong)).iter().any(|(_, body)| has_entries(body)));
+}
+
+fn has_entries(body: &Body) -> bool {
+    matches!(body, Body::AppendEntries { entries, .. } if !entries.is_empty())
+}
+
+/// A claim is upheld by who has committed what that leader has: otherwise an idle group would never
+/// tell it.
+#[test]
+fn a_claim_is_not_upheld_by_who_has_to_learn() {
+    let mut follower = Alone::new(&[2, 2], 2);
+    follower.step(Input::Claim { from: id(2), term: Term(2), commit: Index(2) });
+    assert_eq!(follower.raft.leader(), Some(id(2)));
+    assert!(!follower.raft.upholds(id(2), Term(2), Index(2)));
+    follower.hear(2, 2, append((2, 2), 2, Vec::new()));
+    assert!(follower.raft.upholds(id(2), Term(2), Index(2)));
+    assert!(!follower.raft.upholds(id(3), Term(2), Index(2)));
+    assert!(!follower.raft.upholds(id(2), Term(1), Index(2)));
+    follower.step(Input::Claim { from: id(3), term: Term(1), commit: Index(0) });
+    assert_eq!(follower.raft.leader(), Some(id(2)));
 }
