@@ -7,8 +7,8 @@
 //! | `Snapshot` | heartbeats only | the snapshot was delivered → `Probe` |
 //!
 //! Invariants: `matched < next`; `matched` never descends within a term, but for a replica that is
-//! found to be dead; the window is part of `Replicate`, so it can't outlive it, nor can the bytes in
-//! flight, which are the sum of its parts.
+//! found to be dead; the window is part of `Replicate`, so it can't outlive it, nor can the bytes
+//! in flight, which are the sum of its parts.
 
 use alloc::collections::VecDeque;
 
