@@ -10,7 +10,7 @@ use flotilla_raft::{
     Recovered, ReplicaId, RequestId, SnapshotMeta, Term, Time, WriteSeq,
 };
 
-use crate::work::{Applied, Group, REPLICAS, Work, payload};
+use crate::work::{Applied, Calls, Group, REPLICAS, Work, payload};
 
 /// A group and what is under way in it. The replica of id n is at place n - 1.
 pub(crate) struct Cluster {
@@ -58,9 +58,18 @@ impl Group for Cluster {
         for batch in 0..work.batches {
             let first = batch * work.batch_size;
             let end = first + work.batch_size;
-            for number in first..end {
-                let payload = Payload::new(payload(number).to_vec());
-                self.step(self.leader, Input::Propose { id: RequestId(number), payload });
+            let proposal = |number| (RequestId(number), Payload::new(payload(number).to_vec()));
+            let proposals = (first..end).map(proposal);
+            match work.calls {
+                Calls::One => {
+                    let proposals = proposals.collect();
+                    self.step(self.leader, Input::ProposeBatch { proposals });
+                }
+                Calls::Each => {
+                    for (id, payload) in proposals {
+                        self.step(self.leader, Input::Propose { id, payload });
+                    }
+                }
             }
             self.settle();
             while self.hosts.iter().any(|host| host.applied.count < end) {
