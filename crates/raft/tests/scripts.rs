@@ -7,7 +7,7 @@
 //! | `wake n` / `campaign n` | its deadline comes (time goes there) / until it campaigns |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
 //! | `pass ms` | time goes on, no timer fires |
-//! | `propose n text` / `read n` | of a client |
+//! | `propose n text` / `propose-batch n text …` / `read n` | of a client |
 //! | `deliver [a>b …]` | the oldest message of each pair given, or all that are under way, once |
 //! | `drop [a>b …]` | loses them |
 //! | `copy a>b` / `paste` | keeps a copy of the oldest message of that pair / sends it again |
@@ -83,6 +83,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "elect" => cluster.elect(replica()?),
         "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
         "propose" => cluster.propose(replica()?, command.argument(1)?),
+        "propose-batch" => cluster.propose_batch(replica()?, &command.arguments[1..]),
         "read" => {
             cluster.read(replica()?);
         }
