@@ -10,8 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use flotilla_node::WriteBatch;
-use flotilla_raft::Write;
-use flotilla_shard::ShardId;
 use flotilla_storage::{AlignedBuffer, Disk as _, DiskError, FrameWrite, Log};
 use mio::Waker;
 
@@ -21,8 +19,6 @@ use crate::watch::spawn;
 
 /// While a durable write takes less than this, smoothed, it is made on the lane, microseconds.
 const INLINE_BELOW_MICROS: u64 = 150;
-/// No more than this waits for a frame that is being written, bytes.
-const WAITING_BYTES_MAX: usize = 1 << 20;
 /// One slow write counts no more than this, or a single hiccup would move all others to the
 /// thread, microseconds.
 const SAMPLE_MAX_MICROS: u64 = 4 * INLINE_BELOW_MICROS;
@@ -42,46 +38,17 @@ pub(crate) struct Frames {
     writer: Writer,
     /// Frames that the writer thread has, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// What came while a frame was being written, and goes with the next one.
-    waiting: Waiting,
     /// Batches that are durable and not yet reported.
     written: VecDeque<u64>,
     last_write: Instant,
 }
 
-/// Batches that have no frame yet.
-#[derive(Debug, Default)]
-struct Waiting {
-    node_state: Option<Vec<u8>>,
-    writes: Vec<(ShardId, Write)>,
-    /// The sequences of the batches, in order.
-    batches: Vec<u64>,
-    bytes: usize,
-}
-
-impl Waiting {
-    fn add(&mut self, batch: WriteBatch) {
-        self.bytes += batch.writes.iter().map(|(_, write)| bytes_of(write)).sum::<usize>();
-        self.node_state = batch.node_state.or(self.node_state.take());
-        if self.writes.is_empty() {
-            self.writes = batch.writes;
-        } else {
-            self.writes.extend(batch.writes);
-        }
-        self.batches.push(batch.sequence);
-    }
-}
-
-fn bytes_of(write: &Write) -> usize {
-    write.entries.iter().map(|entry| entry.payload.bytes().len()).sum()
-}
-
 /// A frame that is being written.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct InFlight {
     frame: u64,
-    /// The node's batches in it; none in a frame that only attests.
-    batches: Vec<u64>,
+    /// The node's batch in it; none in a frame that only attests.
+    batch: Option<u64>,
 }
 
 impl Frames {
@@ -99,7 +66,6 @@ impl Frames {
             smoothed_micros: sync_micros.min(SAMPLE_MAX_MICROS),
             writer: Writer::start(waker)?,
             in_flight: VecDeque::new(),
-            waiting: Waiting::default(),
             written: VecDeque::new(),
             last_write: Instant::now(),
         })
@@ -110,22 +76,10 @@ impl Frames {
         &mut self.log
     }
 
-    /// Takes a batch; its sequence comes out of [`Frames::next_written`] once it is durable.
-    pub(crate) fn append(&mut self, batch: WriteBatch) {
-        self.waiting.add(batch);
-    }
-
-    /// Makes what waits a frame, unless one is being written: then all that comes meanwhile goes
-    /// with the next one. True if time was spent on a write.
-    pub(crate) fn submit(&mut self) -> Result<bool, ServerError> {
-        let may = self.in_flight.is_empty() || self.waiting.bytes > WAITING_BYTES_MAX;
-        if self.waiting.batches.is_empty() || !may {
-            return Ok(false);
-        }
-        let waiting = std::mem::take(&mut self.waiting);
-        let frame = self.log.append(waiting.node_state.as_deref(), &waiting.writes);
-        self.write(frame, waiting.batches)?;
-        Ok(true)
+    /// Appends a batch; its sequence comes out of [`Frames::next_written`] once it is durable.
+    pub(crate) fn append(&mut self, batch: &WriteBatch) -> Result<(), ServerError> {
+        let frame = self.log.append(batch.node_state.as_deref(), &batch.writes);
+        self.submit(frame, Some(batch.sequence))
     }
 
     /// When the last frame is to be attested; `None` if that is done or on its way.
@@ -136,7 +90,7 @@ impl Frames {
     /// Attests the last frame.
     pub(crate) fn seal(&mut self) -> Result<(), ServerError> {
         match self.log.seal() {
-            Some(frame) => self.write(frame, Vec::new()),
+            Some(frame) => self.submit(frame, None),
             None => Ok(()),
         }
     }
@@ -159,7 +113,6 @@ impl Frames {
 
     /// Waits until the writer thread has nothing left, and attests everything: the end.
     pub(crate) fn finish(mut self) -> Result<(), ServerError> {
-        self.submit()?;
         self.wait_for_writer()?;
         self.seal()?;
         self.wait_for_writer()
@@ -169,14 +122,13 @@ impl Frames {
         while !self.in_flight.is_empty() {
             let outcome = self.writer.wait()?;
             self.on_writer_outcome(outcome)?;
-            self.submit()?;
         }
         Ok(())
     }
 
-    fn write(&mut self, frame: FrameWrite, batches: Vec<u64>) -> Result<(), ServerError> {
+    fn submit(&mut self, frame: FrameWrite, batch: Option<u64>) -> Result<(), ServerError> {
         let file = self.segment(&frame)?;
-        let in_flight = InFlight { frame: frame.sequence, batches };
+        let in_flight = InFlight { frame: frame.sequence, batch };
         if self.in_flight.is_empty() && self.smoothed_micros < INLINE_BELOW_MICROS {
             self.on_outcome(in_flight, write(&file, frame))
         } else {
@@ -212,7 +164,7 @@ impl Frames {
         let sample = outcome.micros.min(SAMPLE_MAX_MICROS);
         self.smoothed_micros = (self.smoothed_micros * (SMOOTHING - 1) + sample) / SMOOTHING;
         self.log.written(in_flight.frame);
-        self.written.extend(in_flight.batches);
+        self.written.extend(in_flight.batch);
         self.last_write = Instant::now();
         Ok(())
     }

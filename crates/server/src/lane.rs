@@ -200,9 +200,7 @@ impl Lane {
             carried_out?;
             self.network.flush();
             if let Some(batch) = self.batch.take() {
-                self.frames.append(batch);
-            }
-            if self.frames.submit()? {
+                self.frames.append(&batch)?;
                 now = self.clock.now();
             }
             let node = &mut self.node;
