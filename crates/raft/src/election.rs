@@ -210,6 +210,9 @@ impl Raft {
                 for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
                     Self::refuse(id, Refusal::NotLeader, effects);
                 }
+                if let Some(held) = led.held {
+                    self.compact(held.meta);
+                }
                 self.log.release(self.log.snapshot().index, 0);
             }
         }
@@ -274,6 +277,7 @@ impl Raft {
             reads: Reads::default(),
             dead: Vec::new(),
             loads: Vec::new(),
+            held: None,
             change: None,
             transfer: None,
         });

@@ -386,10 +386,10 @@ impl Raft {
         self.configurations.current()
     }
 
-    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry; without those
-    /// that left memory ([`Config::max_window_bytes`]).
+    /// The bytes of the log since the host's last snapshot, payloads and a fixed cost per entry;
+    /// without those that left memory ([`Config::max_window_bytes`]).
     pub fn log_bytes(&self) -> u64 {
-        self.log.bytes_above(self.log.snapshot().index)
+        self.log.bytes_above(self.log.snapshot().index.max(self.held_index().unwrap_or_default()))
     }
 
     /// What a snapshot of the state after applying `applied` stands for.

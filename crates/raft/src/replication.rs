@@ -263,6 +263,7 @@ impl Raft {
         }
         let floor = trailing_floor(leader, snapshot, now, timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
+        self.compact_if_free();
         self.shrink_window();
         self.check_newcomers(effects);
         self.check_stall(effects);
