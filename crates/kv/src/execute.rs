@@ -43,6 +43,13 @@ use flotilla_shard::Slot;
 /// What arrives whole in a request is checked where requests are read.
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
 
+/// The longest reply of a command that names several keys, bytes: it may name one key many times.
+pub const MAX_REPLY_BYTES: usize = 64 << 20;
+
+/// What is answered in place of a longer reply, in RESP.
+pub const REPLY_TOO_LONG: &[u8] =
+    b"-ERR the reply would be longer than 64 MiB: ask for fewer keys at once\r\n";
+
 /// A function that answers without changing anything.
 pub(crate) type ReadFn = fn(&Reading<'_>, &mut Vec<u8>) -> Result<(), Failure>;
 

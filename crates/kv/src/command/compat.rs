@@ -50,7 +50,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
          `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the \
          command was not and will not be done.",
     ),
-    ("Limits", "A value has at most 16 MiB and a request at most 64 MiB; more is an error."),
+    (
+        "Limits",
+        "A value has at most 16 MiB, a request and the reply of MGET at most 64 MiB; more is an error.",
+    ),
     ("Types", "Strings. Commands of the other types are unknown so far."),
 ];
 

@@ -31,6 +31,8 @@ pub(crate) enum Failure {
     OffsetOutOfRange,
     /// The result would be longer than [`super::MAX_VALUE_BYTES`].
     TooLong,
+    /// The reply would be longer than [`super::MAX_REPLY_BYTES`].
+    ReplyTooLong,
     /// SCAN: the cursor is no number.
     InvalidCursor,
 }
@@ -39,6 +41,7 @@ impl Failure {
     /// Appends the error reply.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         let text: &[u8] = match self {
+            Self::ReplyTooLong => return out.extend_from_slice(super::REPLY_TOO_LONG),
             Self::Rejected(text) => text,
             Self::NotOfShards => b"ERR the command can't be executed by a shard in this way",
             Self::CrossSlot => b"CROSSSLOT Keys in request don't hash to the same slot",

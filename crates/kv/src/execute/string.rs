@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::options::{Condition, Expiry, Of, Options, Unit, expires_at_ms};
-use super::{Reading, Writing};
+use super::{MAX_REPLY_BYTES, Reading, Writing};
 use crate::keyspace::Found;
 use flotilla_resp::encode;
 
@@ -14,9 +14,13 @@ pub(crate) fn get(call: &Reading<'_>, out: &mut Vec<u8>) -> Result<(), Failure> 
 
 /// `MGET key [key ...]`
 pub(crate) fn mget(call: &Reading<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let start = out.len();
     encode::array_header(out, call.args.len() - 1);
     for key in call.args.iter().skip(1) {
         value_or_null(call.string(key), out);
+        if out.len() - start > MAX_REPLY_BYTES {
+            return Err(Failure::ReplyTooLong);
+        }
     }
     Ok(())
 }
