@@ -1,6 +1,7 @@
 //! The connections of a node: clients, links to other nodes, and those that have not said yet.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use flotilla_kv::command::Spec;
 use flotilla_shard::{NodeId, ShardId};
@@ -38,6 +39,17 @@ pub(crate) struct Caller {
     pub(crate) stalled: bool,
     /// Whether the driver was asked to stop reading from it.
     pub(crate) paused: bool,
+    /// Whether it sends no more.
+    pub(crate) ended: bool,
+    /// Whether replies pile up that it does not read.
+    pub(crate) congested: bool,
+}
+
+impl Caller {
+    /// Whether it sends no more and waits for nothing: half a request is none.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended && !self.stalled && self.parked.is_none() && self.client.pending() == 0
+    }
 }
 
 /// What a client has open in one shard.
@@ -115,6 +127,14 @@ impl Conns {
     }
 
     /// A link.
+    pub(crate) fn link(&self, id: ConnId) -> Option<&Link> {
+        match self.map.get(&id) {
+            Some(Conn::Link(link)) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// A link.
     pub(crate) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
         match self.map.get_mut(&id) {
             Some(Conn::Link(link)) => Some(link),
@@ -140,6 +160,25 @@ impl Conns {
             Conn::Client(_) | Conn::Unknown { .. } => None,
         };
         self.map.iter().filter_map(wanted).collect()
+    }
+
+    /// The connections after `last` in their order, so many at most, for those of them that are
+    /// clients; and which the last one was, `None` at the end.
+    pub(crate) fn next_clients(
+        &mut self,
+        last: ConnId,
+        count: usize,
+        mut each: impl FnMut(&mut Caller),
+    ) -> Option<ConnId> {
+        let mut reached = None;
+        let later = (Bound::Excluded(last), Bound::Unbounded);
+        for (id, conn) in self.map.range_mut(later).take(count) {
+            reached = Some(*id);
+            if let Conn::Client(caller) = conn {
+                each(caller);
+            }
+        }
+        reached
     }
 
     /// Every client.

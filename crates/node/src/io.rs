@@ -68,6 +68,20 @@ pub enum Event<'a> {
         /// Which.
         conn: ConnId,
     },
+    /// A client has asked something, sends no more, and may still listen: it is to be closed once
+    /// it has its replies.
+    Ended {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A client does not take its replies as fast as they come, or does again: while it does not,
+    /// no command of it is begun.
+    Congested {
+        /// Which.
+        conn: ConnId,
+        /// Whether much is waiting to leave.
+        congested: bool,
+    },
     /// The deadline has come. Early or late does no harm.
     Wake,
     /// The [`WriteBatch`] of this sequence, and so all before it, is durable.

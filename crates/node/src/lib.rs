@@ -42,6 +42,7 @@ mod peers;
 mod replica;
 mod replies;
 mod report;
+mod rest;
 mod route;
 mod snapshots;
 mod status;

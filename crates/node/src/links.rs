@@ -16,6 +16,9 @@ use crate::peers::{DIAL_MICROS_MAX, Peer, SILENT_MICROS};
 
 /// Bytes that a link may send before its hello is there.
 const HELLO_BYTES_MAX: usize = 64 << 10;
+/// Bytes that a packet may have before the link is known to be one of the cluster's: room for a
+/// founding record, of which others are to hear.
+const STRANGER_BYTES_MAX: usize = 1 << 20;
 
 impl Node {
     pub(crate) fn on_accepted(
@@ -41,6 +44,8 @@ impl Node {
             open: std::collections::BTreeMap::new(),
             stalled: false,
             paused: false,
+            ended: false,
+            congested: false,
         }))
     }
 
@@ -58,6 +63,9 @@ impl Node {
                 }
                 link.reader.feed(bytes);
                 self.read_packets(conn, now);
+                if self.is_long_stranger(conn) {
+                    self.drop_link(conn, "it sends much and is no node of this cluster", now);
+                }
             }
             Some(Conn::Unknown { buffer, .. }) => {
                 buffer.extend_from_slice(bytes);
@@ -69,6 +77,15 @@ impl Node {
             }
             None => {}
         }
+    }
+
+    /// Whether a link has sent much of a packet that nobody here will read.
+    fn is_long_stranger(&self, conn: ConnId) -> bool {
+        self.conns.link(conn).is_some_and(|link| {
+            link.reader.unfinished() > STRANGER_BYTES_MAX
+                && (link.stranger
+                    || !link.hello.as_ref().is_some_and(|hello| self.founding.admits(hello)))
+        })
     }
 
     fn become_client(&mut self, conn: ConnId, now: Now) {

@@ -72,6 +72,9 @@ pub struct Node {
     pub(crate) held: BTreeSet<ConnId>,
     /// The first of them to be held; its turn comes first.
     pub(crate) first_held: ConnId,
+    /// The client that was looked at last for memory it does not need, and when.
+    pub(crate) rested: ConnId,
+    pub(crate) rested_at: Time,
     /// Clients with something to send.
     pub(crate) answered: BTreeSet<ConnId>,
     /// The clocks of the last turn's end.
@@ -168,6 +171,8 @@ impl Node {
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
             first_held: ConnId(0),
+            rested: ConnId(0),
+            rested_at: now.time,
             answered: BTreeSet::new(),
             last_now: now,
             freeing: false,
@@ -199,6 +204,8 @@ impl Node {
             Event::Dialed { conn, connected } => self.on_dialed(conn, connected, now),
             Event::Received { conn, bytes } => self.on_received(conn, bytes, now),
             Event::Closed { conn } => self.on_closed(conn, now),
+            Event::Ended { conn } => self.on_ended(conn),
+            Event::Congested { conn, congested } => self.on_congested(conn, congested),
             Event::Wake => self.run_timers(now),
             Event::Written { sequence } => self.on_written(sequence, now),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
@@ -217,6 +224,7 @@ impl Node {
             self.settle(now);
             self.walk_snapshot(now);
             self.free_memory();
+            self.rest_idle_clients(now);
             self.flush_clients();
             self.flush_peers(now);
             self.flush_write();
@@ -408,6 +416,7 @@ impl Node {
     /// Goes round until nothing more follows: clients' commands, streams, proposals, reads,
     /// answers.
     fn settle(&mut self, now: Now) {
+        let mut served = 0;
         for _ in 0..ROUNDS_MAX {
             while let Some(conn) = self.next_ready() {
                 self.answered.insert(conn);
@@ -416,8 +425,9 @@ impl Node {
             self.flush_streams(now);
             self.propose(now);
             self.serve_reads(now);
+            served += self.replies.bytes.len();
             self.dispatch(now);
-            if !self.has_work() {
+            if !self.has_work() || served >= SERVED_BYTES_PER_TURN {
                 break;
             }
         }
@@ -459,7 +469,7 @@ impl Node {
         for conn in std::mem::take(&mut self.answered) {
             let Some(caller) = self.conns.client_mut(conn) else { continue };
             let mut bytes = Vec::new();
-            let close = caller.client.take_output(&mut bytes);
+            let close = caller.client.take_output(&mut bytes) || caller.is_over();
             let waits = caller.stalled && caller.client.unread() >= PAUSE_BYTES;
             if waits != caller.paused {
                 caller.paused = waits;
@@ -483,6 +493,9 @@ impl Node {
 
 /// Rounds of one turn; what is left then is for the next, so that sockets get their turn.
 const ROUNDS_MAX: usize = 32;
+
+/// A turn whose answers have so many bytes begins no further round: a heartbeat would wait for it.
+const SERVED_BYTES_PER_TURN: usize = 16 << 20;
 
 /// Keys freed in a turn, of each table that has some to free.
 const FREED_PER_TURN: usize = 256;

@@ -52,7 +52,10 @@ impl Node {
     pub(crate) fn drain_client(&mut self, conn: ConnId, now: Now) {
         loop {
             let Some(caller) = self.conns.client_mut(conn) else { return };
-            caller.stalled = false;
+            caller.stalled = caller.congested;
+            if caller.congested {
+                return;
+            }
             let spec = match caller.parked.take() {
                 Some(spec) => spec,
                 None => match caller.client.next(&self.options) {

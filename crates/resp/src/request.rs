@@ -129,6 +129,15 @@ impl RequestDecoder {
         core::mem::take(&mut self.start)
     }
 
+    /// Gives back all memory, if nothing is being read: to be called with nothing in the buffer.
+    pub fn rest(&mut self) {
+        if matches!(self.state, State::Start | State::Done) {
+            self.reset();
+            self.args = Vec::new();
+            self.unquoted = Vec::new();
+        }
+    }
+
     fn reset(&mut self) {
         self.state = State::Start;
         self.start = 0;

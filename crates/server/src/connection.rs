@@ -31,7 +31,7 @@ pub(crate) enum Phase {
     Dialing,
     /// In use.
     Open,
-    /// The other side sends no more, but may wait for replies; the node was not told.
+    /// The other side sends no more, but may wait for replies.
     HalfClosed,
     /// The node is done with it; the last bytes leave.
     Flushing,
@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// It stands in the list of connections to write to.
     pub(crate) dirty: bool,
+    /// The node was told that replies pile up here.
+    pub(crate) congested: bool,
     /// The node asked not to read from it.
     pub(crate) paused: bool,
     /// Bytes came after the last ones that were sent.
@@ -104,6 +106,7 @@ impl Connection {
             read_closed: false,
             queued: false,
             dirty: false,
+            congested: false,
             paused: false,
             unanswered: false,
             deadline: None,

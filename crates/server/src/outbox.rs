@@ -7,6 +7,8 @@ use std::io::{ErrorKind, IoSlice, Result, Write};
 
 /// Pieces are joined up to this size, bytes.
 const JOIN_BYTES: usize = 16 << 10;
+/// The room for pieces that a queue keeps once it is empty.
+const KEPT_PIECES: usize = 16;
 /// Pieces given to one write.
 const PIECES_PER_WRITE: usize = 64;
 
@@ -77,6 +79,9 @@ impl Outbox {
         {
             self.sent -= first.len();
             self.pieces.pop_front();
+        }
+        if self.unsent == 0 && self.pieces.capacity() > KEPT_PIECES {
+            self.pieces = VecDeque::new();
         }
     }
 }

@@ -62,6 +62,17 @@ use replies::Replies;
 /// Bytes of replies that may be outstanding before a client's further requests wait.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes that the replies of a client's open commands are expected to add up to, at most: its
+/// further requests wait. What others ask of the same shard comes after them, and what a client
+/// that does not read has asked for fills memory.
+const EXPECTED_BYTES_MAX: usize = 1 << 20;
+
+/// What is expected of a reply before there was any, bytes.
+const EXPECTED_AT_FIRST_BYTES: usize = 64 << 10;
+
+/// What is expected of a reply at least, bytes: a place in the row of replies is not free either.
+const EXPECTED_MIN_BYTES: usize = 64;
+
 /// Arguments of one request.
 pub const ARGUMENTS_MAX: usize = 1 << 20;
 
@@ -113,7 +124,7 @@ pub enum Next {
     /// the next.
     Command(&'static Spec),
     /// Nothing for now: too many replies are outstanding ([`Options::max_client_pipeline`],
-    /// [`REPLY_BYTES_MAX`]). There may be more after the next [`Client::take_output`].
+    /// [`REPLY_BYTES_MAX`]), or they are expected to be long. There may be more after the next [`Client::take_output`].
     Full,
     /// Nothing any more: the connection closes once its replies have left.
     Closing,
@@ -133,6 +144,9 @@ pub struct Client {
     args: ArgsBuf,
     last: Option<&'static Spec>,
     replies: Replies,
+    /// What a reply of the shards is expected to have, bytes: the most that one had, a quarter less
+    /// for each reply since.
+    expected_bytes: usize,
     /// Where a reply made here is written first; kept for its memory.
     scratch: Vec<u8>,
     closing: bool,
@@ -170,6 +184,7 @@ impl Client {
             args: ArgsBuf::new(),
             last: None,
             replies: Replies::default(),
+            expected_bytes: EXPECTED_AT_FIRST_BYTES,
             scratch: Vec::new(),
             closing: false,
         }
@@ -195,9 +210,7 @@ impl Client {
             if self.closing {
                 return Next::Closing;
             }
-            let is_full = self.replies.pending() >= options.max_client_pipeline
-                || self.replies.bytes() >= REPLY_BYTES_MAX;
-            if is_full {
+            if self.is_full(options) {
                 return Next::Full;
             }
             match self.decode() {
@@ -249,6 +262,8 @@ impl Client {
     /// Gives a deferred command its reply, in RESP3. Does nothing if the place is unknown or has
     /// its reply.
     pub fn fill(&mut self, place: u64, resp3: &[u8]) {
+        let forgotten = self.expected_bytes - self.expected_bytes / 4;
+        self.expected_bytes = resp3.len().max(forgotten).max(EXPECTED_MIN_BYTES);
         self.replies.fill(place, resp3);
     }
 
@@ -302,6 +317,31 @@ impl Client {
     /// Whether the connection closes once its replies have left.
     pub fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Gives back the memory of buffers that are empty; nothing while something is under way.
+    pub fn rest(&mut self) {
+        if self.unread() > 0 || self.replies.pending() > 0 || self.replies.bytes() > 0 {
+            return;
+        }
+        self.start = 0;
+        self.buffer = Vec::new();
+        self.args = ArgsBuf::new();
+        self.scratch = Vec::new();
+        self.decoder.rest();
+        self.replies.rest();
+    }
+
+    /// When bytes came from it last.
+    pub fn heard(&self) -> Time {
+        self.heard
+    }
+
+    fn is_full(&self, options: &Options) -> bool {
+        let pending = self.replies.pending();
+        pending >= options.max_client_pipeline
+            || self.replies.bytes() >= REPLY_BYTES_MAX
+            || (pending > 0 && pending * self.expected_bytes >= EXPECTED_BYTES_MAX)
     }
 
     /// Decodes one request into `args`; whether there was a whole one.

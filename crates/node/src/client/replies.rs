@@ -90,6 +90,15 @@ impl Replies {
         }
     }
 
+    /// Gives back the memory of what is empty.
+    pub(super) fn rest(&mut self) {
+        if self.pending() == 0 && self.bytes() == 0 {
+            self.ready = Vec::new();
+            self.held = Vec::new();
+            self.places = VecDeque::new();
+        }
+    }
+
     fn hold(&mut self, protocol: Protocol, resp3: &[u8]) -> Range<usize> {
         let start = self.held.len();
         write_as(protocol, resp3, &mut self.held);

@@ -129,6 +129,11 @@ impl FrameReader {
         }
     }
 
+    /// Bytes of the packet being received.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.body.len()
+    }
+
     /// The next whole packet, if there is one. The error comes after all packets before it, and
     /// then for ever.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packet>, LinkError> {

@@ -97,6 +97,7 @@ impl Network {
         match connection.phase {
             Phase::Open if connection.kind != Kind::Peer && connection.unanswered => {
                 connection.phase = Phase::HalfClosed;
+                self.news.push_back(Event::Ended { conn: connection.id });
                 self.set_deadline(at, Instant::now() + HALF_CLOSED_TIMEOUT);
             }
             Phase::Flushing if !connection.outbox.is_empty() => {}

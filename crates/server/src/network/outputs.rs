@@ -7,7 +7,7 @@ use std::time::Instant;
 use flotilla_node::{ConnId, Event};
 use mio::net::TcpStream;
 
-use super::Network;
+use super::{CLIENT_UNSENT_PAUSE_BYTES, Network};
 use crate::connection::{Connection, FLUSH_TIMEOUT, HALF_CLOSED_QUIET, Kind, Phase};
 use crate::console::{Level, say};
 
@@ -75,7 +75,20 @@ impl Network {
         } else if unsent == 0 && connection.phase == Phase::Flushing {
             connection.say_goodbye();
         } else {
+            self.tell_congestion(at);
             self.queue(at);
+        }
+    }
+
+    /// Tells the node when replies begin to pile up that a client does not read, and when that is
+    /// over: what it makes meanwhile would be more to keep.
+    fn tell_congestion(&mut self, at: usize) {
+        let Some(connection) = self.places[at].as_mut() else { return };
+        let known = matches!(connection.phase, Phase::Open | Phase::HalfClosed);
+        let congested = connection.outbox.len() > CLIENT_UNSENT_PAUSE_BYTES;
+        if known && connection.kind != Kind::Peer && congested != connection.congested {
+            connection.congested = congested;
+            self.news.push_back(Event::Congested { conn: connection.id, congested });
         }
     }
 
@@ -101,7 +114,10 @@ impl Network {
     /// The node closed what it was about to be told the end of.
     fn drop_news(&mut self, closed: ConnId) {
         self.news.retain(|event| match event {
-            Event::Closed { conn } | Event::Dialed { conn, .. } => *conn != closed,
+            Event::Closed { conn }
+            | Event::Ended { conn }
+            | Event::Dialed { conn, .. }
+            | Event::Congested { conn, .. } => *conn != closed,
             _ => true,
         });
     }

@@ -13,6 +13,8 @@ struct Heard {
     accepted: Vec<ConnId>,
     received: HashMap<ConnId, Vec<u8>>,
     closed: Vec<ConnId>,
+    ended: Vec<ConnId>,
+    congested: Vec<bool>,
     dialed: Vec<(ConnId, bool)>,
 }
 
@@ -24,6 +26,8 @@ impl Heard {
                 self.received.entry(conn).or_default().extend_from_slice(bytes);
             }
             Event::Closed { conn } => self.closed.push(conn),
+            Event::Ended { conn } => self.ended.push(conn),
+            Event::Congested { conn: FIRST, congested } => self.congested.push(congested),
             Event::Dialed { conn, connected } => self.dialed.push((conn, connected)),
             other => panic!("sockets don't tell {other:?}"),
         }
@@ -126,6 +130,7 @@ fn a_client_that_does_not_read_is_not_read_from() {
     client.write_all(b"more").expect("it is open");
     world.rest();
     assert_eq!(world.heard.bytes(FIRST), 0, "it has too much unread");
+    assert_eq!(world.heard.congested, [true]);
     let mut reader = client.try_clone().expect("a handle can be cloned");
     let reading = std::thread::spawn(move || {
         let mut got = vec![0; sent];
@@ -136,6 +141,7 @@ fn a_client_that_does_not_read_is_not_read_from() {
         world.turn();
     }
     reading.join().expect("it only reads").expect("everything arrives");
+    assert_eq!(world.heard.congested, [true, false]);
 }
 
 #[test]
@@ -150,7 +156,7 @@ fn the_end_of_a_client_is_told_at_once_unless_it_may_listen() {
     let second = ConnId(2);
     world.until(|heard| heard.bytes(second) == 3);
     world.rest();
-    assert_eq!(world.heard.closed, [FIRST]);
+    assert_eq!((&world.heard.closed[..], &world.heard.ended[..]), (&[FIRST][..], &[second][..]));
     world.network.send(second, b"reply".to_vec());
     world.until(|heard| heard.closed == [FIRST, second]);
     let mut got = String::new();
