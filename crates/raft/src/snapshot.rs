@@ -4,6 +4,7 @@
 //! one; a log that contains a snapshot's entry is kept; a received snapshot is acknowledged only
 //! after the write that names it is durable.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::config::Config;
@@ -81,7 +82,7 @@ impl Raft {
         self.emitted_index = index;
         self.applied_index = index;
         self.applied_at = self.now;
-        effects.push(Effect::Restore(meta));
+        effects.push(Effect::Restore(Box::new(meta)));
     }
 
     /// The host has delivered a snapshot, or given up.
