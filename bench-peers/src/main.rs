@@ -52,16 +52,19 @@ struct Measured {
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (rounds, only) = match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
-        ["raft", rounds] => (rounds.parse::<usize>().context("a number of rounds")?, None),
-        ["raft", rounds, only] => (rounds.parse().context("a number of rounds")?, Some(*only)),
-        _ => bail!("usage: bench-peers raft <rounds> [<the only system to measure>]"),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ["raft", rounds, only @ ..] = &*words else {
+        bail!("usage: bench-peers raft <rounds> [<the only system to measure> [<the only work>]]")
     };
-    let is_wanted = |system: &&System| only.is_none_or(|only| only == system.0);
-    let mut systems: Vec<System> = SYSTEMS.iter().filter(is_wanted).copied().collect();
-    ensure!(!systems.is_empty(), "there is no such system");
+    let rounds = rounds.parse::<usize>().context("a number of rounds")?;
+    let is_wanted = |at: usize, name: &str| only.get(at).is_none_or(|only| *only == name);
+    let mut systems = SYSTEMS.to_vec();
+    systems.retain(|(name, _)| is_wanted(0, name));
+    let mut works = WORKS.to_vec();
+    works.retain(|(name, _)| is_wanted(1, name));
+    ensure!(!systems.is_empty() && !works.is_empty(), "there is no such system or work");
     for _ in 0..rounds {
-        for (what, work) in WORKS {
+        for &(what, work) in &works {
             for (system, measure) in &systems {
                 let Measured { wall, cpu } = measure(work);
                 let (commits, wall, cpu) = (work.commits(), wall.as_nanos(), cpu.as_nanos());

@@ -136,17 +136,25 @@ impl Host {
 
     /// One input, and what follows from it here.
     fn step(&mut self, now: Time, input: Input, network: &mut VecDeque<Message>) {
-        let mut next = Some(input);
-        while let Some(input) = next {
-            let mut effects = std::mem::take(&mut self.effects);
-            self.raft.step(now, input, &mut effects);
-            for effect in effects.drain(..) {
-                self.carry_out(effect, network);
+        self.step_core(now, input, network);
+        loop {
+            if let Some(seq) = self.written.take() {
+                self.step_core(now, Input::Written(seq), network);
+            } else if let Some(index) = self.applied_index.take() {
+                self.step_core(now, Input::Applied(index), network);
+            } else {
+                return;
             }
-            self.effects = effects;
-            let written = self.written.take().map(Input::Written);
-            next = written.or_else(|| self.applied_index.take().map(Input::Applied));
         }
+    }
+
+    fn step_core(&mut self, now: Time, input: Input, network: &mut VecDeque<Message>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.raft.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect, network);
+        }
+        self.effects = effects;
     }
 
     fn carry_out(&mut self, effect: Effect, network: &mut VecDeque<Message>) {

@@ -88,7 +88,7 @@ impl Node {
             }
             Effect::Restore(meta) => {
                 let index = meta.index;
-                let number = replica.restore(meta);
+                let number = replica.restore(*meta);
                 self.outputs.push(Output::SnapshotRead { shard, index, number });
             }
             Effect::Note(note) => self.on_note(shard, note, now),

@@ -126,6 +126,7 @@ impl Node {
             else {
                 return;
             };
+            let meta = Box::new(meta);
             self.step(shard, Input::SnapshotReceived { from, term, meta }, now);
             self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Durable, now);
             return;
@@ -136,7 +137,7 @@ impl Node {
             && making.meta.index > replica.snapshot.index
         {
             replica.snapshot = making.meta.clone();
-            self.step(shard, Input::Compact { meta: making.meta }, now);
+            self.step(shard, Input::Compact { meta: Box::new(making.meta) }, now);
         }
     }
 

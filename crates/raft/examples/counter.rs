@@ -77,6 +77,7 @@ impl Group {
                     let (meta, sum) = counter.snapshot.clone();
                     self.sums.insert(meta.index, sum);
                     let delivered = Some(meta.index);
+                    let meta = Box::new(meta);
                     let received = Input::SnapshotReceived { from: id, term, meta };
                     self.inputs.push_back((to, received));
                     self.inputs.push_back((id, Input::SnapshotSent { to, delivered }));
@@ -100,7 +101,7 @@ impl Group {
         let counter = self.replicas.get_mut(&id).expect("it was started");
         let meta = counter.raft.snapshot_meta(counter.applied);
         counter.snapshot = (meta.clone(), counter.sum);
-        self.inputs.push_back((id, Input::Compact { meta }));
+        self.inputs.push_back((id, Input::Compact { meta: Box::new(meta) }));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happens to a replica, and what it wants done.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::{
@@ -40,7 +41,7 @@ pub enum Input {
     /// index); `meta` is what [`crate::Raft::snapshot_meta`] gave when it was begun.
     Compact {
         /// Which snapshot.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
     },
     /// A snapshot of the leader `from` is durable on this replica's disk and can be restored; or
     /// one of anybody's, of term 0, that repairs.
@@ -50,7 +51,7 @@ pub enum Input {
         /// The term in [`Effect::SendSnapshot`].
         term: Term,
         /// What it stands for.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
     },
     /// The snapshot asked for by [`Effect::SendSnapshot`] was delivered, or could not be.
     SnapshotSent {
@@ -220,7 +221,7 @@ pub enum Effect {
     },
     /// Replace the applied state by this snapshot, which is durable here; what was applied before
     /// is void. Reads wait until it is loaded. Needs no `Applied`.
-    Restore(SnapshotMeta),
+    Restore(Box<SnapshotMeta>),
     /// Something an operator or a router wants to know.
     Note(Note),
 }

@@ -25,8 +25,8 @@ fn majority_reached(voters: &[ReplicaId], value: &impl Fn(ReplicaId) -> u64) -> 
     let majority = voters.len() / 2 + 1;
     let mut best = 0;
     for candidate in voters.iter().map(|&id| value(id)) {
-        let holders = voters.iter().filter(|&&id| value(id) >= candidate).count();
-        if candidate > best && holders >= majority {
+        let holders = || voters.iter().filter(|&&id| value(id) >= candidate).count();
+        if candidate > best && holders() >= majority {
             best = candidate;
         }
     }

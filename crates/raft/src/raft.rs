@@ -110,9 +110,9 @@ impl Raft {
             Input::Read { id } => self.on_read(id, effects),
             Input::Written(seq) => self.on_written(seq, effects),
             Input::Applied(index) => self.on_applied(index),
-            Input::Compact { meta } => self.on_compact(meta),
+            Input::Compact { meta } => self.on_compact(*meta),
             Input::SnapshotReceived { from, term, meta } => {
-                self.on_snapshot_received(from, term, meta, effects);
+                self.on_snapshot_received(from, term, *meta, effects);
             }
             Input::SnapshotSent { to, delivered } => {
                 self.on_snapshot_sent(to, delivered, effects);

@@ -221,6 +221,9 @@ impl Raft {
     /// Ends the open round if a quorum has answered it; then the next may begin.
     pub(crate) fn finish_round(&mut self, effects: &mut Vec<Effect>) {
         let Role::Leader(leader) = &mut self.role else { return };
+        if leader.reads.open.is_none() {
+            return;
+        }
         let newest = leader.reads.round;
         let answered = quorum::reached(self.configurations.current(), |id| {
             if id == self.config.id {

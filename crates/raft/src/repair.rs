@@ -25,6 +25,7 @@
 //! Invariants: nothing past a hole is handed out; a hole is filled by an entry of its very index
 //! and term only; nobody leads who may not know its configuration.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::raft::Raft;
@@ -144,7 +145,7 @@ impl Raft {
         self.emitted_index = index;
         self.applied_index = index;
         self.applied_at = self.now;
-        effects.push(Effect::Restore(meta.clone()));
+        effects.push(Effect::Restore(Box::new(meta.clone())));
         self.hand_out(effects);
         self.open_term(effects);
     }

@@ -9,6 +9,7 @@
 //! would be sent a snapshot for ever. [`Config::max_held_bytes`] ends the wait: one that can't keep
 //! up must not fill the disks of those who can.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::config::Config;
@@ -143,7 +144,7 @@ impl Raft {
         self.emitted_index = index;
         self.applied_index = index;
         self.applied_at = self.now;
-        effects.push(Effect::Restore(meta));
+        effects.push(Effect::Restore(Box::new(meta)));
     }
 
     /// The host has delivered a snapshot, or given up.

@@ -2,6 +2,7 @@
 //!
 //! Every number that could be mistaken for another has a type of its own.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -227,7 +228,7 @@ pub struct Write {
     pub hard_state: HardState,
     /// The log now starts at this snapshot, whose file is durable already. Entries up to its
     /// index go; later ones stay if the log has an entry of that index and term, else all go.
-    pub snapshot: Option<SnapshotMeta>,
+    pub snapshot: Option<Box<SnapshotMeta>>,
     /// Replace everything from `entries[0].index` on. Contiguous; may be empty.
     pub entries: Vec<Entry>,
 }

@@ -7,6 +7,7 @@
 //! Invariants: `durable_index ≤ in_flight[0].last ≤ in_flight[1].last ≤ … ≤ last index of the
 //! log`; the sequence numbers in flight are consecutive and end at the last one asked for.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use crate::{HardState, Index, SnapshotMeta, Term, Time, WriteSeq};
@@ -23,7 +24,7 @@ pub(crate) struct Writes {
     /// The first entry that the next write must hold.
     unasked_from: Option<Index>,
     /// The snapshot that the next write must name.
-    unasked_snapshot: Option<SnapshotMeta>,
+    unasked_snapshot: Option<Box<SnapshotMeta>>,
 }
 
 /// A write whose end was not reported yet.
@@ -39,7 +40,7 @@ struct InFlight {
 pub(crate) struct NextWrite {
     pub(crate) seq: WriteSeq,
     pub(crate) entries_from: Option<Index>,
-    pub(crate) snapshot: Option<SnapshotMeta>,
+    pub(crate) snapshot: Option<Box<SnapshotMeta>>,
 }
 
 impl Writes {
@@ -77,7 +78,7 @@ impl Writes {
 
     /// The log begins at this snapshot from now on.
     pub(crate) fn snapshotted(&mut self, meta: SnapshotMeta) {
-        self.unasked_snapshot = Some(meta);
+        self.unasked_snapshot = Some(Box::new(meta));
     }
 
     /// Takes what must be written, if anything; then the log up to `last` and `hard_state` are

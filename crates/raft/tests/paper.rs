@@ -337,10 +337,9 @@ fn a_follower_takes_no_answer_to_an_earlier_life() {
 /// a newer [Raft §7].
 #[test]
 fn older_snapshots_are_ignored() {
-    let meta = |index, term| SnapshotMeta {
-        index: Index(index),
-        term: Term(term),
-        configuration: voters(3),
+    let meta = |index, term| {
+        let (index, term) = (Index(index), Term(term));
+        Box::new(SnapshotMeta { index, term, configuration: voters(3) })
     };
     let received = |term, meta| Input::SnapshotReceived { from: id(2), term: Term(term), meta };
     let mut follower = Alone::new(&[1, 1, 1], 1);

@@ -38,7 +38,7 @@ impl Disk {
                 self.damaged.clear();
             }
             self.damaged = self.damaged.split_off(&meta.index.next());
-            self.snapshot = meta.clone();
+            self.snapshot = (**meta).clone();
         }
         if let Some(first) = write.entries.first() {
             assert!(first.index > self.snapshot.index, "a write is above the snapshot");

@@ -259,7 +259,7 @@ impl Cluster {
                 let Some(host) = self.hosts.get_mut(&to) else { return };
                 let delivered = host.raft.is_some().then_some(snapshot.meta.index);
                 if delivered.is_some() {
-                    let meta = snapshot.meta.clone();
+                    let meta = Box::new(snapshot.meta.clone());
                     host.files.push(snapshot);
                     self.step(to, Input::SnapshotReceived { from, term, meta });
                 }
@@ -313,7 +313,7 @@ impl Cluster {
         let meta = raft.snapshot_meta(applied);
         host.snapshot = Snapshot { meta: meta.clone(), history: host.applied.clone() };
         host.files.push(host.snapshot.clone());
-        self.step(id, Input::Compact { meta });
+        self.step(id, Input::Compact { meta: Box::new(meta) });
     }
 
     pub(crate) fn propose(&mut self, id: ReplicaId, text: &str) {

@@ -132,6 +132,6 @@ fn a_log_never_begins_at_a_snapshot_that_is_not_durable() {
     let mut lane = Lane::new(small());
     lane.turn(&[write(3, 1, 1, 9)]);
     let (shard, mut turn) = write(3, 1, 10, 10);
-    turn.snapshot = Some(meta(4, 1));
+    turn.snapshot = Some(Box::new(meta(4, 1)));
     lane.turn(&[(shard, turn)]);
 }

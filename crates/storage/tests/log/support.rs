@@ -57,7 +57,7 @@ impl Twin {
                 } else {
                     log.entries.clear();
                 }
-                log.snapshot = meta.clone();
+                log.snapshot = (**meta).clone();
             }
             if let Some(first) = write.entries.first() {
                 log.entries.retain(|entry| entry.index < first.index);
@@ -190,7 +190,7 @@ impl Lane {
     pub(crate) fn reset(&mut self, shard: ShardId, meta: &SnapshotMeta) {
         self.snapshot(shard, meta, &[b"state"]);
         let hard_state = self.twin.shards[&shard].hard_state;
-        let snapshot = Some(meta.clone());
+        let snapshot = Some(Box::new(meta.clone()));
         self.turn(&[(
             shard,
             Write { seq: WriteSeq(1), hard_state, snapshot, entries: Vec::new() },

@@ -161,7 +161,7 @@ impl World {
             let reset = self.snapshot(shard, twin, hard_state.term);
             let kept = twin.term_at(shard, reset.0) == Some(reset.1) && reset.0 <= last.0;
             let (next, term) = if kept { (last.0, last.1) } else { reset };
-            write.snapshot = Some(meta(reset.0.0, reset.1.0));
+            write.snapshot = Some(Box::new(meta(reset.0.0, reset.1.0)));
             self.fill(&mut write, shard, next.0 + 1, term.0);
             return write;
         }
