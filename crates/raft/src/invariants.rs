@@ -41,7 +41,7 @@ impl Raft {
             Role::Follower(follower) => self.check_follower(follower),
             Role::PreCandidate(candidate) => {
                 assert!(candidate.votes.contains(&self.config.id), "it would vote for itself");
-                self.check_votes(&candidate.votes);
+                check_votes(&candidate.votes);
             }
             Role::Candidate(candidate) => {
                 let own_vote = self.hard_state.voted_for == Some(self.config.id);
@@ -50,15 +50,10 @@ impl Raft {
                 assert!(!(candidate.asked && candidate.inquires), "who inquires asks for no vote");
                 let durable = self.log.writes().holds(self.hard_state);
                 assert!(!candidate.asked || durable, "a vote is asked for once the own is durable");
-                self.check_votes(&candidate.votes);
+                check_votes(&candidate.votes);
             }
             Role::Leader(leader) => self.check_leader(leader),
         }
-    }
-
-    fn check_votes(&self, votes: &[ReplicaId]) {
-        let repeated = |(at, vote): (usize, &ReplicaId)| votes[..at].contains(vote);
-        assert!(!votes.iter().enumerate().any(repeated), "each vote counts once");
     }
 
     fn check_follower(&self, follower: &Follower) {
@@ -149,4 +144,9 @@ impl Raft {
         });
         assert!(changes.eq(versions.cloned()), "the history is what the log says");
     }
+}
+
+fn check_votes(votes: &[ReplicaId]) {
+    let repeated = |(at, vote): (usize, &ReplicaId)| votes[..at].contains(vote);
+    assert!(!votes.iter().enumerate().any(repeated), "each vote counts once");
 }

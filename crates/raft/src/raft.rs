@@ -214,16 +214,15 @@ impl Raft {
             (Follower, Body::ReadIndexReply { nonce, number, index }) => {
                 self.on_read_index_reply(nonce, number, index, effects);
             }
-            // Late: the role that asked for it has ended, or the one that was asked.
+            // Late, since the role that asked, or was asked, has ended; or a refused pre-vote, which
+            // only teaches terms; requests for one never come here.
             (Follower | PreCandidate | Leader, Body::VoteReply { .. })
             | (
                 Follower | PreCandidate | Candidate,
                 Body::AppendReply { .. } | Body::ReadIndex { .. },
             )
-            | (PreCandidate | Candidate | Leader, Body::ReadIndexReply { .. } | Body::TimeoutNow) =>
-                {}
-            // A refusal only teaches terms, which is done; the request never comes here.
-            (_, Body::PreVoteReply { .. } | Body::RequestPreVote { .. }) => {}
+            | (PreCandidate | Candidate | Leader, Body::ReadIndexReply { .. } | Body::TimeoutNow)
+            | (_, Body::PreVoteReply { .. } | Body::RequestPreVote { .. }) => {}
         }
     }
 
