@@ -278,11 +278,7 @@ impl Machine {
     /// A word that stands for the whole replicated state: equal on replicas at the same index.
     /// Takes time in proportion to the number of streams, not of keys.
     pub fn state_hash(&self) -> u64 {
-        let owned = self.ownership.owned.words().iter().fold(0, |sum, &w| of_words(sum, w, 0));
-        let generations = &self.ownership.generations;
-        let owned = generations
-            .iter()
-            .fold(owned, |sum, (&slot, &generation)| of_words(sum, slot.into(), generation.into()));
+        let owned = self.ownership.digest();
         let keys = of_words(self.keyspace.digest(), self.keyspace.len(), self.sessions.digest());
         of_words(self.clock_ms, keys, owned)
     }

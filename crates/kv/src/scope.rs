@@ -5,6 +5,8 @@ use std::fmt;
 
 use flotilla_shard::{SLOTS, Slot};
 
+use crate::keyspace::{of_bytes, of_words};
+
 const WORDS: usize = SLOTS as usize / 64;
 
 /// What the execution of a command knows besides its arguments.
@@ -92,10 +94,6 @@ impl SlotSet {
         ranges
     }
 
-    /// The set as words, the lowest slot in the lowest bit of the first.
-    pub(crate) fn words(&self) -> &[u64] {
-        &self.words[..]
-    }
 }
 
 impl fmt::Debug for SlotSet {
@@ -122,6 +120,17 @@ impl Ownership {
     /// How often `slot` has moved, as far as this shard took part.
     pub(crate) fn generation(&self, slot: Slot) -> u32 {
         self.generations.get(&slot.0).copied().unwrap_or(0)
+    }
+
+    /// A word that stands for all of it.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut bytes = [0; WORDS * 8];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(self.owned.words.iter()) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.generations.iter().fold(of_bytes(&bytes), |sum, (&slot, &generation)| {
+            of_words(sum, slot.into(), generation.into())
+        })
     }
 }
 

@@ -21,8 +21,8 @@ pub struct Inspection {
     pub last: Index,
     /// The last entry its table has seen; the index of the snapshot while that is being loaded.
     pub applied: Index,
-    /// A word that stands for the table and its sessions; `None` while a snapshot is being loaded.
-    pub state_hash: Option<u64>,
+    /// Whether its table can be read: not while a snapshot is being loaded, or when it is halted.
+    pub readable: bool,
     /// Whether an entry could not be applied (P13).
     pub halted: bool,
 }
@@ -37,9 +37,16 @@ impl Node {
             commit: replica.raft.commit_index(),
             last: replica.raft.last_index(),
             applied: replica.applied,
-            state_hash: replica.machine().map(flotilla_kv::Machine::state_hash),
+            readable: replica.machine().is_some(),
             halted: matches!(replica.state, State::Halted),
         })
+    }
+
+    /// A word that stands for a replica's table and its sessions; `None` while its table can't be
+    /// read, or if there is no such replica here. It costs some thousand cycles, so ask for it
+    /// when the applied index has changed, not at every look.
+    pub fn state_hash(&self, shard: ShardId) -> Option<u64> {
+        self.replicas.get(&shard)?.machine().map(flotilla_kv::Machine::state_hash)
     }
 
     /// Checks every invariant that one replica can see, of all replicas, in time linear in their

@@ -106,6 +106,7 @@ impl Raft {
             Input::Wake => self.on_wake(effects),
             Input::Message(message) => self.on_message(message, effects),
             Input::Propose { id, payload } => self.on_propose(id, payload, effects),
+            Input::ProposeBatch { proposals } => self.on_propose_batch(proposals, effects),
             Input::Read { id } => self.on_read(id, effects),
             Input::Written(seq) => self.on_written(seq, effects),
             Input::Applied(index) => self.on_applied(index),

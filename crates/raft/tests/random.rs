@@ -334,7 +334,13 @@ impl World {
             }
             if self.dice.percent(70) {
                 let text = format!("{}", self.cluster.now);
-                self.cluster.propose(id, &text);
+                if self.dice.percent(80) {
+                    self.cluster.propose(id, &text);
+                } else {
+                    let batch: Vec<String> =
+                        (0..self.dice.below(5)).map(|n| format!("{text}, {n}")).collect();
+                    self.cluster.propose_batch(id, &batch);
+                }
             }
             if self.dice.percent(70) {
                 self.cluster.read(id);

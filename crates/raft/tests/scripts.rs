@@ -10,7 +10,7 @@
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
 //! | `deadline n` | draws when it wants to be woken |
 //! | `pass ms` | time goes on, no timer fires |
-//! | `propose n text` / `read n` | of a client |
+//! | `propose n text` / `propose-batch n text …` / `read n` | of a client |
 //! | `deliver [a>b …]` | the oldest message of each pair given, or all that are under way, once |
 //! | `drop [a>b …]` | loses them |
 //! | `copy a>b` / `paste` | keeps a copy of the oldest message of that pair / sends it again |
@@ -91,6 +91,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "elect" => cluster.elect(replica()?),
         "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
         "propose" => cluster.propose(replica()?, command.argument(1)?),
+        "propose-batch" => cluster.propose_batch(replica()?, &command.arguments[1..]),
         "read" => {
             cluster.read(replica()?);
         }

@@ -221,7 +221,7 @@ impl World {
             let Some(process) = &machine.process else { return Some(format!("{} is off", at + 1)) };
             for replica in process.node.inspect() {
                 let state: (Index, Index, Option<u64>) =
-                    (replica.applied, replica.commit, replica.state_hash);
+                    (replica.applied, replica.commit, process.node.state_hash(replica.shard));
                 let (first, theirs) = *states.entry(replica.shard).or_insert((at, state));
                 let whole = state.2.is_some() && state.0 == state.1;
                 if theirs != state || !whole {

@@ -323,6 +323,12 @@ impl Cluster {
         self.step(id, Input::Propose { id: request, payload });
     }
 
+    pub(crate) fn propose_batch(&mut self, id: ReplicaId, texts: &[String]) {
+        let propose = |text: &String| (self.request(), Payload::new(text.as_bytes().to_vec()));
+        let proposals = texts.iter().map(propose).collect();
+        self.step(id, Input::ProposeBatch { proposals });
+    }
+
     pub(crate) fn read(&mut self, id: ReplicaId) -> RequestId {
         let request = self.request();
         self.step(id, Input::Read { id: request });

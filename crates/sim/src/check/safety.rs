@@ -10,6 +10,7 @@
 //! | nothing goes back | commit index and applied index within a boot |
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use flotilla_node::{Inspection, WriteBatch};
 use flotilla_raft::{Entry, Index, Recovered, Term, Write};
@@ -45,6 +46,19 @@ struct Seen {
     applied: Option<Index>,
     /// Up to here its log was compared with what is committed.
     checked: u64,
+}
+
+/// A replica in words.
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    node: usize,
+    shard: ShardId,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} shard {}", self.node + 1, self.shard)
+    }
 }
 
 /// The identities of a log's entries.
@@ -162,11 +176,12 @@ impl Safety {
         &mut self,
         node: usize,
         replica: &Inspection,
+        state_hash: impl FnOnce() -> Option<u64>,
         all_given: bool,
         counters: &mut Counters,
     ) -> Result<(), String> {
         let shard = replica.shard;
-        let name = format_args!("node {} shard {shard}", node + 1).to_string();
+        let name = Name { node, shard };
         if replica.halted {
             return Err(format!("{name} halted: an entry could not be applied (P13)"));
         }
@@ -180,7 +195,9 @@ impl Safety {
         if before.is_some_and(|before| replica.applied < before) {
             return Err(format!("{name}: applied went from {before:?} to {}", replica.applied));
         }
-        if let (Some(hash), true) = (replica.state_hash, before != Some(replica.applied)) {
+        if before != Some(replica.applied)
+            && let Some(hash) = state_hash()
+        {
             let (theirs, other) =
                 *self.states.entry((shard, replica.applied)).or_insert((hash, node));
             counters.states_compared += u64::from(other != node);

@@ -232,13 +232,14 @@ impl World {
         let all_given = process.has_given_all();
         for replica in process.node.inspect() {
             posture += replica.term.0 * 2 + u64::from(replica.leads);
-            if replica.state_hash.is_some() {
+            if replica.readable {
                 process.loading.remove(&replica.shard);
             } else if process.loading.insert(replica.shard) && process.turns > 1 {
                 self.counters.snapshots_installed += 1;
             }
             self.trace.mix(replica.commit.0 ^ replica.applied.0 << 32);
-            let seen = self.safety.observe(at, &replica, all_given, &mut self.counters);
+            let hash = || process.node.state_hash(replica.shard);
+            let seen = self.safety.observe(at, &replica, hash, all_given, &mut self.counters);
             broken = broken.or(seen.err());
         }
         let changed = std::mem::replace(&mut process.posture, posture) != posture;
