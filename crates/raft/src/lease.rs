@@ -51,7 +51,9 @@ pub(crate) struct Promise {
 impl Lease {
     /// A round was sent.
     pub(crate) fn on_round(&mut self, number: u64, now: Time) {
-        self.rounds.push_back((number, now));
+        if !self.forgone {
+            self.rounds.push_back((number, now));
+        }
     }
 
     /// Never again in this term.
@@ -65,6 +67,16 @@ impl Lease {
         while let Some((_, sent)) = self.rounds.pop_front_if(|(round, _)| *round <= number) {
             self.from = Some(sent);
         }
+    }
+
+    /// Panics unless the invariants of this module hold. `newest` is the newest round.
+    pub(crate) fn check(&self, newest: u64) {
+        let rounds = self.rounds.iter().zip(self.rounds.iter().skip(1));
+        for ((one, sent), (next, later)) in rounds {
+            assert!(one < next && sent <= later, "rounds are remembered in their order");
+        }
+        assert!(self.rounds.back().is_none_or(|(last, _)| *last <= newest), "and were begun");
+        assert!(!self.forgone || self.rounds.is_empty(), "what is forgone is not prolonged");
     }
 
     /// What was sent so long ago is of no use.

@@ -260,6 +260,16 @@ impl Raft {
 }
 
 impl Change {
+    /// Panics unless the invariants of this module hold.
+    pub(crate) fn check(&self, current: &Configuration) {
+        assert!(self.target.is_well_formed(), "a change leads to what can be read");
+        assert!(!self.target.is_joint(), "a change ends with one half");
+        for newcomer in &self.newcomers {
+            assert!(current.is_member(newcomer.id), "who catches up is a member");
+            assert!(newcomer.round <= CATCH_UP_ROUNDS_MAX, "rounds have a limit");
+        }
+    }
+
     /// Who asked for it.
     pub(crate) fn id(&self) -> RequestId {
         self.id

@@ -186,6 +186,23 @@ impl Progress {
         }
     }
 
+    /// Panics unless the invariants of this module hold for a leader whose log ends at `last`.
+    pub(crate) fn check(&self, last: Index, messages_max: usize) {
+        assert!(self.matched < self.next, "what agrees is not sent again");
+        assert!(self.matched <= last, "nobody agrees with more than the log");
+        assert!(self.next <= last.next(), "only entries of the log are sent");
+        let Flow::Replicate { in_flight, bytes } = &self.flow else { return };
+        assert!(in_flight.len() <= messages_max, "the window has a limit");
+        let mut before = self.matched;
+        for (index, _) in in_flight {
+            assert!(*index > before, "what is in flight ascends above what agrees");
+            before = *index;
+        }
+        assert!(before < self.next, "what is in flight was sent");
+        let sum = in_flight.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        assert!(sum == *bytes, "the bytes in flight are those of the messages");
+    }
+
     /// Below this index no entry is needed for this follower.
     pub(crate) fn floor(&self) -> Index {
         match self.flow {

@@ -11,7 +11,7 @@ use crate::repair::Search;
 use crate::role::{Follower, Role};
 use crate::{
     AppendOutcome, Body, Config, Configuration, Effect, HardState, Index, Input, Message, Note,
-    Recovered, Refusal, ReplicaId, RequestId, SnapshotMeta, Term, Time, WriteSeq,
+    Recovered, Refusal, ReplicaId, RequestId, RoleName, SnapshotMeta, Term, Time, WriteSeq,
 };
 
 /// One replica of one group.
@@ -157,8 +157,8 @@ impl Raft {
         }
     }
 
-    /// Every pair of a message and how its term compares is spelled out here; the handlers of
-    /// [`Raft::on_current`] only see messages of the present term.
+    /// Every pair of a message and how its term compares is spelled out here and in
+    /// [`Raft::on_stale`]; [`Raft::on_current`] only sees messages of the present term.
     fn on_message(&mut self, message: Message, effects: &mut Vec<Effect>) {
         let Message { from, to, term, body } = message;
         if to != self.config.id || from == self.config.id {
@@ -187,31 +187,43 @@ impl Raft {
         self.on_current(from, body, effects);
     }
 
+    /// What a message of the present term does in each role.
     fn on_current(&mut self, from: ReplicaId, body: Body, effects: &mut Vec<Effect>) {
-        match body {
-            Body::RequestVote { last_index, last_term, .. } => {
+        use RoleName::{Candidate, Follower, Leader, PreCandidate};
+        match (self.role.name(), body) {
+            (_, Body::RequestVote { last_index, last_term, .. }) => {
                 let last = Position { index: last_index, term: last_term };
                 self.on_request_vote(from, last, effects);
             }
-            Body::VoteReply { granted } => self.on_vote_reply(from, granted, effects),
-            Body::AppendEntries { prev_index, prev_term, commit, round, entries } => {
+            (Candidate, Body::VoteReply { granted }) => self.on_vote_reply(from, granted, effects),
+            // Of a leader: its term has no other, which the handler asserts.
+            (_, Body::AppendEntries { prev_index, prev_term, commit, round, entries }) => {
                 let prev = Position { index: prev_index, term: prev_term };
                 self.on_append_entries(from, prev, commit, round, entries, effects);
             }
-            Body::AppendReply { round, outcome } => {
+            (Leader, Body::AppendReply { round, outcome }) => {
                 self.on_append_reply(from, round, outcome, effects);
             }
-            Body::TimeoutNow => self.on_timeout_now(from, effects),
-            Body::FetchEntries { places } => self.on_fetch(from, places, effects),
-            Body::FetchedEntries { entries, missing } => {
+            (Follower, Body::TimeoutNow) => self.on_timeout_now(from, effects),
+            (_, Body::FetchEntries { places }) => self.on_fetch(from, places, effects),
+            (_, Body::FetchedEntries { entries, missing }) => {
                 self.on_fetched(from, entries, missing, effects);
             }
-            Body::ReadIndex { nonce, number } => self.on_read_index(from, nonce, number, effects),
-            Body::ReadIndexReply { nonce, number, index } => {
+            (Leader, Body::ReadIndex { nonce, number }) => {
+                self.on_read_index(from, nonce, number, effects);
+            }
+            (Follower, Body::ReadIndexReply { nonce, number, index }) => {
                 self.on_read_index_reply(nonce, number, index, effects);
             }
-            // A refusal only teaches terms, which is done.
-            Body::PreVoteReply { .. } | Body::RequestPreVote { .. } => {}
+            // Late, since the role that asked, or was asked, has ended; or a refused pre-vote, which
+            // only teaches terms; requests for one never come here.
+            (Follower | PreCandidate | Leader, Body::VoteReply { .. })
+            | (
+                Follower | PreCandidate | Candidate,
+                Body::AppendReply { .. } | Body::ReadIndex { .. },
+            )
+            | (PreCandidate | Candidate | Leader, Body::ReadIndexReply { .. } | Body::TimeoutNow)
+            | (_, Body::PreVoteReply { .. } | Body::RequestPreVote { .. }) => {}
         }
     }
 

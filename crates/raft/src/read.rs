@@ -78,6 +78,21 @@ impl Reads {
         self.waiting.len() + self.open.as_ref().map_or(0, |open| open.readers.len())
     }
 
+    /// Panics unless the invariants of this module hold for a leader whose term began at
+    /// `first_index`.
+    pub(crate) fn check(&self, first_index: Index, commit: Index) {
+        if let Some(open) = &self.open {
+            assert!(open.index >= first_index, "no round begins before an entry of the term");
+            assert!(open.index <= commit, "a read index is committed");
+            assert!(open.number <= self.round, "an open round has begun");
+            assert!(!open.readers.is_empty(), "a round is for somebody");
+        } else {
+            let early = commit < first_index;
+            assert!(self.waiting.is_empty() || early, "who waits, waits for a round");
+        }
+        self.lease.check(self.round);
+    }
+
     /// The leader steps down: none of its reads will be served. Followers notice by themselves.
     pub(crate) fn refuse_all(self, effects: &mut Vec<Effect>) {
         let open = self.open.map(|open| open.readers).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::read::{FollowerReads, Reads};
 use crate::snapshot::Held;
 use crate::transfer::Transfer;
-use crate::{Index, ReplicaId, Time};
+use crate::{Index, ReplicaId, RoleName, Time};
 
 /// What a replica is in its term.
 #[expect(clippy::large_enum_variant, reason = "a replica has one role, and a leader's is busy")]
@@ -73,6 +73,18 @@ pub(crate) struct Leader {
     pub(crate) held: Option<Held>,
     pub(crate) change: Option<Change>,
     pub(crate) transfer: Option<Transfer>,
+}
+
+impl Role {
+    /// Which of the four.
+    pub(crate) fn name(&self) -> RoleName {
+        match self {
+            Self::Follower(_) => RoleName::Follower,
+            Self::PreCandidate(_) => RoleName::PreCandidate,
+            Self::Candidate(_) => RoleName::Candidate,
+            Self::Leader(_) => RoleName::Leader,
+        }
+    }
 }
 
 impl Leader {

@@ -95,15 +95,14 @@ impl core::fmt::Debug for Raft {
 impl Raft {
     /// The replica at this moment.
     pub fn status(&self) -> Status {
-        let (role, pending_reads) = match &self.role {
-            Role::Follower(follower) => (RoleName::Follower, follower.reads.pending()),
-            Role::PreCandidate(_) => (RoleName::PreCandidate, 0),
-            Role::Candidate(_) => (RoleName::Candidate, 0),
-            Role::Leader(leader) => (RoleName::Leader, leader.reads.pending()),
+        let pending_reads = match &self.role {
+            Role::Follower(follower) => follower.reads.pending(),
+            Role::PreCandidate(_) | Role::Candidate(_) => 0,
+            Role::Leader(leader) => leader.reads.pending(),
         };
         Status {
             id: self.config.id,
-            role,
+            role: self.role.name(),
             voter: self.is_voter(),
             term: self.hard_state.term,
             voted_for: self.hard_state.voted_for,

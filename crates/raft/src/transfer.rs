@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use crate::progress::{Flow, Progress};
 use crate::raft::Raft;
 use crate::role::{Leader, Role};
-use crate::{Body, Effect, Note, Refusal, ReplicaId, RequestId, Stall, Time};
+use crate::{Body, Configuration, Effect, Note, Refusal, ReplicaId, RequestId, Stall, Time};
 
 /// A transfer under way.
 pub(crate) struct Transfer {
@@ -22,6 +22,14 @@ pub(crate) struct Transfer {
     deadline: Time,
     /// Whether the receiver was told to campaign.
     pub(crate) asked: bool,
+}
+
+impl Transfer {
+    /// Panics unless the invariants of this module hold.
+    pub(crate) fn check(&self, configuration: &Configuration, own: ReplicaId) {
+        assert!(self.to != own, "nobody hands over to itself");
+        assert!(configuration.is_voter(self.to), "the receiver of the leadership votes");
+    }
 }
 
 impl Raft {

@@ -120,6 +120,11 @@ impl Writes {
         self.durable_index
     }
 
+    /// What was asked for last, durable or not.
+    pub(crate) fn asked_hard_state(&self) -> HardState {
+        self.asked_hard_state
+    }
+
     /// Whether this term is durable.
     pub(crate) fn holds_term(&self, term: Term) -> bool {
         self.durable_hard_state.term == term
@@ -140,7 +145,8 @@ impl Writes {
         self.in_flight.len()
     }
 
-    /// Panics unless the invariants of this module hold for a log that ends at `last`.
+    /// Panics unless the invariants of this module hold for a log that ends at `last`, between two
+    /// steps.
     pub(crate) fn check(&self, last: Index) {
         let mut before = self.durable_index;
         let mut seq = WriteSeq(self.last_seq.0 - self.in_flight.len() as u64);
@@ -152,5 +158,14 @@ impl Writes {
         }
         assert!(before <= last, "no write covers more than the log");
         assert!(self.unasked_from.is_none(), "what changed was asked for by the end of the step");
+        assert!(self.unasked_snapshot.is_none(), "and so was the snapshot");
+        let newest = self.in_flight.back().map(|write| write.hard_state);
+        let newest = newest.unwrap_or(self.durable_hard_state);
+        assert_eq!(newest, self.asked_hard_state, "the last write names the state asked for");
+        let mut term = self.durable_hard_state.term;
+        for write in &self.in_flight {
+            assert!(term <= write.hard_state.term, "a term never descends on disk");
+            term = write.hard_state.term;
+        }
     }
 }

@@ -2,114 +2,12 @@
 
 mod cluster;
 
+use cluster::alone::{Alone, append, change, entries, matched, request_vote, sent};
 use cluster::{Cluster, id, voters};
 use flotilla_raft::{
-    AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
-    Message, Note, Payload, Raft, Recovered, Refusal, ReplicaId, RequestId, RoleName, SnapshotMeta,
-    Term, Time, WriteSeq,
+    AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, Index, Input, Message,
+    Note, Payload, Recovered, Refusal, ReplicaId, RequestId, RoleName, SnapshotMeta, Term, Time,
 };
-
-/// Replica 1 of three, with a log of these terms, in term `term`, driven by hand.
-struct Alone {
-    raft: Raft,
-    now: Time,
-    seq: WriteSeq,
-}
-
-impl Alone {
-    fn new(terms: &[u64], term: u64) -> Self {
-        Self::with_seed(terms, term, 1)
-    }
-
-    fn with_seed(terms: &[u64], term: u64, seed: u64) -> Self {
-        Self::with(terms, term, &[], Config::new(id(1), seed))
-    }
-
-    fn with(terms: &[u64], term: u64, damaged: &[u64], config: Config) -> Self {
-        let snapshot = SnapshotMeta { configuration: voters(3), ..SnapshotMeta::default() };
-        let hard_state = HardState { term: Term(term), voted_for: None };
-        let damaged = damaged.iter().copied().map(Index).collect();
-        let recovered = Recovered { hard_state, snapshot, entries: entries(1, terms), damaged };
-        Self { raft: Raft::new(config, recovered, Time(0)), now: Time(0), seq: WriteSeq(0) }
-    }
-
-    fn step(&mut self, input: Input) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        self.raft.step(self.now, input, &mut effects);
-        self.raft.check_invariants();
-        for effect in &effects {
-            if let Effect::Write(write) = effect {
-                self.seq = write.seq;
-            }
-        }
-        effects
-    }
-
-    fn hear(&mut self, from: u64, term: u64, body: Body) -> Vec<Effect> {
-        self.step(Input::Message(Message { from: id(from), to: id(1), term: Term(term), body }))
-    }
-
-    fn written(&mut self) -> Vec<Effect> {
-        let seq = self.seq;
-        self.step(Input::Written(seq))
-    }
-
-    fn wake(&mut self) -> Vec<Effect> {
-        self.now = self.raft.deadline();
-        self.step(Input::Wake)
-    }
-
-    /// Wins the next term, its no-op asked for but not written.
-    fn lead(&mut self) -> u64 {
-        self.wake();
-        let term = self.raft.term().0 + 1;
-        self.hear(2, term, Body::PreVoteReply { granted: true });
-        self.written();
-        self.hear(2, term, Body::VoteReply { granted: true });
-        assert!(self.raft.is_leader(), "two of three voted for it");
-        term
-    }
-}
-
-fn entries(first: u64, terms: &[u64]) -> Vec<Entry> {
-    (first..)
-        .zip(terms)
-        .map(|(index, &term)| Entry {
-            index: Index(index),
-            term: Term(term),
-            kind: EntryKind::Normal,
-            payload: Payload::default(),
-        })
-        .collect()
-}
-
-fn append(prev: (u64, u64), commit: u64, entries: Vec<Entry>) -> Body {
-    Body::AppendEntries {
-        prev_index: Index(prev.0),
-        prev_term: Term(prev.1),
-        commit: Index(commit),
-        round: 0,
-        entries,
-    }
-}
-
-fn matched(index: u64) -> Body {
-    Body::AppendReply { round: 0, outcome: AppendOutcome::Matched { index: Index(index) } }
-}
-
-fn request_vote(last: (u64, u64)) -> Body {
-    let (last_index, last_term) = (Index(last.0), Term(last.1));
-    Body::RequestVote { last_index, last_term, transfer: false }
-}
-
-/// What was sent, without the rest.
-fn sent(effects: &[Effect]) -> Vec<(u64, Body)> {
-    let messages = effects.iter().filter_map(|effect| match effect {
-        Effect::Send(message) => Some((message.to.0, message.body.clone())),
-        _ => None,
-    });
-    messages.collect()
-}
 
 /// "Each server will vote for at most one candidate in a given term" [Raft §5.2].
 #[test]
@@ -290,14 +188,6 @@ fn malformed_appends_change_nothing() {
 /// A configuration counts from its append on, and no more once it is truncated [Raft §6].
 #[test]
 fn truncated_configurations_are_rolled_back() {
-    let change = |index, term, voters: &[u64]| Entry {
-        index: Index(index),
-        term: Term(term),
-        kind: EntryKind::Configuration,
-        payload: Payload::new(
-            Configuration::of_voters(voters.iter().copied().map(ReplicaId)).encode(),
-        ),
-    };
     let mut follower = Alone::new(&[1], 1);
     let two = vec![change(2, 2, &[1, 2]), change(3, 2, &[1])];
     follower.hear(2, 2, append((1, 1), 1, two));
@@ -643,4 +533,163 @@ fn a_claim_is_not_upheld_by_who_has_to_learn() {
     assert!(!follower.raft.upholds(id(2), Term(1), Index(2)));
     follower.step(Input::Claim { from: id(3), term: Term(1), commit: Index(0) });
     assert_eq!(follower.raft.leader(), Some(id(2)));
+}
+
+/// "If one server's current term is smaller than the other's, then it updates its current term to
+/// the larger value"; "if a candidate or leader discovers that its term is out of date, it
+/// immediately reverts to follower state" [Raft §5.1].
+#[test]
+fn a_later_term_makes_a_follower() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    let later = Body::AppendReply {
+        round: 0,
+        outcome: AppendOutcome::Conflict {
+            prev_index: Index(1),
+            hint_index: Index(0),
+            hint_term: Term(0),
+        },
+    };
+    let heard = leader.hear(3, term + 3, later.clone());
+    assert!(heard.contains(&Effect::Note(Note::SteppedDown { term: Term(term) })));
+    assert_eq!(leader.raft.term(), Term(term + 3));
+
+    for body in [later, Body::VoteReply { granted: false }, Body::PreVoteReply { granted: false }] {
+        let mut candidate = Alone::new(&[1], 1);
+        candidate.wake();
+        candidate.hear(2, 2, Body::PreVoteReply { granted: true });
+        candidate.written();
+        candidate.hear(3, 7, body);
+        let status = candidate.raft.status();
+        assert_eq!((status.role, status.term), (RoleName::Follower, Term(7)));
+        assert_eq!(status.voted_for, None);
+    }
+}
+
+/// "If the leader's term is at least as large as the candidate's current term, then the candidate
+/// recognizes the leader as legitimate"; if it is smaller, "the candidate rejects the RPC and
+/// continues in candidate state" [Raft §5.2].
+#[test]
+fn a_candidate_yields_to_a_leader_of_its_term() {
+    let mut candidate = Alone::new(&[1], 1);
+    candidate.wake();
+    candidate.hear(2, 2, Body::PreVoteReply { granted: true });
+    candidate.written();
+    candidate.hear(3, 1, append((1, 1), 1, Vec::new()));
+    assert_eq!(candidate.raft.status().role, RoleName::Candidate);
+    candidate.hear(3, 2, append((1, 1), 1, Vec::new()));
+    assert_eq!(candidate.raft.status().role, RoleName::Follower);
+    assert_eq!(candidate.raft.leader(), Some(id(3)));
+    assert_eq!(candidate.raft.status().voted_for, Some(id(1)), "its vote stays given");
+}
+
+/// "A candidate wins an election if it receives votes from a majority of the servers in the full
+/// cluster for the same term" [Raft §5.2]: each counts once, and a refusal for nothing.
+#[test]
+fn a_majority_elects() {
+    let snapshot = SnapshotMeta { configuration: voters(5), ..SnapshotMeta::default() };
+    let recovered = Recovered { snapshot, ..Recovered::default() };
+    let mut candidate = Alone::recovered(Config::new(id(1), 1), recovered);
+    candidate.wake();
+    for (from, asks) in [(2, false), (2, false), (3, true)] {
+        assert_eq!(candidate.raft.status().role, RoleName::PreCandidate);
+        candidate.hear(from, 1, Body::PreVoteReply { granted: true });
+        assert_eq!(candidate.raft.status().role == RoleName::Candidate, asks);
+    }
+    candidate.written();
+    candidate.hear(2, 1, Body::VoteReply { granted: true });
+    candidate.hear(2, 1, Body::VoteReply { granted: true });
+    candidate.hear(3, 1, Body::VoteReply { granted: false });
+    candidate.hear(9, 1, Body::VoteReply { granted: true });
+    assert!(!candidate.raft.is_leader(), "9 is no member");
+    candidate.hear(5, 1, Body::VoteReply { granted: true });
+    assert!(candidate.raft.is_leader());
+}
+
+/// "Raft handles this by having each leader commit a blank no-op entry into the log at the start of
+/// its term" [Raft §8].
+#[test]
+fn a_term_opens_with_a_no_op() {
+    let mut candidate = Alone::new(&[1], 1);
+    candidate.wake();
+    candidate.hear(2, 2, Body::PreVoteReply { granted: true });
+    candidate.written();
+    let led = candidate.hear(2, 2, Body::VoteReply { granted: true });
+    let no_op = Entry {
+        index: Index(2),
+        term: Term(2),
+        kind: EntryKind::Empty,
+        payload: Payload::default(),
+    };
+    let opens = append((1, 1), 0, vec![no_op]);
+    assert_eq!(sent(&led), [(2, opens.clone()), (3, opens)]);
+}
+
+/// "If the follower does not find an entry in its log with the same index and term, then it refuses
+/// the new entries" [Raft §5.3, the consistency check].
+#[test]
+fn entries_follow_only_what_is_there() {
+    let mut follower = Alone::new(&[1, 1, 3], 3);
+    for (prev, hint) in [((3, 2), (2, 1)), ((5, 3), (3, 3)), ((9, 1), (2, 1)), ((2, 3), (1, 1))] {
+        let effects = follower.hear(2, 4, append(prev, 0, entries(prev.0 + 1, &[4])));
+        let outcome = AppendOutcome::Conflict {
+            prev_index: Index(prev.0),
+            hint_index: Index(hint.0),
+            hint_term: Term(hint.1),
+        };
+        assert_eq!(sent(&effects), [(2, Body::AppendReply { round: 0, outcome })], "at {prev:?}");
+        assert_eq!(follower.raft.last_index(), Index(3));
+    }
+}
+
+/// "Raft RPCs are idempotent, so this causes no harm" [Raft §5.5].
+#[test]
+fn repeated_messages_change_nothing() {
+    let mut follower = Alone::new(&[1], 1);
+    let body = append((1, 1), 2, entries(2, &[2, 2]));
+    let first = follower.hear(2, 2, body.clone());
+    assert!(first.contains(&Effect::Apply { entries: entries(1, &[1, 2]) }));
+    follower.written();
+    assert_eq!(sent(&follower.hear(2, 2, body.clone())), [(2, matched(3))]);
+    assert_eq!(follower.hear(2, 2, body).len(), 1, "nothing is written or applied again");
+
+    let mut voter = Alone::new(&[1], 1);
+    voter.hear(2, 2, request_vote((1, 1)));
+    assert_eq!(voter.hear(2, 2, request_vote((1, 1))), [], "one vote is written, and answered");
+    assert_eq!(sent(&voter.written()), [(2, Body::VoteReply { granted: true })]);
+}
+
+/// "If existing log entry has same index and term as snapshot's last included entry, retain log
+/// entries following it"; else "discard the entire log" [Raft Figure 13].
+#[test]
+fn a_snapshot_keeps_the_log_that_it_is_part_of() {
+    let received = |term, index, entry_term| {
+        let configuration = voters(3);
+        let meta = SnapshotMeta { index: Index(index), term: Term(entry_term), configuration };
+        Input::SnapshotReceived { from: id(2), term: Term(term), meta }
+    };
+    let mut follower = Alone::new(&[1, 1, 1], 1);
+    follower.step(received(2, 2, 1));
+    assert_eq!((follower.raft.last_index(), follower.raft.commit_index()), (Index(3), Index(2)));
+    let mut follower = Alone::new(&[1, 1, 1], 1);
+    follower.step(received(2, 2, 2));
+    assert_eq!((follower.raft.last_index(), follower.raft.commit_index()), (Index(2), Index(2)));
+}
+
+/// "A leader steps down if an election timeout elapses without a successful round of heartbeats to
+/// a majority of its cluster" [Thesis §6.2].
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut leader = Alone::new(&[1], 1);
+    let term = leader.lead();
+    leader.written();
+    let mut end = leader.now + 250_000;
+    leader.wake();
+    leader.hear(2, term, matched(2));
+    end = end.max(leader.now + 250_000);
+    while leader.now < end {
+        assert!(leader.raft.is_leader(), "it was heard less than a timeout ago");
+        leader.wake();
+    }
+    assert!(!leader.raft.is_leader());
 }

@@ -2,6 +2,7 @@
 //! them. Used by every test of the crate; each uses another part of it.
 #![allow(dead_code, reason = "each test binary uses another part of the cluster")]
 
+pub(crate) mod alone;
 pub(crate) mod host;
 pub(crate) mod judge;
 pub(crate) mod transfer;
