@@ -4,6 +4,7 @@
 //! change after the tests.
 
 mod bench_table;
+mod bench_vs;
 mod compare_rings;
 mod replay;
 mod sim_many;
@@ -21,6 +22,7 @@ usage: cargo xtask <verb>
            [--seconds S]        each of them so long [default: 5]
            [--rounds N]         and so often, showing the median [default: 3]
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
+  bench-vs raft [--rounds N]  the consensus core beside other crates: the table of decision 008
   ci                          formatting, lints and documentation, with warnings as errors
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
@@ -53,6 +55,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
+        ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
         ("ci", []) => ci(),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),

@@ -330,6 +330,7 @@ fn root() -> PathBuf {
 fn all_rust_files() -> Vec<PathBuf> {
     let mut found = rust_files(&root().join("crates"));
     found.extend(rust_files(&root().join("xtask")));
+    found.extend(rust_files(&root().join("bench-peers/src")));
     found
 }
 

@@ -3,8 +3,11 @@
 //!
 //! All of a turn's chunks become one Raft entry (P8). A read waits for its round (Raft's
 //! `ReadReady`), and for the entries of its own connection that were proposed before it.
+//!
+//! Reads are served in the order they were asked: of two of one connection the first may have to
+//! wait for an entry while the second would not, and the second must not see an older state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use flotilla_kv::args::Args;
@@ -88,7 +91,8 @@ pub(crate) struct Lead {
     in_entry: usize,
     asked: Vec<LeaderRead>,
     rounds: BTreeMap<RequestId, Group>,
-    ready: Vec<Group>,
+    /// Those whose round is over, in the order they were asked.
+    ready: VecDeque<Group>,
     next_request: u64,
 }
 
@@ -106,7 +110,7 @@ impl Lead {
             in_entry: 0,
             asked: Vec::new(),
             rounds: BTreeMap::new(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             next_request: 1,
         }
     }
@@ -210,13 +214,13 @@ impl Lead {
     pub(crate) fn on_read_ready(&mut self, id: RequestId, index: Index) {
         if let Some(mut group) = self.rounds.remove(&id) {
             group.index = group.index.max(index);
-            self.ready.push(group);
+            self.ready.push_back(group);
         }
     }
 
-    /// Serves the reads whose index is applied, all of them unless the replies get very long. A
-    /// group with a read of a key that expires between the applied clock and the leader's waits for
-    /// a `Tick` first, once (P9).
+    /// Serves the reads whose index is applied, in order, all of them unless the replies get very
+    /// long. A group with a read of a key that expires between the applied clock and the leader's
+    /// waits for a `Tick` first, once (P9).
     pub(crate) fn serve(
         &mut self,
         shard: ShardId,
@@ -229,15 +233,13 @@ impl Lead {
             clock_ms.is_some_and(|clock| machine.touches_expiry_between(read.args(), clock))
         };
         let now_ms = machine.clock_ms().max(clock_ms.unwrap_or(0));
-        for mut group in mem::take(&mut self.ready) {
+        while let Some(group) = self.ready.front_mut() {
             if group.index > applied || replies.bytes.len() >= SERVED_BYTES {
-                self.ready.push(group);
-                continue;
+                return;
             }
             if !group.ticked && group.reads.iter().any(due) {
                 group.index = TICK;
-                self.ready.push(group);
-                continue;
+                return;
             }
             let mut served = 0;
             while served < group.reads.len() && replies.bytes.len() < SERVED_BYTES {
@@ -245,8 +247,8 @@ impl Lead {
                 served += 1;
             }
             group.reads.drain(..served);
-            if !group.reads.is_empty() {
-                self.ready.push(group);
+            if group.reads.is_empty() {
+                self.ready.pop_front();
             }
         }
     }
@@ -258,7 +260,7 @@ impl Lead {
 
     /// Whether reads can be served now.
     pub(crate) fn has_servable(&self, applied: Index) -> bool {
-        self.ready.iter().any(|group| group.index <= applied)
+        self.ready.front().is_some_and(|group| group.index <= applied)
     }
 
     /// The tick that reads wait for is in the log at `index`.
@@ -311,4 +313,45 @@ pub(crate) fn refuse(
     replies: &mut Replies,
 ) {
     replies.push(shard, origin, Answer::Refused { epoch, from_seq });
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_kv::ArgsBuf;
+    use flotilla_shard::{Slot, slot_of};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn read(id: u64) -> LeaderRead {
+        let (origin, args) = (Origin { node: 1, incarnation: 1, nonce: 1, lane: 0 }, ["GET", "k"]);
+        let args = ArgsBuf::from_slices(&args.map(str::as_bytes)).as_args().bytes().to_vec();
+        let slot = slot_of(b"k").0;
+        LeaderRead { origin, epoch: 1, id, slot, generation: 0, after_writes: false, args }
+    }
+
+    /// The first of two pipelined reads waits for a write before it. The second was sent when that
+    /// write was answered, and would be served at an earlier index than the first.
+    #[test]
+    fn a_later_read_waits_with_an_earlier_one() {
+        let machine = Machine::new(1, &[(Slot(0), Slot(16_383))]);
+        let mut lead = Lead::new(Term(1));
+        let mut replies = Replies::default();
+        for (id, index) in [(1, Index(7)), (2, Index(6))] {
+            lead.take_read(SHARD, read(id), &mut replies);
+            let round = lead.begin_round(Index(0));
+            lead.on_read_ready(round, index);
+        }
+        assert!(!lead.has_servable(Index(6)));
+        lead.serve(SHARD, Index(6), &machine, None, &mut replies);
+        assert!(replies.items.is_empty(), "the second must not overtake the first");
+        assert!(lead.has_servable(Index(7)));
+        lead.serve(SHARD, Index(7), &machine, None, &mut replies);
+        let order = replies.items.iter().map(|(.., answer)| match answer {
+            Answer::Read { id, .. } => *id,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2]);
+    }
 }

@@ -26,6 +26,10 @@ pub struct Config {
     /// How much of what a snapshot covers already a leader keeps in memory for followers that are
     /// alive and need it, bytes.
     pub max_trailing_bytes: usize,
+    /// A leader whose host has made a snapshot keeps the log under it as long as a follower that is
+    /// alive needs more of it than memory has, but not beyond so many new bytes. 0 for a host that
+    /// wants the log gone at once.
+    pub max_held_bytes: usize,
     /// How much of what is applied and durable stays in memory, bytes; what followers need beyond
     /// comes back by [`crate::Effect::Load`]. `usize::MAX` for a host that can't load.
     pub max_window_bytes: usize,
@@ -55,6 +59,7 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             max_undurable_bytes: 32 << 20,
             max_trailing_bytes: 4 << 20,
+            max_held_bytes: 64 << 20,
             max_window_bytes: usize::MAX,
             stall_timeout: 1_000_000,
             shares_heartbeats: false,

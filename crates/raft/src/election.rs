@@ -210,6 +210,9 @@ impl Raft {
                 for id in led.change.map(|change| change.id()).into_iter().chain(transfer) {
                     Self::refuse(id, Refusal::NotLeader, effects);
                 }
+                if let Some(held) = led.held {
+                    self.compact(held.meta);
+                }
                 self.log.release(self.log.snapshot().index, 0);
             }
         }
@@ -274,6 +277,7 @@ impl Raft {
             reads: Reads::default(),
             dead: Vec::new(),
             loads: Vec::new(),
+            held: None,
             change: None,
             transfer: None,
         });
@@ -298,15 +302,21 @@ impl Raft {
         payload: Payload,
         effects: &mut Vec<Effect>,
     ) {
+        let place = self.append_own(kind, payload);
+        if kind == EntryKind::Configuration {
+            self.follow_members(place.index);
+            self.check_receiver(effects);
+        }
+        self.broadcast_appends(effects);
+    }
+
+    /// Appends an entry of this leader's term. Where it is.
+    pub(crate) fn append_own(&mut self, kind: EntryKind, payload: Payload) -> Position {
         let (index, term) = (self.log.last_index().next(), self.hard_state.term);
         let entry = Entry { index, term, kind, payload };
         self.configurations.appended(&entry);
         self.log.append(entry);
-        if kind == EntryKind::Configuration {
-            self.follow_members(index);
-            self.check_receiver(effects);
-        }
-        self.broadcast_appends(effects);
+        Position { index, term }
     }
 
     fn other_voters(&self) -> Vec<ReplicaId> {

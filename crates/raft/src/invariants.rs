@@ -63,6 +63,10 @@ impl Raft {
         } else {
             assert!(leader.first_index == last.next(), "no term is opened over a hole");
         }
+        if let Some(held) = self.held_index() {
+            assert!(held > self.log.snapshot().index, "a compaction that waits is of more");
+            assert!(held <= self.emitted_index, "a snapshot is of applied entries");
+        }
         let ascending = leader.progress.windows(2).all(|pair| pair[0].id < pair[1].id);
         assert!(ascending, "the progress is in order");
         for progress in &leader.progress {

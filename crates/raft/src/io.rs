@@ -20,6 +20,12 @@ pub enum Input {
         /// What to append.
         payload: Payload,
     },
+    /// Append these payloads in this order, as far as there is room: one write and one message per
+    /// follower for all of them. Each is answered as a [`Input::Propose`] of its own.
+    ProposeBatch {
+        /// The host's name for each, handed back, and what to append.
+        proposals: Vec<(RequestId, Payload)>,
+    },
     /// Find an index that a linearizable read may be served at; a follower asks its leader.
     /// Answered by [`Effect::ReadReady`] or [`Effect::Refuse`], perhaps later.
     Read {

@@ -52,8 +52,10 @@
 //!   write is held back *here*, so a leader's disk and its followers' work in parallel.
 //! - The commit index is not persisted: after a restart it is the snapshot's until a leader tells.
 //! - A replica that lost what was reported as written must not come back under its id.
-//! - The snapshot that [`Effect::SendSnapshot`] asks for goes by the host's own means, and is
-//!   durable at the receiver before [`Input::SnapshotReceived`].
+//! - The snapshot that [`Effect::SendSnapshot`] asks for travels beside the core ([`chunks`] is a
+//!   way to do that), and is durable at the receiver before [`Input::SnapshotReceived`].
+//! - A snapshot may be ahead of the log: the log begins at the one that a [`Write`] named last, and
+//!   that file stays until another is named.
 //!
 //! # Invariants
 //!
@@ -103,12 +105,13 @@
 //! `configuration`, `quorum` and `membership` [Raft §6, Thesis §4], `snapshot` [Raft §7], `read`
 //! and `lease` [Raft §8, Thesis §6.4], `transfer` [Thesis §3.10], `repair` [PAR FAST'18];
 //! `log`, `writes` and `progress` are the state that Figure 2 lists, with what pipelining and
-//! slow disks add to it. `force`, `claim` and [`host`] are in no paper.
+//! slow disks add to it. `force`, `claim`, [`host`] and [`chunks`] are in no paper.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod chunks;
 mod claim;
 mod commit;
 mod config;

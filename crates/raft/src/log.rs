@@ -326,6 +326,16 @@ impl Log {
         self.bytes_through(self.last_index()) - self.bytes_through(index)
     }
 
+    /// The bytes of the entries in memory above `from`, up to `through`.
+    pub(crate) fn bytes_between(&self, from: Index, through: Index) -> u64 {
+        self.bytes_through(through) - self.bytes_through(from)
+    }
+
+    /// The bytes of all entries that were ever appended and not truncated.
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.bytes_through(self.last_index())
+    }
+
     fn bytes_through(&self, index: Index) -> u64 {
         match index.0.saturating_sub(self.base.0) {
             0 => self.base_end,

@@ -106,6 +106,7 @@ impl Raft {
             Input::Wake => self.on_wake(effects),
             Input::Message(message) => self.on_message(message, effects),
             Input::Propose { id, payload } => self.on_propose(id, payload, effects),
+            Input::ProposeBatch { proposals } => self.on_propose_batch(proposals, effects),
             Input::Read { id } => self.on_read(id, effects),
             Input::Written(seq) => self.on_written(seq, effects),
             Input::Applied(index) => self.on_applied(index),
@@ -385,10 +386,10 @@ impl Raft {
         self.configurations.current()
     }
 
-    /// The bytes of the log since its snapshot, payloads and a fixed cost per entry; without those
-    /// that left memory ([`Config::max_window_bytes`]).
+    /// The bytes of the log since the host's last snapshot, payloads and a fixed cost per entry;
+    /// without those that left memory ([`Config::max_window_bytes`]).
     pub fn log_bytes(&self) -> u64 {
-        self.log.bytes_above(self.log.snapshot().index)
+        self.log.bytes_above(self.log.snapshot().index.max(self.held_index().unwrap_or_default()))
     }
 
     /// What a snapshot of the state after applying `applied` stands for.

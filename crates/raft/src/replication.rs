@@ -28,16 +28,42 @@ impl Raft {
         payload: Payload,
         effects: &mut Vec<Effect>,
     ) {
-        let Role::Leader(leader) = &self.role else {
-            return Self::refuse(id, Refusal::NotLeader, effects);
-        };
-        let opened = leader.first_index <= self.log.last_index();
-        if !opened || leader.transfer.is_some() || !self.has_room_for(payload.len()) {
-            return Self::refuse(id, Refusal::Busy, effects);
+        if self.accept(id, payload, effects) {
+            self.broadcast_appends(effects);
         }
-        let (index, term) = (self.log.last_index().next(), self.hard_state.term);
+    }
+
+    /// Appends what there is room for, if this replica leads.
+    pub(crate) fn on_propose_batch(
+        &mut self,
+        proposals: Vec<(RequestId, Payload)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut accepted = false;
+        for (id, payload) in proposals {
+            accepted |= self.accept(id, payload, effects);
+        }
+        if accepted {
+            self.broadcast_appends(effects);
+        }
+    }
+
+    /// Appends the payload and says where, or refuses it. Whether it was appended.
+    fn accept(&mut self, id: RequestId, payload: Payload, effects: &mut Vec<Effect>) -> bool {
+        if let Some(reason) = self.reason_to_refuse(payload.len()) {
+            Self::refuse(id, reason, effects);
+            return false;
+        }
+        let Position { index, term } = self.append_own(EntryKind::Normal, payload);
         effects.push(Effect::Proposed { id, index, term });
-        self.append_as_leader(EntryKind::Normal, payload, effects);
+        true
+    }
+
+    fn reason_to_refuse(&self, payload_bytes: usize) -> Option<Refusal> {
+        let Role::Leader(leader) = &self.role else { return Some(Refusal::NotLeader) };
+        let opened = leader.first_index <= self.log.last_index();
+        let admits = opened && leader.transfer.is_none() && self.has_room_for(payload_bytes);
+        (!admits).then_some(Refusal::Busy)
     }
 
     /// Whether the limits on what is uncommitted and what is not durable admit another entry. The
@@ -237,6 +263,7 @@ impl Raft {
         }
         let floor = trailing_floor(leader, snapshot, now, timeout);
         self.log.release(floor, self.config.max_trailing_bytes);
+        self.compact_if_free();
         self.shrink_window();
         self.check_newcomers(effects);
         self.check_stall(effects);

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::membership::Change;
 use crate::progress::Progress;
 use crate::read::{FollowerReads, Reads};
+use crate::snapshot::Held;
 use crate::transfer::Transfer;
 use crate::{Index, ReplicaId, Time};
 
@@ -68,6 +69,8 @@ pub(crate) struct Leader {
     pub(crate) dead: Vec<ReplicaId>,
     /// Where the loads asked for begin.
     pub(crate) loads: Vec<Index>,
+    /// A compaction that waits.
+    pub(crate) held: Option<Held>,
     pub(crate) change: Option<Change>,
     pub(crate) transfer: Option<Transfer>,
 }

@@ -73,6 +73,7 @@ impl Raft {
 
     /// What sending needs, beside the leader's progress.
     pub(crate) fn sender(&mut self) -> Option<(Sender<'_>, &mut Leader)> {
+        let held = self.held_index().unwrap_or_default();
         let Role::Leader(leader) = &mut self.role else { return None };
         let sender = Sender {
             config: &self.config,
@@ -81,6 +82,7 @@ impl Raft {
             term: self.hard_state.term,
             commit: self.commit_index,
             round: leader.reads.round(),
+            newest_snapshot: self.log.snapshot().index.max(held),
             now: self.now,
         };
         Some((sender, leader))
@@ -109,6 +111,8 @@ pub(crate) struct Sender<'a> {
     term: Term,
     commit: Index,
     round: u64,
+    /// What the host would send, at least.
+    newest_snapshot: Index,
     now: Time,
 }
 
@@ -223,7 +227,7 @@ impl Sender<'_> {
         if !progress.is_active(self.now, self.config.election_timeout) {
             return;
         }
-        let pending = self.log.snapshot().index;
+        let pending = self.newest_snapshot;
         progress.flow = Flow::Snapshot { pending, at_least, retry_at: Time::NEVER };
         effects.push(Effect::SendSnapshot { to: progress.id, at_least, term: self.term });
     }

@@ -3,25 +3,87 @@
 //! Invariants: a snapshot never moves the commit index down; an older one never replaces a newer
 //! one; a log that contains a snapshot's entry is kept; a received snapshot is acknowledged only
 //! after the write that names it is durable.
+//!
+//! A leader's own compaction waits for those who need the log that would go: while a snapshot is on
+//! its way the log goes on, and who installs it needs that log next; if it were gone by then, it
+//! would be sent a snapshot for ever. [`Config::max_held_bytes`] ends the wait: one that can't keep
+//! up must not fill the disks of those who can.
 
 use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::configuration::ConfigurationHistory;
-use crate::progress::Flow;
+use crate::progress::{Flow, Progress};
 use crate::raft::Raft;
-use crate::role::Role;
+use crate::role::{Leader, Role};
 use crate::sending::trailing_floor;
-use crate::{Effect, Index, ReplicaId, SnapshotMeta, Term};
+use crate::{Effect, Index, ReplicaId, SnapshotMeta, Term, Time};
+
+/// A compaction that waits, since somebody needs the log that would go.
+pub(crate) struct Held {
+    pub(crate) meta: SnapshotMeta,
+    /// The bytes ever appended when it began to wait.
+    appended: u64,
+}
 
 impl Raft {
     /// The host has made a durable snapshot of its own.
     pub(crate) fn on_compact(&mut self, meta: SnapshotMeta) {
         // It was begun before a leader's snapshot came, or is told twice.
-        if meta.index <= self.log.snapshot().index {
+        if meta.index <= self.log.snapshot().index || Some(meta.index) <= self.held_index() {
             return;
         }
         assert!(meta.index <= self.emitted_index, "a snapshot is of applied entries");
+        let appended = self.log.appended_bytes();
+        let Role::Leader(leader) = &mut self.role else { return self.compact(meta) };
+        let appended = leader.held.as_ref().map_or(appended, |held| held.appended);
+        leader.held = Some(Held { meta, appended });
+        self.compact_if_free();
+    }
+
+    /// Lets a compaction that waits happen once nobody needs the log, or it has waited for long.
+    pub(crate) fn compact_if_free(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(held) = &leader.held else { return };
+        let grown = self.log.appended_bytes() - held.appended;
+        let waits = grown < self.config.max_held_bytes as u64;
+        if waits && self.is_log_needed(leader, held.meta.index) {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(held) = leader.held.take() {
+            self.compact(held.meta);
+        }
+    }
+
+    /// Whether somebody needs more of the log up to `index` than would stay in memory: because a
+    /// snapshot is on its way there, behind which the log goes on, or because it is catching up.
+    fn is_log_needed(&self, leader: &Leader, index: Index) -> bool {
+        let needs = |progress: &&Progress| match progress.flow {
+            Flow::Snapshot { retry_at: Time::NEVER, .. } => true,
+            _ => progress.is_active(self.now, self.config.election_timeout),
+        };
+        let floors = leader.progress.iter().filter(needs).map(Progress::floor);
+        let Some(floor) = floors.min().map(|floor| floor.max(self.log.start().index)) else {
+            return false;
+        };
+        let trailing = self.config.max_trailing_bytes as u64;
+        floor < index
+            && (floor < self.log.base() || self.log.bytes_between(floor, index) > trailing)
+    }
+
+    /// The snapshot of a compaction that waits.
+    pub(crate) fn held_index(&self) -> Option<Index> {
+        let Role::Leader(leader) = &self.role else { return None };
+        leader.held.as_ref().map(|held| held.meta.index)
+    }
+
+    /// The log begins at `meta` from now on, but for what trails in memory.
+    pub(crate) fn compact(&mut self, meta: SnapshotMeta) {
+        // A leader's snapshot that repairs may have come meanwhile.
+        if meta.index <= self.log.snapshot().index {
+            return;
+        }
         self.configurations.compact(meta.index);
         self.log.compact(meta);
         let snapshot = self.log.snapshot().index;
@@ -101,5 +163,6 @@ impl Raft {
             None => *retry_at = retry,
         }
         self.send_appends(to, effects);
+        self.compact_if_free();
     }
 }

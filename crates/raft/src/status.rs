@@ -34,6 +34,9 @@ pub struct Status {
     pub first_index: Index,
     /// Where a recovered log would begin, less one.
     pub snapshot_index: Index,
+    /// A newer snapshot, under which the log stays for those who need it
+    /// ([`crate::Config::max_held_bytes`]).
+    pub held_index: Option<Index>,
     /// Bytes of entries that are not committed.
     pub uncommitted_bytes: u64,
     /// Writes asked for and not yet durable.
@@ -111,6 +114,7 @@ impl Raft {
             durable_index: self.log.durable_index(),
             first_index: self.log.base().next(),
             snapshot_index: self.log.snapshot().index,
+            held_index: self.held_index(),
             uncommitted_bytes: self.log.bytes_above(self.commit_index),
             writes_in_flight: self.log.writes().in_flight(),
             pending_reads,

@@ -1,6 +1,7 @@
 //! Whole groups under faults, one seed a run: loss, delay, reordering, repetition, partitions,
-//! slow disks, crashes that lose open writes, compaction, snapshots that get lost. While the run
-//! lasts the judge checks safety; then all faults end, and the group must come to life.
+//! slow disks, crashes that lose open writes, compaction, snapshots of which pieces get lost.
+//! While the run lasts the judge checks safety; then all faults end, and the group must come to
+//! life.
 
 mod cluster;
 
@@ -71,13 +72,17 @@ impl World {
             campaign_at_start: id == ReplicaId(1),
             ..Config::new(id, seed)
         };
+        let held = [0, 500, 5000][dice.below(3) as usize];
+        let config = |id| Config { max_held_bytes: held, ..config(id) };
         if dice.percent(30) {
             configuration.lease = 200 * MS;
         }
+        let chunk_bytes = if dice.percent(70) { 1 + dice.below(200) } else { 0 };
         let mut cluster = Cluster::with(&configuration, |_| Recovered::default(), config);
         for host in cluster.hosts.values_mut() {
             let (per_mille, offset) = (950 + dice.below(101), dice.below(1000 * MS));
             host.set_clock(Clock { per_mille, offset }, Time(0));
+            host.transfers.chunking.chunk_bytes = chunk_bytes as u32;
         }
         let (loss_percent, repeat_percent) =
             ([0, 2, 10, 30][dice.below(4) as usize], dice.below(10));
@@ -106,7 +111,9 @@ impl World {
         let arrival = arrival.map(|at| (self.network[at].0, at));
         let disk = (0..self.disks.len()).min_by_key(|&at| self.disks[at].1);
         let disk = disk.map(|at| (self.disks[at].1, at));
-        let next = [timer.map(|t| t.0), arrival.map(|a| a.0), disk.map(|d| d.0)];
+        let sender = ids.iter().map(|&id| (self.cluster.host(id).transfers.deadline(), id)).min();
+        let next = [timer, sender].map(|timer| timer.map(|timer| timer.0));
+        let next = [next[0], next[1], arrival.map(|a| a.0), disk.map(|d| d.0)];
         let next = next.into_iter().flatten().min().unwrap_or(end).min(end);
         self.cluster.now = self.cluster.now.max(next);
         if next >= end {
@@ -119,6 +126,8 @@ impl World {
         } else if let Some((_, place)) = disk.filter(|d| d.0 == next) {
             let (id, _) = self.disks.remove(place);
             self.cluster.finish_write(id);
+        } else if let Some((_, id)) = sender.filter(|sender| sender.0 <= next) {
+            self.cluster.pump(id);
         } else if let Some((_, id)) = timer {
             self.cluster.step(id, Input::Wake);
         }
@@ -139,7 +148,7 @@ impl World {
                 // The sender's own host always learns what became of its transfer.
                 Parcel::SnapshotReport { .. } => self.network.push((now + delay, parcel)),
                 _ if lost => {}
-                Parcel::Message(_) | Parcel::Snapshot { .. }
+                Parcel::Message(_) | Parcel::Snapshot { .. } | Parcel::Chunk { .. }
                     if self.dice.percent(self.repeat_percent) =>
                 {
                     let again = now + delay + 5 * self.dice.below(self.delay_max);
@@ -308,6 +317,7 @@ impl World {
         for id in self.cluster.ids() {
             if !self.cluster.is_up(id) {
                 self.rot(id);
+                self.cluster.host_mut(id).keeps_notes = self.dice.percent(50);
                 self.cluster.restart(id);
             }
         }
@@ -324,7 +334,13 @@ impl World {
             }
             if self.dice.percent(70) {
                 let text = format!("{}", self.cluster.now);
-                self.cluster.propose(id, &text);
+                if self.dice.percent(80) {
+                    self.cluster.propose(id, &text);
+                } else {
+                    let batch: Vec<String> =
+                        (0..self.dice.below(5)).map(|n| format!("{text}, {n}")).collect();
+                    self.cluster.propose_batch(id, &batch);
+                }
             }
             if self.dice.percent(70) {
                 self.cluster.read(id);
@@ -405,7 +421,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         None => 0..number("RAFT_SEEDS").unwrap_or(200),
     };
     let (mut committed, mut reads, mut by_lease, mut changes, mut transfers) = (0, 0, 0, 0, 0);
-    let mut repaired = 0;
+    let (mut repaired, mut in_chunks) = (0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
@@ -417,6 +433,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         committed += judge.committed.len();
         reads += judge.reads_served;
         repaired += judge.repaired;
+        in_chunks += judge.transfers_in_chunks;
         by_lease += judge.lease_reads;
         changes += judge.changes_done;
         transfers += judge.transfers_done;
@@ -426,6 +443,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
     assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
     assert!(count < 100 || by_lease as u64 > 2 * count, "{by_lease} reads were served by lease");
     assert!(count < 100 || repaired as u64 > count / 4, "{repaired} payloads were repaired");
+    assert!(count < 100 || in_chunks as u64 > count / 4, "{in_chunks} snapshots came in chunks");
     assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
     assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");
 }

@@ -2,18 +2,25 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group 1 2 3 [learners=4] [outgoing=5] [trailing=n] [message=n] [window=n] [uncommitted=n] [undurable=n] [stall=ms] [memory=n] [lease=ms]` | blank replicas |
+//! | `group 1 2 3 [learners=4] [outgoing=5] [lease=ms]` | blank replicas |
+//! | `group … [message=n] [window=n] [inflight=n] [uncommitted=n] [undurable=n] [memory=n] [trailing=n] [held=n] [stall=ms]` | with these limits |
+//! | `group … [chunk=n]` | whose snapshots travel in chunks of n bytes |
 //! | `group … logs=1:1,1,2;2:1 terms=1:3` | with logs (terms of their entries), in these terms |
 //! | `wake n` / `campaign n` | its deadline comes (time goes there) / until it campaigns |
 //! | `elect n` | it campaigns, everything else works; nothing is drawn |
+//! | `deadline n` | draws when it wants to be woken |
 //! | `pass ms` | time goes on, no timer fires |
-//! | `propose n text` / `read n` | of a client |
+//! | `propose n text` / `propose-batch n text …` / `read n` | of a client |
 //! | `deliver [a>b …]` | the oldest message of each pair given, or all that are under way, once |
 //! | `drop [a>b …]` | loses them |
 //! | `copy a>b` / `paste` | keeps a copy of the oldest message of that pair / sends it again |
+//! | `flip a>b` | the oldest chunk of that pair gets a wrong byte on its way |
+//! | `cut a-b …` / `heal` | what goes between these is lost from now on / no more |
 //! | `settle [but=n,m]` | everything is delivered and written, except to, from and by those |
+//! | `resend n` | its senders' deadline comes: time goes there |
+//! | `rot-file n m` | a byte of the snapshot that n sends to m rots on n's disk |
 //! | `write n` | its oldest open write becomes durable |
-//! | `crash n [kept=k]` / `restart n` | loses its open writes, or all after the first k |
+//! | `crash n [kept=k]` / `restart n [forgets=yes]` | loses its open writes, or all after the first k |
 //! | `compact n` | it makes a snapshot of what it has applied |
 //! | `gone n peer` / `alive n peer` | its link |
 //! | `timeout-now a b` | leader a asks b to take over |
@@ -39,10 +46,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use cluster::host::Host;
-use cluster::{Cluster, Parcel, id};
+use cluster::{Cluster, Parcel, id, transfer};
+use flotilla_raft::chunks::ChunkMessage;
 use flotilla_raft::{
     AppendOutcome, Body, Config, Configuration, Effect, Entry, EntryKind, HardState, Index, Input,
-    Message, Note, Payload, Recovered, ReplicaId, RoleName, SnapshotMeta, Term,
+    Message, Note, Payload, Recovered, ReplicaId, RoleName, SnapshotMeta, Term, Time,
 };
 use flotilla_script::Command;
 
@@ -83,12 +91,15 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "elect" => cluster.elect(replica()?),
         "pass" => cluster.now = cluster.now + 1000 * command.parsed::<u64>(0)?,
         "propose" => cluster.propose(replica()?, command.argument(1)?),
+        "propose-batch" => cluster.propose_batch(replica()?, &command.arguments[1..]),
         "read" => {
             cluster.read(replica()?);
         }
         "deliver" => {
             for parcel in take(cluster, command)? {
-                cluster.deliver(parcel);
+                if !cluster.is_cut(&parcel) {
+                    cluster.deliver(parcel);
+                }
             }
         }
         "copy" => {
@@ -103,13 +114,44 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "drop" => {
             take(cluster, command)?;
         }
+        "flip" => {
+            let mut taken = take(cluster, command)?;
+            taken.iter_mut().for_each(flip);
+            cluster.sent.splice(0..0, taken);
+        }
+        "cut" => {
+            for pair in &command.arguments {
+                let (one, other) = pair.split_once('-').ok_or("a-b names two replicas")?;
+                let ends = [one, other].map(|word| word.parse().map(ReplicaId));
+                let [Ok(one), Ok(other)] = ends else { return Err("a-b names replicas".into()) };
+                cluster.cut.extend([(one, other), (other, one)]);
+            }
+        }
+        "heal" => cluster.cut.clear(),
+        "resend" => {
+            let deadline = cluster.host(replica()?).transfers.deadline();
+            if deadline == Time::NEVER {
+                return Err("it sends no snapshot".into());
+            }
+            cluster.now = cluster.now.max(deadline);
+            cluster.pump(replica()?);
+        }
+        "rot-file" => {
+            let to = ReplicaId(command.parsed(1)?);
+            let sending = &mut cluster.host_mut(replica()?).transfers.sending;
+            let (_, file) = sending.get_mut(&to).ok_or("nothing is sent there")?;
+            *file.last_mut().ok_or("the file is empty")? ^= 1;
+        }
         "settle" => settle(cluster, command)?,
         "write" => cluster.finish_write(replica()?),
         "crash" => {
             let kept = command.named("kept").map_or(Ok(0), str::parse);
             cluster.crash(replica()?, kept.map_err(|_| "kept is a number")?);
         }
-        "restart" => cluster.restart(replica()?),
+        "restart" => {
+            cluster.host_mut(replica()?).keeps_notes = command.named("forgets").is_none();
+            cluster.restart(replica()?);
+        }
         "compact" => cluster.compact(replica()?),
         "gone" => cluster.step(replica()?, Input::PeerGone(ReplicaId(command.parsed(1)?))),
         "alive" => cluster.step(replica()?, Input::PeerAlive(ReplicaId(command.parsed(1)?))),
@@ -155,6 +197,14 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
         "transfer" => {
             cluster.transfer(replica()?, ReplicaId(command.parsed(1)?));
         }
+        "deadline" => {
+            let (id, now) = (replica()?, cluster.now);
+            let wait = cluster.host(id).deadline();
+            return Ok(match wait {
+                Time::NEVER => format!("{id} waits for nothing"),
+                wait => format!("{id} wakes in {} ms", wait.since(now) / 1000),
+            });
+        }
         "configuration" => {
             let draw = |&id: &ReplicaId| draw_configuration(cluster, id);
             return Ok(lines(cluster.ids().iter().map(draw)));
@@ -192,9 +242,10 @@ fn take(cluster: &mut Cluster, command: &Command) -> Result<Vec<Parcel>, String>
 
 fn settle(cluster: &mut Cluster, command: &Command) -> Result<(), String> {
     let but = ids(command.named("but").unwrap_or(""))?;
+    let cut = cluster.cut.clone();
     let passes = |parcel: &Parcel| {
         let (from, to) = parcel.ends();
-        !but.contains(&from) && !but.contains(&to)
+        !but.contains(&from) && !but.contains(&to) && !cut.contains(&(from, to))
     };
     let hang: Vec<ReplicaId> =
         cluster.hosts.values().filter(|host| host.disk_hangs).map(Host::id).collect();
@@ -273,6 +324,8 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
     let base = Config::new(id(0), 1);
     let base = Config {
         max_trailing_bytes: limit("trailing", 0)?,
+        max_held_bytes: limit("held", 0)?,
+        max_inflight_bytes: limit("inflight", base.max_inflight_bytes)?,
         max_message_bytes: limit("message", base.max_message_bytes)?,
         max_inflight_messages: limit("window", base.max_inflight_messages)?,
         max_uncommitted_bytes: limit("uncommitted", base.max_uncommitted_bytes)?,
@@ -281,7 +334,21 @@ fn new_group(command: &Command) -> Result<Cluster, String> {
         stall_timeout: 1000 * limit("stall", 10_000)? as u64,
         ..base
     };
-    Ok(Cluster::with(&configuration, recovered, |id| Config { id, ..base.clone() }))
+    let mut cluster = Cluster::with(&configuration, recovered, |id| Config { id, ..base.clone() });
+    let chunk_bytes = limit("chunk", 0)? as u32;
+    for host in cluster.hosts.values_mut() {
+        host.transfers.chunking.chunk_bytes = chunk_bytes;
+    }
+    Ok(cluster)
+}
+
+/// A byte changes on its way.
+fn flip(parcel: &mut Parcel) {
+    if let Parcel::Chunk { message: ChunkMessage::Chunk { bytes, .. }, .. } = parcel {
+        let mut flipped = bytes.bytes().to_vec();
+        flipped[0] ^= 1;
+        *bytes = Payload::new(flipped);
+    }
 }
 
 fn draw_effect(id: ReplicaId, effect: &Effect) -> String {
@@ -430,11 +497,32 @@ fn draw_parcel(parcel: &Parcel) -> String {
         Parcel::Snapshot { from, to, term, snapshot } => {
             format!("{from}>{to} t{term} snapshot {}.{}", snapshot.meta.index, snapshot.meta.term)
         }
+        Parcel::Chunk { from, to, message } => format!("{from}>{to} {}", draw_chunk(message)),
         Parcel::SnapshotReport { from, to, delivered } => {
             let delivered =
                 delivered.map_or("lost".to_owned(), |index| format!("delivered {index}"));
             format!("{from}>{to} snapshot {delivered}")
         }
+    }
+}
+
+fn draw_chunk(message: &ChunkMessage) -> String {
+    match message {
+        ChunkMessage::Offer { term, manifest } => {
+            let place = transfer::place(&manifest.meta);
+            format!("t{term} offers {place} in {} chunks", manifest.chunks())
+        }
+        ChunkMessage::Chunk { name, number, bytes, .. } => {
+            format!("chunk {} of {}.{}, {} bytes", number.0, name.index, name.term, bytes.len())
+        }
+        ChunkMessage::Have { name, first_missing, above, .. } => {
+            let named = (0..64).filter(|bit| above >> bit & 1 == 1);
+            let named: Vec<u32> = named.map(|bit| first_missing.0 + 1 + bit).collect();
+            let named = if named.is_empty() { String::new() } else { format!(" and {named:?}") };
+            format!("has {}.{} below {}{named}", name.index, name.term, first_missing.0)
+        }
+        ChunkMessage::Durable { name } => format!("durable {}.{}", name.index, name.term),
+        ChunkMessage::Refused { name } => format!("refuses {}.{}", name.index, name.term),
     }
 }
 
@@ -453,6 +541,9 @@ fn draw_status(cluster: &Cluster, id: ReplicaId) -> String {
         "{id}: {role} term {} commit {} last {} durable {} log from {}",
         status.term, status.commit, status.last_index, status.durable_index, status.first_index,
     );
+    if let Some(held) = status.held_index {
+        let _ = write!(text, ", keeps it under snapshot {held}");
+    }
     for follower in &status.followers {
         let state = format!("{:?}", follower.state).to_lowercase();
         let (matched, next) = (follower.matched, follower.next);

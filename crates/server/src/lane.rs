@@ -139,20 +139,24 @@ impl Lane {
         }
     }
 
-    /// Looks once without waiting; only if nothing is to be done, does what can wait, and sleeps.
+    /// Looks at the sockets, and sleeps if nothing is to be done; what can wait comes after.
     fn wait(&mut self, before: Now) -> Result<(), ServerError> {
-        self.poll(Duration::ZERO)?;
+        let busy = self.network.is_ready() || self.node.deadline() <= before.time;
+        let asleep_from = Instant::now();
+        let timeout = if busy {
+            Duration::ZERO
+        } else {
+            self.deadline(asleep_from).saturating_duration_since(asleep_from)
+        };
+        self.poll(timeout)?;
         let now = Instant::now();
         self.do_chores(now)?;
         self.publish_if_due(now);
-        if self.network.is_ready() || self.node.deadline() <= before.time {
-            return Ok(());
-        }
-        if self.frames.seal_due().is_some_and(|due| due <= now) {
+        let idle = !self.network.is_ready() && self.node.deadline() > before.time;
+        if idle && self.frames.seal_due().is_some_and(|due| due <= now) {
             self.frames.seal()?;
         }
-        let timeout = self.deadline(now).saturating_duration_since(now);
-        if timeout.is_zero() { Ok(()) } else { self.poll(timeout) }
+        Ok(())
     }
 
     fn poll(&mut self, timeout: Duration) -> Result<(), ServerError> {

@@ -2,10 +2,12 @@
 
 mod arguments;
 mod bench;
+mod chaos;
 mod clients;
 mod durability;
 mod examples;
 mod failover;
+mod hostile;
 mod placing;
 mod serving;
 mod stopping;

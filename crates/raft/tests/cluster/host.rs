@@ -8,6 +8,8 @@ use flotilla_raft::{
     Write, WriteSeq,
 };
 
+use super::transfer::{Chunking, Transfers};
+
 /// A snapshot file: all that was applied.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
@@ -134,6 +136,8 @@ pub(crate) struct Host {
     pub(crate) snapshot: Snapshot,
     /// Every snapshot file ever made or received here, which a log may begin at.
     pub(crate) files: Vec<Snapshot>,
+    /// Snapshots on their way, in chunks.
+    pub(crate) transfers: Transfers,
     /// Everything applied, from index 1.
     pub(crate) applied: Vec<Entry>,
     pub(crate) to_report: Option<Index>,
@@ -141,6 +145,8 @@ pub(crate) struct Host {
     pub(crate) holds_applying: bool,
     /// No write ends by itself.
     pub(crate) disk_hangs: bool,
+    /// After a crash it knows what it had received of a snapshot.
+    pub(crate) keeps_notes: bool,
 }
 
 impl Host {
@@ -162,10 +168,12 @@ impl Host {
             loads: Vec::new(),
             files: vec![snapshot.clone()],
             snapshot,
+            transfers: Transfers::new(Chunking::default()),
             applied: Vec::new(),
             to_report: None,
             holds_applying: false,
             disk_hangs: false,
+            keeps_notes: true,
         }
     }
 
@@ -243,12 +251,14 @@ impl Host {
         self.asked = self.disk.clone();
         self.raft = None;
         self.to_report = None;
+        self.transfers.sending.clear();
     }
 
     pub(crate) fn restart(&mut self, now: Time) {
         self.snapshot = self.file(&self.disk.snapshot);
         self.applied = self.snapshot.history.clone();
         let recovered = self.disk.recovered();
+        self.transfers.restart(self.keeps_notes, now);
         let now = self.clock.local(now);
         self.raft = Some(Raft::new(self.config.clone(), recovered, now));
     }

@@ -31,6 +31,8 @@ pub(crate) struct Judge {
     changes: BTreeMap<RequestId, (Vec<ReplicaId>, Vec<ReplicaId>)>,
     pub(crate) changes_done: usize,
     pub(crate) transfers_done: usize,
+    /// Snapshots that arrived in chunks.
+    pub(crate) transfers_in_chunks: usize,
 }
 
 impl Judge {

@@ -4,9 +4,11 @@
 
 pub(crate) mod host;
 pub(crate) mod judge;
+pub(crate) mod transfer;
 
 use std::collections::BTreeMap;
 
+use flotilla_raft::chunks::ChunkMessage;
 use flotilla_raft::{
     Body, Config, Configuration, Effect, ForcedRecovery, Index, Input, Message, Payload, Raft,
     Recovered, ReplicaId, RequestId, SnapshotMeta, Term, Time,
@@ -25,6 +27,12 @@ pub(crate) enum Parcel {
         term: Term,
         snapshot: Snapshot,
     },
+    /// A piece of a snapshot, or what is said about it.
+    Chunk {
+        from: ReplicaId,
+        to: ReplicaId,
+        message: ChunkMessage,
+    },
     /// The receiver's word that a snapshot is durable there, or that it was lost.
     SnapshotReport {
         from: ReplicaId,
@@ -37,7 +45,9 @@ impl Parcel {
     pub(crate) fn ends(&self) -> (ReplicaId, ReplicaId) {
         match self {
             Self::Message(message) => (message.from, message.to),
-            Self::Snapshot { from, to, .. } | Self::SnapshotReport { from, to, .. } => (*from, *to),
+            Self::Snapshot { from, to, .. }
+            | Self::Chunk { from, to, .. }
+            | Self::SnapshotReport { from, to, .. } => (*from, *to),
         }
     }
 }
@@ -48,6 +58,8 @@ pub(crate) struct Cluster {
     /// Everything sent and not yet taken by [`Cluster::deliver`], oldest first.
     pub(crate) sent: Vec<Parcel>,
     pub(crate) judge: Judge,
+    /// Pairs that can't hear each other, in this direction.
+    pub(crate) cut: Vec<(ReplicaId, ReplicaId)>,
     /// What a test wants to send again.
     pub(crate) copied: Vec<Parcel>,
     /// What each step did, for those who read along.
@@ -84,6 +96,7 @@ impl Cluster {
             hosts: BTreeMap::new(),
             sent: Vec::new(),
             judge: Judge::default(),
+            cut: Vec::new(),
             copied: Vec::new(),
             effects: Vec::new(),
             next_request: 0,
@@ -103,7 +116,9 @@ impl Cluster {
         let first = self.hosts.values().next().expect("a group has replicas");
         let config = Config { id, campaign_at_start: false, ..first.config.clone() };
         let recovered = Recovered { snapshot: self.founding.clone(), ..Recovered::default() };
-        let host = Host::new(config, recovered, self.now);
+        let chunking = first.transfers.chunking;
+        let mut host = Host::new(config, recovered, self.now);
+        host.transfers.chunking = chunking;
         assert!(self.hosts.insert(id, host).is_none(), "{id} is new");
     }
 
@@ -134,6 +149,10 @@ impl Cluster {
         let request = self.request();
         self.step(id, Input::TransferLeadership { id: request, to });
         request
+    }
+
+    pub(crate) fn is_cut(&self, parcel: &Parcel) -> bool {
+        self.cut.contains(&parcel.ends())
     }
 
     pub(crate) fn host(&self, id: ReplicaId) -> &Host {
@@ -212,6 +231,9 @@ impl Cluster {
                     snapshot = Snapshot { meta, history: host.applied.clone() };
                 }
                 assert!(snapshot.meta.index >= at_least, "a new snapshot suffices");
+                if host.transfers.chunking.chunk_bytes > 0 {
+                    return self.begin_transfer(id, to, snapshot, term);
+                }
                 self.sent.push(Parcel::Snapshot { from: id, to, term, snapshot });
             }
             Effect::ReadReady { id: request, index, by_lease } => {
@@ -243,6 +265,7 @@ impl Cluster {
                 }
                 self.sent.push(Parcel::SnapshotReport { from: to, to: from, delivered });
             }
+            Parcel::Chunk { from, to, message } => self.deliver_chunk(from, to, message),
             Parcel::SnapshotReport { from, to, delivered } => {
                 self.step(to, Input::SnapshotSent { to: from, delivered });
             }
@@ -297,6 +320,12 @@ impl Cluster {
         let request = self.request();
         let payload = Payload::new(text.as_bytes().to_vec());
         self.step(id, Input::Propose { id: request, payload });
+    }
+
+    pub(crate) fn propose_batch(&mut self, id: ReplicaId, texts: &[String]) {
+        let propose = |text: &String| (self.request(), Payload::new(text.as_bytes().to_vec()));
+        let proposals = texts.iter().map(propose).collect();
+        self.step(id, Input::ProposeBatch { proposals });
     }
 
     pub(crate) fn read(&mut self, id: ReplicaId) -> RequestId {

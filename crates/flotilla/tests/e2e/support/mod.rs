@@ -3,16 +3,19 @@
 
 mod ports;
 mod process;
+mod wire;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flotilla_server::Status;
+use flotilla_shard::Layout;
 use tempfile::TempDir;
 
 pub(crate) use ports::PortRange;
-pub(crate) use process::{Process, flotilla, is_running, output_of};
+pub(crate) use process::{Process, flotilla, flotilla_limited, is_running, output_of};
+pub(crate) use wire::{Wire, request};
 
 /// A step that takes longer than this is a failure, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,13 +36,24 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// Nodes started one by one with `flotilla run`.
+/// Nodes started one by one.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     processes: Vec<Option<Process>>,
-    lists: String,
+    cluster: Cluster,
+    /// The most descriptors that a node started from now on may have.
+    descriptors: Option<u64>,
     ports: PortRange,
     directory: TempDir,
+}
+
+/// How a node learns who else there is.
+#[derive(Debug)]
+enum Cluster {
+    /// From the list of lists that `flotilla run` is given.
+    Lists(String),
+    /// From the file that `flotilla up` gives its nodes: these may share several shards.
+    File(PathBuf),
 }
 
 impl Nodes {
@@ -60,16 +74,53 @@ impl Nodes {
             (0..count).map(|at| format!("'127.0.0.1:{}'", ports.first() + at as u16)).collect();
         Self {
             processes: (0..count).map(|_| None).collect(),
-            lists: format!("[[{}]]", addresses.join(", ")),
+            cluster: Cluster::Lists(format!("[[{}]]", addresses.join(", "))),
+            descriptors: None,
             ports,
             directory: tempfile::tempdir().expect("a directory for the test"),
         }
     }
 
+    /// Nodes that share `shards` shards, ready to serve; each has a replica of every shard. They
+    /// end with the thread that calls this.
+    pub(crate) fn start_sharing(count: usize, shards: usize) -> Self {
+        let mut nodes = Self::blank(count);
+        let addresses: Vec<_> =
+            (1..=count).map(|node| format!("127.0.0.1:{}", nodes.port(node))).collect();
+        let layout = Layout::local(&addresses, shards, count).expect("the numbers are right");
+        let numbers = serde_json::json!({
+            "nodes": count, "shards": shards, "replicas": count, "port": nodes.port(1),
+        });
+        let file = serde_json::json!({ "format": 1, "numbers": numbers, "layout": layout });
+        let path = nodes.directory.path().join("cluster.json");
+        std::fs::write(&path, file.to_string()).expect("a file in the test's directory");
+        nodes.cluster = Cluster::File(path);
+        (1..=count).for_each(|node| nodes.start_node(node));
+        nodes.wait_until_ready();
+        nodes
+    }
+
+    /// Nodes that are started from now on may have so many descriptors.
+    pub(crate) fn limit_descriptors(&mut self, most: u64) {
+        self.descriptors = Some(most);
+    }
+
     /// Starts (again) a node, counted from 1.
     pub(crate) fn start_node(&mut self, node: usize) {
-        let mut command = flotilla();
-        command.args(["run", "127.0.0.1", &self.port(node).to_string(), &self.lists, "0"]);
+        let mut command = match self.descriptors {
+            None => flotilla(),
+            Some(most) => flotilla_limited(most),
+        };
+        match &self.cluster {
+            Cluster::Lists(lists) => {
+                command.args(["run", "127.0.0.1", &self.port(node).to_string(), lists, "0"]);
+            }
+            Cluster::File(file) => {
+                command.arg("node-of-up").arg("--cluster").arg(file);
+                command.args(["--node", &node.to_string()]);
+                command.args(["--parent", &std::process::id().to_string()]);
+            }
+        }
         command.arg("--data").arg(self.data(node));
         command.args(["--segment-bytes", SEGMENT_BYTES]);
         let log = self.directory.path().join(format!("node-{node}.log"));
@@ -84,6 +135,11 @@ impl Nodes {
     /// The process of a node that runs.
     pub(crate) fn process(&mut self, node: usize) -> &mut Process {
         self.processes[node - 1].as_mut().expect("the node was started")
+    }
+
+    /// The process id of a node that runs.
+    pub(crate) fn process_id(&self, node: usize) -> u32 {
+        self.processes[node - 1].as_ref().expect("the node was started").id()
     }
 
     /// Waits until every node that was started can serve.

@@ -14,6 +14,14 @@ pub(crate) fn flotilla() -> Command {
     Command::new(env!("CARGO_BIN_EXE_flotilla"))
 }
 
+/// The binary under test, in a process that can't have more than so many descriptors.
+pub(crate) fn flotilla_limited(descriptors: u64) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_flotilla")]);
+    command
+}
+
 /// Runs a verb of the binary that must succeed; gives what it prints.
 pub(crate) fn output_of(args: &[&str]) -> String {
     let output = flotilla().args(args).output().expect("it starts");
