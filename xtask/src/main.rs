@@ -6,6 +6,7 @@
 mod bench_table;
 mod bench_vs;
 mod compare_rings;
+mod replay;
 mod sim_many;
 
 use std::env;
@@ -25,9 +26,18 @@ usage: cargo xtask <verb>
   ci                          formatting, lints and documentation, with warnings as errors
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
-  sim-many --seeds A..B       run the simulator with every seed from A up to, not including, B
+  sim-many --minutes N        run the simulator with many seeds for so long
+           --seeds A..B         or with every seed from A up to, not including, B
            [--jobs N]           so many at a time [default: one per core]
-           [--release]          with the release profile
+           [--family NAME]      of one family of scenarios
+           [--hours N]          fail below so many busy cluster-hours
+           [--ledger]           add a line to docs/internals/sim-ledger.md
+  sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
+           [--family NAME]      the seed is taken of this family
+           [--shrink]           make what fails smaller first
+  replay TRACE                step through a trace: h shows how
+           [--html FILE]        draw it instead
+           [--from S] [--until S] [--all]   from and until when, heartbeats too
 ";
 
 fn main() -> ExitCode {
@@ -49,7 +59,10 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("ci", []) => ci(),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
-        ("sim-many", options) => sim_many::run(&sim_many::Options::parse(options)?),
+        ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
+        ("sim-worker", arguments) => sim_many::worker(arguments),
+        ("sim-one", arguments) => sim_many::run_one(arguments),
+        ("replay", arguments) => replay::run(arguments),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");
             Ok(())

@@ -54,7 +54,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "flotilla-shard",
         ],
     ),
-    ("xtask", &["flotilla-shard"]),
+    ("xtask", &["flotilla-shard", "flotilla-sim"]),
 ];
 
 /// Crates in which everything is a function of the inputs.

@@ -55,6 +55,7 @@ use flotilla_shard::{Layout, NodeId, ShardId};
 
 pub use inspect::Inspection;
 pub use io::*;
+pub use link::describe_link;
 pub use node::Node;
 pub use options::Options;
 pub use status::*;

@@ -17,17 +17,20 @@ pub(crate) struct Clocks {
     drift_ppm: i64,
     /// By how much the wall clock is ahead, milliseconds.
     pub(crate) wall_offset_ms: i64,
+    /// When the wall clock stopped, if it stands still.
+    pub(crate) frozen_at: Option<Micros>,
 }
 
 impl Clocks {
     /// Clocks with these errors.
     pub(crate) fn new(drift_ppm: i64, wall_offset_ms: i64) -> Self {
-        Self { drift_ppm, wall_offset_ms }
+        Self { drift_ppm, wall_offset_ms, frozen_at: None }
     }
 
     /// What the machine reads at a moment.
     pub(crate) fn read(&self, at: Micros) -> Now {
-        let wall_ms = i128::from(EPOCH_MS + at / 1_000) + i128::from(self.wall_offset_ms);
+        let shown = self.frozen_at.map_or(at, |frozen| frozen.min(at));
+        let wall_ms = i128::from(EPOCH_MS + shown / 1_000) + i128::from(self.wall_offset_ms);
         Now { time: Time(self.local(at)), wall_ms: wall_ms as u64 }
     }
 

@@ -2,6 +2,7 @@
 
 use flotilla_shard::Layout;
 
+use crate::fault::{Fault, Planned};
 use crate::queue::Micros;
 
 /// Everything a run is a function of, besides its seed.
@@ -15,6 +16,8 @@ pub struct Config {
     pub node: flotilla_node::Options,
     /// How the logs use their disks.
     pub storage: flotilla_storage::Options,
+    /// How frames of the log are written.
+    pub driver: Driver,
     /// A byte usually takes so long between two nodes, microseconds.
     pub latency: Micros,
     /// A durable write usually takes so long, microseconds.
@@ -23,14 +26,64 @@ pub struct Config {
     pub skew_ms: u64,
     /// The most by which a monotonic clock is too fast or too slow, parts per million.
     pub drift_ppm: u64,
+    /// Out of 100 sends so many arrive in several pieces.
+    pub shred_percent: u64,
     /// The clients.
     pub workload: Workload,
-    /// What goes wrong until [`Config::faults_until`].
-    pub faults: Faults,
-    /// When everything is repaired.
+    /// What goes wrong, by time.
+    pub plan: Vec<Planned>,
+    /// How long what goes wrong lasts at most, microseconds.
+    pub lasts_max: Micros,
+    /// When everything is repaired, since the beginning of the run.
     pub faults_until: Micros,
+    /// What comes before that.
+    pub ending: Ending,
     /// What is made wrong on purpose.
     pub mutant: Option<Mutant>,
+}
+
+impl Config {
+    /// The most by which a wall clock is ever wrong, milliseconds: one that stands still falls
+    /// behind.
+    pub(crate) fn wall_error_ms(&self) -> u64 {
+        let freezes = self.plan.iter().any(|planned| planned.fault == Fault::FrozenClock);
+        self.skew_ms + if freezes { self.lasts_max / 1_000 + 1 } else { 0 }
+    }
+}
+
+/// How frames of the log get to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// The node's own thread writes, and does nothing else meanwhile.
+    Inline,
+    /// Another thread writes, one frame after the other.
+    Threaded,
+    /// The system writes several frames at once, and they are done in any order.
+    Asynchronous,
+}
+
+impl Driver {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Inline, Self::Threaded, Self::Asynchronous];
+
+    /// Its name in scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inline => "inline",
+            Self::Threaded => "threaded",
+            Self::Asynchronous => "asynchronous",
+        }
+    }
+}
+
+/// What happens when the time of faults is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is repaired.
+    Whole,
+    /// First a quorum of every shard is repaired, and the rest is gone for ever: every shard must
+    /// make progress. Then the rest comes back all the same. The word says who and how.
+    Quorum(u64),
 }
 
 /// What clients do.
@@ -44,64 +97,14 @@ pub struct Workload {
     pub pipeline_max: u64,
     /// A client usually rests so long between its requests, microseconds.
     pub rest: Micros,
-    /// Out of 100 keys so many get a time to live.
+    /// Out of 100 commands so many are about keys with a time to live.
     pub expiring_percent: u64,
+    /// Out of 100 commands so many are reads.
+    pub read_percent: u64,
     /// Bytes added to some values, so that logs and snapshots grow.
     pub filler: usize,
     /// Out of 1000 batches of requests, so many are not waited for.
     pub impatient_permille: u64,
-}
-
-/// What goes wrong, and how often.
-#[derive(Clone, Debug)]
-pub struct Faults {
-    /// Faults begin after this time.
-    pub from: Micros,
-    /// The usual time between two faults, microseconds.
-    pub every: Micros,
-    /// Which faults, with their weights.
-    pub weights: Vec<(Fault, u64)>,
-    /// How long a fault lasts at most, microseconds.
-    pub lasts_max: Micros,
-}
-
-/// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A node loses its power.
-    Crash,
-    /// A node that leads a shard loses its power.
-    CrashLeader,
-    /// A node that is writing to its log loses its power, and is soon back.
-    CrashWriter,
-    /// A node loses its power several times while it starts.
-    CrashLoop,
-    /// All nodes lose their power.
-    PowerLoss,
-    /// The network falls into two parts.
-    Halves,
-    /// A node is cut off.
-    Isolate,
-    /// A node that leads a shard is cut off.
-    IsolateLeader,
-    /// Two parts that only one node reaches both of.
-    Bridge,
-    /// Bytes pass between two nodes in one direction only.
-    OneWay,
-    /// A connection between nodes breaks.
-    Reset,
-    /// A client's connection breaks.
-    ClientReset,
-    /// Messages between two nodes take long.
-    SlowLink,
-    /// A disk becomes slow.
-    SlowDisk,
-    /// A disk does not answer for a while.
-    DiskStall,
-    /// A process stands still.
-    Pause,
-    /// A wall clock jumps.
-    ClockJump,
 }
 
 /// A known mistake, made by the world around the nodes, which the checkers must notice.
@@ -115,23 +118,35 @@ pub enum Mutant {
     ForgetsLog,
     /// A node comes up without its last votes.
     ForgetsVotes,
+    /// A node comes up without the last entry of its log.
+    ForgetsLastEntry,
     /// What was not answered is sent once more, as if it were new.
     RepeatsRequests,
     /// A read is answered with what was read before.
     StaleReads,
     /// What a client wrote is answered although it was not sent.
     LosesWrites,
+    /// Two answers to one client are swapped.
+    SwapsReplies,
+    /// A key with a time to live is answered with its value long after.
+    UndeadKeys,
+    /// Of a write to several keys of one slot, a read sees only a part.
+    TornWrites,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::ReportsBeforeSync,
         Self::LyingSync,
         Self::ForgetsLog,
         Self::ForgetsVotes,
+        Self::ForgetsLastEntry,
         Self::RepeatsRequests,
         Self::StaleReads,
         Self::LosesWrites,
+        Self::SwapsReplies,
+        Self::UndeadKeys,
+        Self::TornWrites,
     ];
 }

@@ -1,15 +1,28 @@
 //! What a run has seen: evidence that the faults happened and the work was done.
 
+use crate::fault::Fault;
+use crate::marks::Marks;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)+) => {
         /// How often each thing happened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Counters {
             $($(#[doc = $doc])* pub $name: u64,)+
+            /// How often each class of fault fired, by [`Fault::number`].
+            pub faults: [u64; Fault::ALL.len()],
+            /// Rare branches.
+            pub marks: Marks,
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self { $($name: 0,)+ faults: [0; Fault::ALL.len()], marks: Marks::default() }
+            }
         }
 
         impl Counters {
-            /// Every counter with its name, in a fixed order.
+            /// Every counter but those of faults and marks with its name, in a fixed order.
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name)),+]
             }
@@ -17,6 +30,19 @@ macro_rules! counters {
             /// Adds another run's counters.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)+
+                for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
+                    *mine += theirs;
+                }
+                self.marks.add(&other.marks);
+            }
+
+            /// Sets a counter by its name; false if there is none.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = value,)+
+                    _ => return false,
+                }
+                true
             }
         }
     };
@@ -25,56 +51,50 @@ macro_rules! counters {
 counters! {
     /// Turns of nodes.
     turns,
+    /// Things that happened.
+    events,
     /// Virtual microseconds.
     micros,
+    /// Virtual microseconds of runs with at least 50 completed operations per second.
+    busy_micros,
     /// Boots that came up.
     boots,
-    /// Single nodes that lost their power.
-    crashes,
-    /// Crashes of a node before the cluster was founded.
-    founding_crashes,
-    /// Crashes of a node that led a shard.
-    leader_crashes,
-    /// Moments in which all nodes lost their power at once.
-    power_losses,
+    /// Machines that lost their power, by any fault.
+    power_cuts,
+    /// Power cuts of a machine that led a shard.
+    leaders_lost,
     /// Crashes with a frame of the log under way.
     torn_frames,
     /// Crashes within the helper's work on a file.
     torn_files,
-    /// Crashes in the middle of a recovery.
-    recovery_crashes,
     /// Sectors that crashes lost.
     lost_sectors,
-    /// The network in two halves.
-    halves,
-    /// One node cut off.
-    isolations,
-    /// A leader cut off.
-    leader_isolations,
-    /// Two groups that only one node can reach both of.
-    bridges,
-    /// Bytes between two nodes pass in one direction only.
-    one_way_cuts,
-    /// Connections between nodes that broke by themselves.
-    resets,
-    /// Connections of clients that broke by themselves.
-    client_resets,
+    /// New names, renames and removals that crashes lost.
+    lost_names,
+    /// Messages that took many times as long as usual.
+    late_pieces,
+    /// Sends that arrived in several pieces.
+    shreds,
     /// Dials that nobody answered.
     dials_lost,
     /// Dials to a machine that was down.
     dials_refused,
-    /// Pairs of nodes whose messages took long.
-    slow_links,
-    /// Disks that became slow.
-    slow_disks,
-    /// Disks that did not answer for longer than an election timeout.
-    disk_stalls,
-    /// Processes that stood still.
-    pauses,
-    /// Wall clocks that jumped.
-    clock_jumps,
-    /// Runs in which one node stayed out while all others were to make progress.
-    left_out,
+    /// Frames that were done before an older one.
+    frames_overtaken,
+    /// Disks that were refused after they had been spoiled.
+    disks_refused,
+    /// Runs in which a quorum had to go on without the rest.
+    quorums_alone,
+    /// Runs with clocks that drift by more than a tenth.
+    drifting_runs,
+    /// Runs with wall clocks that are wrong by more than 100 ms.
+    skewed_runs,
+    /// Runs whose nodes write inline.
+    inline_runs,
+    /// Runs whose nodes write by another thread.
+    threaded_runs,
+    /// Runs whose nodes write several frames at once.
+    asynchronous_runs,
     /// Times a replica began to lead.
     elections,
     /// Elections in a shard that had had a leader before.
@@ -105,8 +125,33 @@ counters! {
     walked_away,
     /// Keys whose history was checked.
     histories,
+    /// Operations in them.
+    operations_checked,
+    /// Keys whose expiry was checked.
+    expiries_checked,
+    /// Reads of several keys of one slot that were compared.
+    groups_checked,
     /// Entries whose commitment was checked.
     commits_checked,
+    /// Entries whose log was compared with all other logs up to there.
+    entries_matched,
     /// State hashes that were compared between replicas.
     states_compared,
+    /// Logs that were compared with what had been given to the disk.
+    recoveries_checked,
+    /// Maps of slots that were compared.
+    maps_checked,
+    /// Orders of one connection's writes that were checked.
+    orders_checked,
+}
+
+impl Counters {
+    /// How often a class of fault fired.
+    pub fn fault(&self, fault: Fault) -> u64 {
+        self.faults[fault.number()]
+    }
+
+    pub(crate) fn fired(&mut self, fault: Fault) {
+        self.faults[fault.number()] += 1;
+    }
 }

@@ -59,6 +59,8 @@ pub(crate) enum Done {
     Nothing,
     /// The chore is done.
     Chore(Chore),
+    /// The chore could not be done, but nothing is lost by that.
+    ChoreFailed(Chore),
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
@@ -111,10 +113,12 @@ impl Helper {
     pub(crate) fn work(&mut self, disk: &mut MemoryDisk) -> Result<Done, DiskError> {
         let Some(job) = self.jobs.pop_front() else { return Ok(Done::Nothing) };
         match job {
-            Job::Chore(mut chore) => {
-                chore.run(disk)?;
-                Ok(Done::Chore(chore))
-            }
+            Job::Chore(mut chore) => match chore.run(disk) {
+                Ok(()) => Ok(Done::Chore(chore)),
+                // As in the server: entries that can't be read are damage, the rest can wait.
+                Err(error) if matches!(chore, Chore::Load(_)) => Err(error),
+                Err(_) => Ok(Done::ChoreFailed(chore)),
+            },
             Job::Begin { shard, writer, name } => {
                 self.abort(shard, disk)?;
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
@@ -151,6 +155,10 @@ impl Helper {
                 let bytes = unfinished.writer.chunk(&chunk);
                 let part = bytes.len() * steps.min(4) / 4;
                 disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+            }
+            // A file in the making may be there without its length.
+            Some(Job::Chore(Chore::Prepare { name, bytes })) if steps == 1 => {
+                disk.create(&name, bytes / 2).is_ok()
             }
             Some(Job::Chore(mut chore)) if steps > 1 => chore.run(disk).is_ok(),
             _ => false,

@@ -157,6 +157,16 @@ impl History {
         &self.keys[id.key].1[id.number]
     }
 
+    /// The key it is about.
+    pub(crate) fn key(&self, id: OperationId) -> &str {
+        &self.keys[id.key].0
+    }
+
+    /// All operations on the same key.
+    pub(crate) fn operations(&self, id: OperationId) -> &[Operation] {
+        &self.keys[id.key].1
+    }
+
     /// Every key with its operations, in the order they were sent.
     pub fn keys(&self) -> impl Iterator<Item = (&str, &[Operation])> {
         self.keys.iter().map(|(key, operations)| (key.as_str(), operations.as_slice()))

@@ -33,29 +33,44 @@
 //! before it can be repaired from other replicas; duplicated bytes, which TCP does not let through.
 #![forbid(unsafe_code)]
 
+mod chart;
 pub mod check;
 mod client;
 mod clock;
 mod config;
 mod counters;
+mod evidence;
+mod fault;
 mod helper;
 mod history;
 mod machine;
+mod marks;
 mod network;
 mod queue;
 mod random;
 mod run;
 mod scenario;
+mod script;
+mod shrink;
+mod story;
+mod swarm;
 mod trace;
+mod troubled_disk;
 mod workload;
 mod world;
 
-pub use config::{Config, Fault, Faults, Mutant, Workload};
+pub use config::{Config, Driver, Ending, Mutant, Workload};
 pub use counters::Counters;
+pub use evidence::lacking;
+pub use fault::{Fault, NOT_SURVIVED_YET, Planned};
 pub use history::{Answer, Call, History, KeyState, Operation, OperationId, Outcome};
+pub use marks::{Mark, Marks};
 pub use queue::Micros;
 pub use random::Random;
 pub use run::{Failure, Report, run, run_seed};
 pub use scenario::{FAMILIES, family, scenario};
+pub use script::Script;
+pub use shrink::shrink;
+pub use story::{Replay, trace_of};
 pub use trace::Listener;
 pub use world::World;

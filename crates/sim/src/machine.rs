@@ -2,13 +2,13 @@
 //! the very node and log that the server runs, with what the server keeps for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use flotilla_node::{ConnId, Event, Face, Node};
+use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{FrameWrite, Log, MemoryDisk};
+use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
-use crate::check::safety::ShadowWrite;
 use crate::clock::Clocks;
 use crate::helper::Helper;
 use crate::queue::Micros;
@@ -27,12 +27,41 @@ pub(crate) struct Machine {
     pub(crate) disk_slowness: u64,
     /// The disk completes nothing before this moment.
     pub(crate) disk_stalled_until: Micros,
+    /// What the disk does to the next write or read.
+    pub(crate) disk_trouble: Option<DiskTrouble>,
+    /// The power goes once more while the next process reads its log.
+    pub(crate) crashes_in_recovery: bool,
+    /// The disk pretends to sync.
+    pub(crate) lying: bool,
+    /// Writes of the log that were acknowledged, newest last: file, offset and length.
+    pub(crate) recent: VecDeque<(Arc<str>, u64, usize)>,
+    /// An image of the disk, to be put back.
+    pub(crate) image: Option<Box<MemoryDisk>>,
     /// The process does nothing before this moment.
     pub(crate) paused_until: Micros,
+    /// Every turn takes so long at most, microseconds.
+    pub(crate) turn_micros: Micros,
     /// Whether it was seen to belong to a founded cluster.
     pub(crate) founded: bool,
+    /// Whether its disk was made to lose or change what had been acknowledged.
+    pub(crate) spoiled: bool,
+    /// Why the node will not run again: it has refused its disk, which had been spoiled.
+    pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
-    pub(crate) files: BTreeSet<String>,
+    pub(crate) files: BTreeSet<Arc<str>>,
+}
+
+/// What a disk does to the next operation of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskTrouble {
+    /// It makes the next write of the log twice.
+    Repeats,
+    /// It fails the next write of the log.
+    FailsWrite,
+    /// It fails a read at the next start, after so many that succeed.
+    FailsRead(u64),
+    /// It answers no more.
+    Hangs,
 }
 
 impl Machine {
@@ -46,10 +75,23 @@ impl Machine {
             ghosts: Vec::new(),
             disk_slowness: 1,
             disk_stalled_until: 0,
+            disk_trouble: None,
+            crashes_in_recovery: false,
+            lying: false,
+            recent: VecDeque::new(),
+            image: None,
             paused_until: 0,
+            turn_micros: 0,
             founded: false,
+            spoiled: false,
+            refused: None,
             files: BTreeSet::new(),
         }
+    }
+
+    /// Whether it runs as a member of the founded cluster.
+    pub(crate) fn serves(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.node.inspect().next().is_some())
     }
 
     /// The running process, if it is that boot's.
@@ -71,13 +113,17 @@ pub(crate) struct Process {
     /// Dials not answered.
     pub(crate) dialing: BTreeSet<ConnId>,
     pub(crate) last_accepted: u64,
-    /// Frames given to the disk, oldest first; the first is being written.
+    /// Frames given to the disk, oldest first. The first is being written, or all are.
     pub(crate) frames: VecDeque<Frame>,
     pub(crate) last_written: Micros,
     /// The node's batch that it does not know to be durable, and the turn it came from.
     pub(crate) open_write: Option<(u64, u64)>,
     pub(crate) helper: Helper,
     pub(crate) chores_asked: Micros,
+    /// Chores that failed, to be told to the log later.
+    pub(crate) failed_chores: Vec<Chore>,
+    /// Memory of outputs, for the next turn.
+    pub(crate) outputs: Vec<Output>,
     /// Whether a turn is scheduled.
     pub(crate) stirred: bool,
     /// When a wake is scheduled, if one is.
@@ -87,8 +133,10 @@ pub(crate) struct Process {
     /// Snapshots being loaded, by shard.
     pub(crate) loading: BTreeSet<ShardId>,
     pub(crate) turns: u64,
-    /// Sum of all terms and roles, to see when one has changed.
+    /// A word for all terms, roles and commit indexes, to see when one has changed.
     pub(crate) posture: u64,
+    /// What was told of its replicas last, for the story.
+    pub(crate) told: Vec<Inspection>,
 }
 
 impl Process {
@@ -112,12 +160,15 @@ impl Process {
             open_write: None,
             helper: Helper::default(),
             chores_asked: 0,
+            failed_chores: Vec::new(),
+            outputs: Vec::new(),
             stirred: false,
             wake_at: None,
             idle_turns: 0,
             loading: BTreeSet::new(),
             turns: 0,
             posture: 0,
+            told: Vec::new(),
         }
     }
 }
@@ -128,7 +179,8 @@ pub(crate) struct Frame {
     pub(crate) write: FrameWrite,
     /// The node's batch in it, to be reported.
     pub(crate) batch: Option<u64>,
-    pub(crate) shadows: Vec<ShadowWrite>,
+    /// Whether it is on the disk, and waits for those before it.
+    pub(crate) done: bool,
 }
 
 /// An event that waits for the next turn.

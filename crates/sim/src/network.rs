@@ -57,7 +57,25 @@ pub(crate) struct Way {
     paused: bool,
     /// Nothing arrives before this.
     earliest: Micros,
+    /// How often something was sent.
+    sends: u64,
+    /// What is to be overtaken by what is sent next.
+    held: Option<Vec<u8>>,
 }
+
+/// What becomes of the next thing that one machine sends another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoil {
+    /// One of its bits is flipped.
+    Flip,
+    /// It arrives twice.
+    Twice,
+    /// What is sent next overtakes it.
+    Overtaken,
+}
+
+/// The first messages of a connection open it; they are spoiled only by flipped bits.
+const OPENING: u64 = 4;
 
 /// A connection.
 #[derive(Debug)]
@@ -77,8 +95,14 @@ pub(crate) struct Network {
     last: u64,
     /// From whom to whom no byte passes.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// From whom to whom nothing passes for a while, without a partition.
+    pub(crate) clogged: BTreeSet<(usize, usize)>,
     /// By how much messages are slower.
     pub(crate) slow: BTreeMap<(usize, usize), u64>,
+    /// Out of 100 messages so many are lost and sent again.
+    pub(crate) lossy: BTreeMap<(usize, usize), u64>,
+    /// What becomes of the next message.
+    pub(crate) spoils: BTreeMap<(usize, usize), Spoil>,
 }
 
 impl Network {
@@ -106,14 +130,50 @@ impl Network {
         self.cut.contains(&(from, to))
     }
 
-    /// How much slower this way is than usual.
-    pub(crate) fn slowness(&self, id: u64, side: usize) -> u64 {
-        let Some(connection) = self.connections.get(&id) else { return 1 };
-        let machines = (connection.parties[side].machine(), connection.parties[1 - side].machine());
-        match machines {
-            (Some(from), Some(to)) => self.slow.get(&(from, to)).copied().unwrap_or(1),
-            _ => 1,
+    /// From which machine to which this way of a connection leads, if it is a link.
+    pub(crate) fn machines(&self, id: u64, side: usize) -> Option<(usize, usize)> {
+        let connection = self.connections.get(&id)?;
+        let [from, to] = [connection.parties[side], connection.parties[1 - side]];
+        from.machine().zip(to.machine())
+    }
+
+    /// How much slower this way is than usual, and how many messages out of 100 it loses.
+    pub(crate) fn quality(&self, id: u64, side: usize) -> (u64, u64) {
+        if self.slow.is_empty() && self.lossy.is_empty() {
+            return (1, 0);
         }
+        let Some(pair) = self.machines(id, side) else { return (1, 0) };
+        let slow = self.slow.get(&pair).copied().unwrap_or(1);
+        (slow, self.lossy.get(&pair).copied().unwrap_or(0))
+    }
+
+    /// A node sends something on a link: what becomes of it, if anything.
+    pub(crate) fn spoil(&mut self, id: u64, side: usize) -> Option<Spoil> {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.ways[side].sends += 1;
+        }
+        if self.spoils.is_empty() {
+            return None;
+        }
+        let pair = self.machines(id, side)?;
+        let spoil = *self.spoils.get(&pair)?;
+        let opening = self.connections[&id].ways[side].sends <= OPENING;
+        if opening && spoil != Spoil::Flip {
+            return None;
+        }
+        self.spoils.remove(&pair)
+    }
+
+    /// Holds something back until the next is sent.
+    pub(crate) fn hold(&mut self, id: u64, side: usize, bytes: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.ways[side].held = Some(bytes);
+        }
+    }
+
+    /// What was held back, if anything.
+    pub(crate) fn take_held(&mut self, id: u64, side: usize) -> Option<Vec<u8>> {
+        self.connections.get_mut(&id)?.ways[side].held.take()
     }
 
     /// Sends from a side. Gives the moment it arrives; nothing is sent on what is closed.
@@ -174,7 +234,12 @@ impl Network {
     pub(crate) fn arrived(&mut self, id: u64, side: usize, now: Micros) -> Option<(Party, Piece)> {
         let connection = self.connections.get_mut(&id)?;
         let [from, to] = [connection.parties[side], connection.parties[1 - side]];
-        let cut = from.machine().zip(to.machine()).is_some_and(|pair| self.cut.contains(&pair));
+        let cut = if self.cut.is_empty() && self.clogged.is_empty() {
+            false
+        } else {
+            let pair = from.machine().zip(to.machine());
+            pair.is_some_and(|pair| self.cut.contains(&pair) || self.clogged.contains(&pair))
+        };
         let way = &mut connection.ways[side];
         if cut || way.paused {
             return None;

@@ -7,29 +7,38 @@ use std::collections::BinaryHeap;
 pub type Micros = u64;
 
 /// A queue of things to come.
+///
+/// The heap moves small handles only; what they stand for lies still in a slab.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    heap: BinaryHeap<Scheduled<T>>,
+    heap: BinaryHeap<Scheduled>,
+    slab: Vec<Option<T>>,
+    free: Vec<u32>,
     sequence: u64,
 }
 
-#[derive(Debug)]
-struct Scheduled<T> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scheduled {
     at: Micros,
     sequence: u64,
-    what: T,
+    place: u32,
 }
 
 impl<T> Queue<T> {
     /// Nothing to come.
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0 }
+        Self { heap: BinaryHeap::new(), slab: Vec::new(), free: Vec::new(), sequence: 0 }
     }
 
     /// Lets something happen at a time.
     pub(crate) fn push(&mut self, at: Micros, what: T) {
         self.sequence += 1;
-        self.heap.push(Scheduled { at, sequence: self.sequence, what });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slab.push(None);
+            u32::try_from(self.slab.len() - 1).expect("fewer things to come than 2^32")
+        });
+        self.slab[place as usize] = Some(what);
+        self.heap.push(Scheduled { at, sequence: self.sequence, place });
     }
 
     /// The next thing and its time, if it is not after `until`.
@@ -37,30 +46,25 @@ impl<T> Queue<T> {
         if self.heap.peek()?.at > until {
             return None;
         }
-        self.heap.pop().map(|scheduled| (scheduled.at, scheduled.what))
+        let Scheduled { at, place, .. } = self.heap.pop()?;
+        self.free.push(place);
+        let what = self.slab[place as usize].take().expect("what is scheduled is in the slab");
+        Some((at, what))
     }
 }
 
-impl<T> Ord for Scheduled<T> {
+impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> Ordering {
         // The heap gives out its greatest first.
         (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
 
-impl<T> PartialOrd for Scheduled<T> {
+impl PartialOrd for Scheduled {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
-
-impl<T> PartialEq for Scheduled<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T> Eq for Scheduled<T> {}
 
 #[cfg(test)]
 mod tests {

@@ -13,15 +13,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_node::Face;
-use flotilla_raft::Index;
-use flotilla_shard::slot_of;
 
 use crate::check::linearizability::{Verdict, check};
-use crate::check::once;
+use crate::check::{expiry, once, order};
 use crate::client::{Ask, Client};
-use crate::config::Config;
+use crate::config::{Config, Ending};
 use crate::counters::Counters;
 use crate::history::{Answer, Call, KeyState, Operation, Outcome};
+use crate::marks::Mark;
 use crate::queue::Micros;
 use crate::scenario::scenario;
 use crate::trace::Listener;
@@ -29,16 +28,17 @@ use crate::workload::Command;
 use crate::world::World;
 
 const SECOND: Micros = 1_000_000;
-/// Clients go on for so long after the repair.
-const WORK_AFTER_REPAIR: Micros = SECOND / 3;
 /// After this, elections and founding are over and no request may fail.
 const GRACE: Micros = 4 * SECOND;
 /// Every request is answered within this time after the repair.
 const ANSWERED_WITHIN: Micros = 10 * SECOND;
 /// All replicas agree within this time after the last request.
 const CONVERGED_WITHIN: Micros = 5 * SECOND;
-/// The world is looked at so often while something is awaited.
-const LOOK_EVERY: Micros = SECOND / 20;
+/// A key with a time to live may be read so long after it, besides what clocks are wrong: a leader
+/// that has just been elected learns the time from a quorum first.
+const EXPIRY_SLACK: Micros = 3 * SECOND;
+/// A run counts as busy from so many operations per second on.
+const BUSY: u64 = 50;
 /// The longest time to live that clients give, and some more.
 const LIVES_MAX: Micros = 2 * SECOND;
 
@@ -108,137 +108,67 @@ impl World {
     /// The run itself, up to the point where nothing moves any more.
     fn live(&mut self) -> Result<(), String> {
         self.run_until(self.now() + self.config.faults_until)?;
-        if let Some(out) = self.leave_one_out() {
-            let repair = self.now();
-            self.run_until(repair + GRACE)?;
-            let first = self.clients.len();
-            self.ask_every_shard(Some(out))?;
-            self.await_answers(first, repair + ANSWERED_WITHIN)?;
+        if let Ending::Quorum(word) = self.config.ending {
+            let mut out = self.leave_out(word);
+            if !out.is_empty() {
+                out.extend(self.outcasts());
+                let repair = self.now();
+                self.run_until(repair + GRACE)?;
+                let first = self.clients.len();
+                self.ask_every_shard(&out)?;
+                self.await_answers(first, repair + ANSWERED_WITHIN)?;
+                self.counters.marks.reach(Mark::QuorumAlone);
+            }
         }
         let repair = self.now();
         self.end_troubles();
-        self.run_until(repair + WORK_AFTER_REPAIR)?;
+        // Clients go on nearly to the end: after elections and founding nothing may fail.
+        self.run_until(repair + GRACE)?;
         for client in &mut self.clients {
             client.improvises = false;
         }
-        self.run_until(repair + GRACE)?;
-        self.ask_every_shard(None)?;
+        let before = self.reached();
+        let out = self.outcasts();
+        self.ask_every_shard(&out)?;
         self.await_answers(0, repair + ANSWERED_WITHIN)?;
-        // By a clock that is slow.
+        // A node gives up what its client has left by a clock that may be slow.
+        let ended = repair + GRACE;
         let hold = self.config.node.hold_ms * (1_000 + self.config.drift_ppm * 2 / 1_000);
-        let lives = LIVES_MAX + 2 * self.config.skew_ms * 1_000;
-        let quiet = repair + WORK_AFTER_REPAIR + (hold + SECOND).max(lives);
+        let mut quiet = (repair + hold).max(ended) + SECOND;
+        if self.config.workload.expiring_percent > 0 {
+            quiet = quiet.max(ended + LIVES_MAX + 2 * self.config.wall_error_ms() * 1_000);
+        }
         if quiet > self.now() {
             self.run_until(quiet)?;
         }
         self.read_every_key();
         self.await_answers(0, self.now() + ANSWERED_WITHIN)?;
-        self.await_agreement(self.now() + CONVERGED_WITHIN)
-    }
-
-    /// Through every node, but for one, a fresh write and a read in every shard.
-    fn ask_every_shard(&mut self, but: Option<usize>) -> Result<(), String> {
-        let nodes = self.machines.len();
-        for at in (0..nodes).filter(|&at| Some(at) != but) {
-            let now = self.machines[at].clocks.read(self.now());
-            let Some(process) = &self.machines[at].process else {
-                return Err(format!("node {} is not up again", at + 1));
-            };
-            let status = process.node.status(now);
-            if !status.ready {
-                let waiting_for = status.waiting_for.join("; ");
-                return Err(format!("node {} is not ready again: {waiting_for}", at + 1));
-            }
-            let mut auditor = Client::new(Face::Plain, at);
-            auditor.improvises = false;
-            auditor.strict = true;
-            for shard in status.shards.iter().filter(|shard| !shard.ranges.is_empty()) {
-                let within = |slot: u16| {
-                    shard.ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
-                };
-                let now = self.now();
-                let names = (0..).map(|number| format!("last-{at}-{now}-{number}"));
-                let mut names = names.filter(|name| within(slot_of(name.as_bytes()).0));
-                let name = names.next().expect("every slot has names");
-                let value = format!("{at}:{}", shard.id);
-                for command in [Command::set(&name, value.as_bytes()), Command::get(&name)] {
-                    auditor.script.push_back(Ask { command, again: None });
-                }
-            }
-            self.add_client(auditor);
-        }
+        self.await_agreement(self.now() + CONVERGED_WITHIN)?;
+        self.went_beyond(&before)?;
+        self.judge_damage();
         Ok(())
     }
 
     /// Every key once more, through some node.
     fn read_every_key(&mut self) {
         let keys: Vec<String> = self.history().keys().map(|(key, _)| key.to_string()).collect();
-        let nodes = self.machines.len();
-        for at in 0..nodes {
+        let out = self.outcasts();
+        let nodes: Vec<usize> = (0..self.machines.len()).filter(|at| !out.contains(at)).collect();
+        for (place, &at) in nodes.iter().enumerate() {
             let mut auditor = Client::new(Face::Plain, at);
             auditor.improvises = false;
             auditor.strict = true;
-            for key in keys.iter().skip(at).step_by(nodes) {
-                auditor.script.push_back(Ask { command: Command::get(key), again: None });
+            for key in keys.iter().skip(place).step_by(nodes.len()) {
+                auditor.script.push_back(Ask { command: Command::read(key), again: None });
             }
             self.add_client(auditor);
         }
     }
 
-    /// Waits for the clients from `first` on.
-    fn await_answers(&mut self, first: usize, until: Micros) -> Result<(), String> {
-        let waits = |client: &Client| !client.is_done();
-        while let Some(after) = self.clients[first..].iter().position(waits) {
-            let at = first + after;
-            if self.now() >= until {
-                let client = &self.clients[at];
-                return Err(format!(
-                    "client {at} of node {} has no answer yet: {:?}, waiting for {:?}",
-                    client.home + 1,
-                    client.link,
-                    client.waiting.front()
-                ));
-            }
-            self.run_until(self.now() + LOOK_EVERY)?;
-        }
-        Ok(())
-    }
-
-    /// All replicas of a shard come to the same state.
-    fn await_agreement(&mut self, until: Micros) -> Result<(), String> {
-        loop {
-            let Some(differs) = self.disagreement() else { return Ok(()) };
-            if self.now() >= until {
-                return Err(format!("the replicas do not come to one state: {differs}"));
-            }
-            self.run_until(self.now() + LOOK_EVERY)?;
-        }
-    }
-
-    fn disagreement(&self) -> Option<String> {
-        let mut states = std::collections::BTreeMap::new();
-        for (at, machine) in self.machines.iter().enumerate() {
-            let Some(process) = &machine.process else { return Some(format!("{} is off", at + 1)) };
-            for replica in process.node.inspect() {
-                let state: (Index, Index, Option<u64>) =
-                    (replica.applied, replica.commit, process.node.state_hash(replica.shard));
-                let (first, theirs) = *states.entry(replica.shard).or_insert((at, state));
-                let whole = state.2.is_some() && state.0 == state.1;
-                if theirs != state || !whole {
-                    return Some(format!(
-                        "shard {}: node {} {theirs:?}, node {} {state:?}",
-                        replica.shard,
-                        first + 1,
-                        at + 1
-                    ));
-                }
-            }
-        }
-        None
-    }
-
     /// The checks of the histories.
     fn judge(&mut self) -> Result<Counters, String> {
+        let mut counters = self.counters();
+        let slack = 2 * self.config.wall_error_ms() * 1_000 + EXPIRY_SLACK;
         for (key, operations) in self.history().keys() {
             match check(operations) {
                 Verdict::Linearizable => {}
@@ -251,14 +181,20 @@ impl World {
                 }
             }
             let last = last_state(operations);
-            once::check(operations, &last).map_err(|error| format!("key {key}: {error}"))?;
+            let of_key = |error| format!("key {key}: {error}");
+            once::check(operations, &last).map_err(of_key)?;
+            counters.orders_checked += order::check(operations, &last).map_err(of_key)?;
+            counters.expiries_checked += expiry::check(operations, slack).map_err(of_key)?;
+            counters.operations_checked += operations.len() as u64;
+            counters.histories += 1;
             let expires = operations.iter().any(|one| matches!(one.call, Call::Expire(_)));
             if expires && last.is_some() {
                 return Err(format!("key {key} has outlived its time"));
             }
         }
-        let mut counters = self.counters();
-        counters.histories = self.history().keys().count() as u64;
+        if counters.completed * SECOND >= BUSY * counters.micros {
+            counters.busy_micros = counters.micros;
+        }
         Ok(counters)
     }
 }

@@ -2,16 +2,18 @@
 
 use flotilla_shard::Layout;
 
-use crate::config::{Config, Fault, Faults, Workload};
+use crate::config::{Config, Driver, Ending, Workload};
+use crate::fault::{Fault, Planned};
 use crate::queue::Micros;
 use crate::random::Random;
+use crate::swarm::swarm;
 use crate::world::address;
 
-const MILLI: Micros = 1_000;
-const SECOND: Micros = 1_000_000;
+pub(crate) const MILLI: Micros = 1_000;
+pub(crate) const SECOND: Micros = 1_000_000;
 
-/// The families, in turn by seed.
-pub const FAMILIES: [&str; 11] = [
+/// The families. Of each [`TURN`] seeds one is of each family, and the rest are of the last.
+pub const FAMILIES: [&str; 16] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -22,12 +24,32 @@ pub const FAMILIES: [&str; 11] = [
     "slow",
     "clocks",
     "votes",
+    "figure 8",
+    "failing disks",
+    "damage",
+    "wires",
     "everything",
+    "swarm",
 ];
+
+/// The families take turns with this period.
+const TURN: u64 = 40;
+
+/// What goes wrong, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Mix {
+    /// Faults begin after this time.
+    pub(crate) from: Micros,
+    /// The usual time between two faults, microseconds.
+    pub(crate) every: Micros,
+    /// Which faults, with their weights.
+    pub(crate) weights: Vec<(Fault, u64)>,
+}
 
 /// The run that a seed stands for.
 pub fn scenario(seed: u64) -> Config {
-    let at = usize::try_from(seed % FAMILIES.len() as u64).expect("a family has a small number");
+    let last = FAMILIES.len() - 1;
+    let at = usize::try_from(seed % TURN).expect("a turn is short").min(last);
     family(FAMILIES[at], seed)
 }
 
@@ -35,38 +57,63 @@ pub fn scenario(seed: u64) -> Config {
 pub fn family(name: &str, seed: u64) -> Config {
     // Another sequence than the world's own.
     let mut random = Random::new(seed ^ 0x5ce0_a810);
-    let mut config = usual(&mut random);
+    let (mut config, mut mix) = usual(&mut random);
+    let random = &mut random;
     match name {
-        "founding" => founding(&mut config, &mut random),
-        "leaders crash" => weigh(&mut config, &[(Fault::CrashLeader, 8), (Fault::Crash, 2)]),
-        "power loss" => weigh(&mut config, &[(Fault::PowerLoss, 6), (Fault::Crash, 4)]),
-        "partitions" => weigh(
-            &mut config,
-            &[
-                (Fault::Halves, 4),
-                (Fault::Isolate, 3),
-                (Fault::IsolateLeader, 5),
-                (Fault::Bridge, 3),
-                (Fault::OneWay, 3),
-                (Fault::Reset, 3),
-            ],
-        ),
-        "snapshots" => snapshots(&mut config, &mut random),
-        "segments" => segments(&mut config),
-        "one node" => one_node(&mut config, &mut random),
-        "slow" => slow(&mut config, &mut random),
-        "clocks" => clocks(&mut config, &mut random),
-        "votes" => votes(&mut config, &mut random),
-        "everything" => everything(&mut config, &mut random),
+        "founding" => founding(&mut config, &mut mix, random),
+        "leaders crash" => mix.add(&[(Fault::CrashLeader, 8), (Fault::Crash, 2)]),
+        "power loss" => mix.add(&[(Fault::PowerLoss, 6), (Fault::Crash, 4)]),
+        "partitions" => partitions(&mut mix),
+        "snapshots" => snapshots(&mut config, &mut mix, random),
+        "segments" => segments(&mut config, &mut mix),
+        "one node" => one_node(&mut config, &mut mix, random),
+        "slow" => slow(&mut config, &mut mix, random),
+        "clocks" => clocks(&mut config, &mut mix, random),
+        "votes" => votes(&mut config, &mut mix, random),
+        "figure 8" => figure_8(&mut config, &mut mix, random),
+        "failing disks" => failing_disks(&mut config, &mut mix, random),
+        "damage" => damage(&mut config, &mut mix, random),
+        "wires" => wires(&mut mix, random),
+        "everything" => everything(&mut config, &mut mix, random),
+        "swarm" => swarm(&mut config, &mut mix, random),
+        "speed" => speed(&mut config, &mut mix),
         other => panic!("there is no family {other}"),
     }
-    config.family = FAMILIES.iter().find(|known| **known == name).expect("it was found above");
+    config.family = FAMILIES.iter().find(|known| **known == name).copied().unwrap_or("speed");
+    config.plan = mix.plan(config.faults_until, random);
     config
 }
 
-fn usual(random: &mut Random) -> Config {
-    let nodes = *random.pick(&[3, 3, 3, 5]);
-    let election_timeout_ms = random.between(120, 300);
+impl Mix {
+    pub(crate) fn add(&mut self, weights: &[(Fault, u64)]) {
+        self.weights.extend_from_slice(weights);
+    }
+
+    /// Draws when each fault happens, and its word.
+    fn plan(&self, until: Micros, random: &mut Random) -> Vec<Planned> {
+        let allowed = self.weights.iter().filter(|(fault, _)| fault.obstacle().is_none());
+        let weights: Vec<(Fault, u64)> = allowed.copied().collect();
+        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut plan = Vec::new();
+        let mut at = self.from;
+        while total > 0 && at < until {
+            let mut drawn = random.below(total);
+            let chosen = weights.iter().find(|(_, weight)| {
+                let here = drawn < *weight;
+                drawn = drawn.saturating_sub(*weight);
+                here
+            });
+            let (fault, _) = *chosen.expect("it is drawn below the sum of the weights");
+            plan.push(Planned { at, fault, word: random.word() });
+            at += random.heavy_tailed(self.every);
+        }
+        plan
+    }
+}
+
+fn usual(random: &mut Random) -> (Config, Mix) {
+    let nodes = *random.pick(&[3, 3, 3, 3, 3, 5]);
+    let election_timeout_ms = random.between(150, 400);
     let node = flotilla_node::Options {
         election_timeout_ms,
         heartbeat_ms: election_timeout_ms / 6,
@@ -81,185 +128,289 @@ fn usual(random: &mut Random) -> Config {
         carry_frame_bytes: 8 << 10,
         carry_load_bytes: 32 << 10,
     };
-    Config {
+    let config = Config {
         family: "",
         layout: layout(nodes, random),
         node,
         storage,
+        driver: *random.pick(&Driver::ALL),
         latency: random.between(100, 1_500),
         disk_latency: random.between(50, 1_500),
         skew_ms: random.between(0, 50),
         drift_ppm: 200,
-        workload: Workload {
-            plain_clients: random.between(3, 6) as usize,
-            cluster_clients: random.between(0, 2) as usize,
-            pipeline_max: random.between(1, 6),
-            rest: random.between(15, 60) * MILLI,
-            expiring_percent: *random.pick(&[0, 0, 6]),
-            filler: *random.pick(&[0, 0, 400]),
-            impatient_permille: *random.pick(&[0, 10, 30]),
-        },
-        faults: Faults {
-            from: random.between(300, 1_500) * MILLI,
-            every: random.between(250, 900) * MILLI,
-            weights: vec![(Fault::Crash, 1), (Fault::Reset, 1), (Fault::ClientReset, 1)],
-            lasts_max: random.between(300, 1_800) * MILLI,
-        },
-        faults_until: random.between(6, 9) * SECOND,
+        shred_percent: *random.pick(&[0, 2, 15]),
+        workload: workload(random),
+        plan: Vec::new(),
+        lasts_max: random.between(300, 1_800) * MILLI,
+        faults_until: random.between(8, 20) * SECOND,
+        ending: if random.chance(50) { Ending::Quorum(random.word()) } else { Ending::Whole },
         mutant: None,
+    };
+    let mix = Mix {
+        from: random.between(300, 1_500) * MILLI,
+        every: random.between(250, 900) * MILLI,
+        weights: vec![
+            (Fault::Crash, 1),
+            (Fault::CrashInRecovery, 1),
+            (Fault::Reset, 1),
+            (Fault::ClientReset, 1),
+        ],
+    };
+    (config, mix)
+}
+
+fn workload(random: &mut Random) -> Workload {
+    Workload {
+        plain_clients: random.between(3, 6) as usize,
+        cluster_clients: random.between(0, 2) as usize,
+        pipeline_max: random.between(2, 8),
+        rest: random.between(15, 50) * MILLI,
+        expiring_percent: *random.pick(&[0, 0, 6]),
+        read_percent: *random.pick(&[20, 40, 70]),
+        filler: *random.pick(&[0, 0, 400]),
+        impatient_permille: *random.pick(&[0, 10, 30]),
     }
 }
 
 /// Either a local layout or the static list form: one shard per list.
 fn layout(nodes: usize, random: &mut Random) -> Layout {
-    let addresses: Vec<String> = (0..nodes).map(address).collect();
-    let layout = if random.chance(35) {
+    if random.chance(20) {
+        let addresses: Vec<String> = (0..nodes).map(address).collect();
         let cut = if nodes > 3 && random.chance(50) { 3 } else { nodes };
         let (first, second) = addresses.split_at(cut);
         let lists: Vec<Vec<String>> =
             [first, second].iter().filter(|l| !l.is_empty()).map(|l| l.to_vec()).collect();
-        Layout::from_lists(&lists)
-    } else {
-        let shards = random.between(1, 4) as usize;
-        let replicas = if nodes >= 3 { *random.pick(&[3, 3, nodes]) } else { nodes };
-        Layout::local(&addresses, shards, replicas)
-    };
-    layout.expect("the numbers fit")
+        return Layout::from_lists(&lists).expect("the numbers fit");
+    }
+    let shards = *random.pick(&[1, 1, 1, 2, 3]);
+    let replicas = if nodes >= 3 { *random.pick(&[3, 3, nodes]) } else { nodes };
+    local(nodes, shards, replicas)
 }
 
-fn weigh(config: &mut Config, weights: &[(Fault, u64)]) {
-    config.faults.weights.extend_from_slice(weights);
+/// So many nodes, shards, and replicas of each shard.
+pub(crate) fn local(nodes: usize, shards: usize, replicas: usize) -> Layout {
+    let addresses: Vec<String> = (0..nodes).map(address).collect();
+    Layout::local(&addresses, shards, replicas).expect("the numbers fit")
 }
 
-fn founding(config: &mut Config, random: &mut Random) {
-    config.faults.from = random.below(100) * MILLI;
-    config.faults.every = random.between(20, 120) * MILLI;
-    config.faults.lasts_max = random.between(20, 150) * MILLI;
+fn founding(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    mix.from = random.below(100) * MILLI;
+    mix.every = random.between(20, 120) * MILLI;
+    config.lasts_max = random.between(20, 150) * MILLI;
     config.faults_until = random.between(2, 4) * SECOND;
-    weigh(
-        config,
-        &[
-            (Fault::Crash, 5),
-            (Fault::PowerLoss, 1),
-            (Fault::Reset, 5),
-            (Fault::CrashLoop, 2),
-            (Fault::Halves, 2),
-        ],
-    );
+    mix.add(&[
+        (Fault::Crash, 5),
+        (Fault::PowerLoss, 1),
+        (Fault::Reset, 5),
+        (Fault::CrashLoop, 2),
+        (Fault::Halves, 2),
+        (Fault::Clog, 1),
+    ]);
 }
 
-fn snapshots(config: &mut Config, random: &mut Random) {
+fn partitions(mix: &mut Mix) {
+    mix.add(&[
+        (Fault::Halves, 4),
+        (Fault::Isolate, 3),
+        (Fault::IsolateLeader, 5),
+        (Fault::PairOff, 3),
+        (Fault::Bridge, 3),
+        (Fault::Ring, 2),
+        (Fault::OneWay, 3),
+        (Fault::Flapping, 2),
+        (Fault::Reset, 3),
+    ]);
+}
+
+fn snapshots(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_log_bytes = random.between(2, 12) << 10;
     config.workload.filler = 600;
     config.workload.rest = 10 * MILLI;
-    config.faults.lasts_max = random.between(1_000, 2_500) * MILLI;
-    weigh(
-        config,
-        &[(Fault::Crash, 4), (Fault::CrashLeader, 3), (Fault::Isolate, 4), (Fault::DiskStall, 1)],
-    );
+    config.lasts_max = random.between(1_000, 2_500) * MILLI;
+    mix.add(&[
+        (Fault::Crash, 4),
+        (Fault::CrashLeader, 3),
+        (Fault::Isolate, 4),
+        (Fault::DiskStall, 1),
+        (Fault::Clog, 1),
+    ]);
 }
 
-fn segments(config: &mut Config) {
+fn segments(config: &mut Config, mix: &mut Mix) {
     config.storage.segment_bytes = 48 << 10;
     config.storage.max_segments = 3;
     config.storage.spare_segments = 1;
     config.node.snapshot_log_bytes = 6 << 10;
     config.workload.filler = 800;
     config.workload.rest = 12 * MILLI;
-    weigh(
-        config,
-        &[(Fault::Crash, 4), (Fault::PowerLoss, 2), (Fault::Isolate, 1), (Fault::CrashLoop, 1)],
-    );
+    mix.add(&[
+        (Fault::Crash, 4),
+        (Fault::PowerLoss, 2),
+        (Fault::Isolate, 1),
+        (Fault::CrashLoop, 1),
+        (Fault::NoSpace, 1),
+    ]);
 }
 
-fn one_node(config: &mut Config, random: &mut Random) {
-    let shards = random.between(1, 3) as usize;
-    config.layout = Layout::local(&[address(0)], shards, 1).expect("the numbers fit");
-    config.faults.every = random.between(150, 600) * MILLI;
-    config.faults.lasts_max = random.between(50, 400) * MILLI;
+fn one_node(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.layout = local(1, random.between(1, 3) as usize, 1);
+    mix.every = random.between(150, 600) * MILLI;
+    config.lasts_max = random.between(50, 400) * MILLI;
     config.node.snapshot_log_bytes = random.between(3, 24) << 10;
     config.workload.filler = 300;
-    weigh(config, &[(Fault::Crash, 8), (Fault::CrashLoop, 2), (Fault::DiskStall, 1)]);
+    mix.add(&[
+        (Fault::Crash, 6),
+        (Fault::CrashWriter, 3),
+        (Fault::CrashLoop, 2),
+        (Fault::DiskStall, 1),
+        (Fault::WriteError, 1),
+    ]);
 }
 
-fn slow(config: &mut Config, random: &mut Random) {
+fn slow(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.latency = random.between(500, 8_000);
     config.disk_latency = random.between(500, 10_000);
-    weigh(
-        config,
-        &[
-            (Fault::SlowLink, 4),
-            (Fault::SlowDisk, 4),
-            (Fault::DiskStall, 3),
-            (Fault::Pause, 5),
-            (Fault::CrashLeader, 2),
-        ],
-    );
+    mix.add(&[
+        (Fault::SlowLink, 4),
+        (Fault::PacketLoss, 4),
+        (Fault::SlowDisk, 4),
+        (Fault::SlowNode, 3),
+        (Fault::DiskStall, 3),
+        (Fault::Pause, 3),
+        (Fault::LongPause, 4),
+        (Fault::CrashLeader, 2),
+    ]);
 }
 
 /// No promise may rest on clocks: here some run at twice the pace of others.
-fn clocks(config: &mut Config, random: &mut Random) {
+fn clocks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.skew_ms = random.between(200, 2_000);
     config.drift_ppm = *random.pick(&[200, 350_000, 350_000]);
     config.workload.expiring_percent = 20;
-    weigh(
-        config,
-        &[
-            (Fault::ClockJump, 6),
-            (Fault::CrashLeader, 3),
-            (Fault::IsolateLeader, 10),
-            (Fault::OneWay, 2),
-        ],
-    );
+    mix.add(&[
+        (Fault::ClockJump, 6),
+        (Fault::FrozenClock, 4),
+        (Fault::CrashLeader, 3),
+        (Fault::IsolateLeader, 8),
+        (Fault::LongPause, 3),
+        (Fault::OneWay, 2),
+    ]);
 }
 
 /// Elections in a row, on slow disks that lose what was promised.
-fn votes(config: &mut Config, random: &mut Random) {
+fn votes(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.latency = random.between(50, 500);
     config.disk_latency = random.between(2_000, 15_000);
     config.node.election_timeout_ms = random.between(100, 160);
     config.node.heartbeat_ms = 20;
-    config.faults.every = random.between(40, 250) * MILLI;
-    config.faults.lasts_max = random.between(50, 500) * MILLI;
+    mix.every = random.between(40, 250) * MILLI;
+    config.lasts_max = random.between(50, 500) * MILLI;
     config.faults_until = random.between(4, 6) * SECOND;
-    weigh(
-        config,
-        &[
-            (Fault::CrashWriter, 12),
-            (Fault::CrashLeader, 4),
-            (Fault::Reset, 3),
-            (Fault::IsolateLeader, 3),
-            (Fault::Halves, 1),
-        ],
-    );
+    mix.add(&[
+        (Fault::CrashWriter, 12),
+        (Fault::CrashLeader, 4),
+        (Fault::Reset, 3),
+        (Fault::IsolateLeader, 3),
+        (Fault::Halves, 1),
+    ]);
 }
 
-fn everything(config: &mut Config, random: &mut Random) {
+/// Leaders that reach one other node only, die, and come back: entries of old terms come to stand
+/// on majorities without being committed, and are replaced [Raft §5.4.2, Figure 8].
+fn figure_8(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.layout = local(5, 1, 5);
+    config.latency = random.between(300, 3_000);
+    config.disk_latency = random.between(50, 4_000);
+    config.node.election_timeout_ms = random.between(100, 200);
+    config.node.heartbeat_ms = 20;
+    config.workload.pipeline_max = 2;
+    config.workload.rest = 8 * MILLI;
+    mix.every = random.between(40, 200) * MILLI;
+    config.lasts_max = random.between(150, 600) * MILLI;
+    config.faults_until = random.between(6, 12) * SECOND;
+    mix.add(&[
+        (Fault::PairOff, 12),
+        (Fault::CrashLeader, 8),
+        (Fault::IsolateLeader, 4),
+        (Fault::Clog, 4),
+        (Fault::Flapping, 1),
+    ]);
+}
+
+fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.node.snapshot_log_bytes = random.between(3, 24) << 10;
+    config.storage.segment_bytes = random.between(48, 96) << 10;
+    config.workload.filler = 500;
+    mix.add(&[
+        (Fault::WriteError, 4),
+        (Fault::ReadError, 4),
+        (Fault::NoSpace, 4),
+        (Fault::RepeatedWrite, 3),
+        (Fault::DiskHang, 3),
+        (Fault::DiskStall, 2),
+        (Fault::SlowDisk, 2),
+        (Fault::CrashWriter, 2),
+    ]);
+}
+
+/// Of what was acknowledged something is not there any more, or is something else.
+fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    let nodes = *random.pick(&[3, 5]);
+    config.layout = local(nodes, 1, nodes);
+    config.node.snapshot_log_bytes = random.between(3, 48) << 10;
+    mix.every = random.between(300, 900) * MILLI;
+    mix.from += SECOND;
+    config.faults_until = random.between(5, 10) * SECOND;
+    mix.add(&[
+        (Fault::Rot, 8),
+        (Fault::LostWrite, 6),
+        (Fault::MisdirectedWrite, 6),
+        (Fault::WipedDisk, 2),
+        (Fault::Crash, 3),
+        (Fault::CrashLeader, 3),
+    ]);
+}
+
+/// Links that do what TCP should not let through.
+fn wires(mix: &mut Mix, random: &mut Random) {
+    mix.every = random.between(30, 200) * MILLI;
+    mix.add(&[
+        (Fault::WireFlip, 8),
+        (Fault::Duplicate, 8),
+        (Fault::Overtake, 8),
+        (Fault::PacketLoss, 2),
+        (Fault::CrashLeader, 1),
+        (Fault::IsolateLeader, 1),
+    ]);
+}
+
+fn everything(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     let nodes = *random.pick(&[3, 5, 5]);
     config.layout = layout(nodes, random);
     config.skew_ms = random.between(0, 1_000);
     config.workload.expiring_percent = 6;
-    config.faults.every = random.between(150, 500) * MILLI;
-    weigh(
-        config,
-        &[
-            (Fault::Crash, 2),
-            (Fault::CrashWriter, 2),
-            (Fault::CrashLeader, 3),
-            (Fault::CrashLoop, 1),
-            (Fault::PowerLoss, 1),
-            (Fault::Halves, 2),
-            (Fault::Isolate, 2),
-            (Fault::IsolateLeader, 2),
-            (Fault::Bridge, 2),
-            (Fault::OneWay, 2),
-            (Fault::Reset, 3),
-            (Fault::ClientReset, 2),
-            (Fault::SlowLink, 2),
-            (Fault::SlowDisk, 2),
-            (Fault::DiskStall, 1),
-            (Fault::Pause, 2),
-            (Fault::ClockJump, 2),
-        ],
-    );
+    mix.every = random.between(150, 500) * MILLI;
+    let weights: Vec<(Fault, u64)> = Fault::ALL.map(|fault| (fault, 2)).to_vec();
+    mix.add(&weights);
+}
+
+/// What speed is measured with: three nodes, one shard, all kinds of faults.
+fn speed(config: &mut Config, mix: &mut Mix) {
+    config.layout = local(3, 1, 3);
+    config.node.election_timeout_ms = 400;
+    config.node.heartbeat_ms = 60;
+    config.workload = Workload {
+        plain_clients: 4,
+        cluster_clients: 1,
+        pipeline_max: 8,
+        rest: 80 * MILLI,
+        expiring_percent: 4,
+        read_percent: 40,
+        filler: 0,
+        impatient_permille: 10,
+    };
+    config.faults_until = 60 * SECOND;
+    mix.every = SECOND;
+    let weights: Vec<(Fault, u64)> = Fault::ALL.map(|fault| (fault, 2)).to_vec();
+    mix.add(&weights);
 }

@@ -35,6 +35,11 @@ impl Trace {
         }
     }
 
+    /// Whether somebody listens.
+    pub(crate) fn is_told(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// The digest of everything so far.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
@@ -59,7 +64,7 @@ pub(crate) fn digest_of(bytes: &[u8]) -> u64 {
 }
 
 /// Spreads every bit of a word over all of it [Steele et al., 2014].
-fn mixed(word: u64) -> u64 {
+pub(crate) fn mixed(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -3,6 +3,7 @@
 
 use flotilla_resp::{Value, encode_command};
 
+use crate::check::atomicity;
 use crate::config::Workload;
 use crate::history::{Answer, Call};
 use crate::random::Random;
@@ -10,9 +11,13 @@ use crate::random::Random;
 /// A key is given up after so many operations.
 const OPERATIONS_MAX: u64 = 130;
 /// A key is given up after so many operations without a known outcome.
-const UNKNOWN_MAX: u64 = 6;
+const UNKNOWN_MAX: u64 = 8;
+/// Nobody uses a key with so many operations without an answer.
+const OPEN_MAX: u64 = 6;
 /// Keys of each kind that are in use at a time.
 const KEYS: usize = 3;
+/// Keys of a group: they share a slot and are written together.
+const GROUP: usize = 3;
 
 /// A command and what it does to each of its keys.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub(crate) enum Shape {
     Count,
     /// A value or null per key.
     Values,
+    /// As many values as a group has keys, which must be the same.
+    Group,
+    /// How many keys of a group were there: all or none.
+    GroupCount,
 }
 
 impl Command {
@@ -58,6 +67,21 @@ impl Command {
         Self::new(&[b"GET", key.as_bytes()], key, Call::Get, Shape::Value)
     }
 
+    /// `GET` of a key of the history, which may be a group.
+    pub(crate) fn read(name: &str) -> Self {
+        if name.starts_with('g') { Self::read_group(name) } else { Self::get(name) }
+    }
+
+    /// `MGET` of all keys of a group.
+    fn read_group(name: &str) -> Self {
+        let words = std::iter::once(b"MGET".to_vec()).chain(group_keys(name)).collect();
+        Self::of_group(words, name, Call::Get, Shape::Group)
+    }
+
+    fn of_group(words: Vec<Vec<u8>>, name: &str, call: Call, shape: Shape) -> Self {
+        Self { words, parts: vec![(name.to_string(), call)], shape, lives_ms: None }
+    }
+
     /// `SET key value`
     pub(crate) fn set(key: &str, value: &[u8]) -> Self {
         let call = Call::Set(value.to_vec());
@@ -71,9 +95,15 @@ impl Command {
     }
 }
 
+/// The keys of a group.
+fn group_keys(name: &str) -> impl Iterator<Item = Vec<u8>> {
+    (0..GROUP).map(move |number| format!("{{{name}}}{number}").into_bytes())
+}
+
 impl Shape {
     /// What a reply that is no error says about each key; the error says what is wrong with it.
-    pub(crate) fn answers(self, reply: &Value, keys: usize) -> Result<Vec<Answer>, String> {
+    pub(crate) fn answers(self, reply: &Value, command: &Command) -> Result<Vec<Answer>, String> {
+        let keys = command.parts.len();
         let value = |reply: &Value| match reply {
             Value::Null => Ok(Answer::Value(None)),
             Value::Bulk(bytes) => Ok(Answer::Value(Some(bytes.clone()))),
@@ -89,6 +119,14 @@ impl Shape {
             (Self::Values, Value::Array(values)) if values.len() == keys => {
                 values.iter().map(value).collect()
             }
+            (Self::Group, Value::Array(values)) if values.len() == GROUP => {
+                let values: Vec<Answer> = values.iter().map(value).collect::<Result<_, _>>()?;
+                Ok(vec![Answer::Value(atomicity::check(&values)?)])
+            }
+            (Self::GroupCount, Value::Integer(0)) => Ok(vec![Answer::Number(0)]),
+            (Self::GroupCount, Value::Integer(count)) if *count == GROUP as i64 => {
+                Ok(vec![Answer::Number(1)])
+            }
             (shape, reply) => Err(format!("{reply:?} is not {shape:?}")),
         }
     }
@@ -101,6 +139,7 @@ enum Kind {
     Counter,
     Tokens,
     Expiring,
+    Group,
 }
 
 #[derive(Debug)]
@@ -108,13 +147,15 @@ struct Key {
     name: String,
     operations: u64,
     unknown: u64,
+    /// Sent, and not answered yet.
+    open: u64,
 }
 
 /// Chooses what clients ask next.
 #[derive(Debug)]
 pub(crate) struct Commands {
     options: Workload,
-    keys: [Vec<Key>; 4],
+    keys: [Vec<Key>; 5],
     last_key: u64,
     last_value: u64,
 }
@@ -133,20 +174,49 @@ impl Commands {
         }
     }
 
+    /// An operation on this key has an outcome, or never will.
+    pub(crate) fn settled(&mut self, name: &str) {
+        let keys = self.keys.iter_mut().flatten();
+        if let Some(key) = keys.into_iter().find(|key| key.name == name) {
+            key.open = key.open.saturating_sub(1);
+        }
+    }
+
     /// The next command.
     pub(crate) fn next(&mut self, random: &mut Random) -> Command {
         match random.below(100) {
-            0..12 => self.over_several_keys(random),
-            number if number < 12 + self.options.expiring_percent => self.expiring(random),
-            number if number < 45 => self.counter(random),
-            number if number < 65 => self.tokens(random),
+            0..8 => self.over_several_keys(random),
+            8..16 => self.group(random),
+            number if number < 16 + self.options.expiring_percent => self.expiring(random),
+            number if number < 48 => self.counter(random),
+            number if number < 68 => self.tokens(random),
             _ => self.register(random),
         }
     }
 
+    fn reads(&self, random: &mut Random) -> bool {
+        random.chance(self.options.read_percent)
+    }
+
+    /// Keys that are only ever written and read together.
+    fn group(&mut self, random: &mut Random) -> Command {
+        let name = self.key(Kind::Group, random);
+        if self.reads(random) {
+            return Command::read_group(&name);
+        }
+        if random.chance(20) {
+            let words = std::iter::once(b"DEL".to_vec()).chain(group_keys(&name)).collect();
+            return Command::of_group(words, &name, Call::Del, Shape::GroupCount);
+        }
+        let value = self.value(random);
+        let mut words = vec![b"MSET".to_vec()];
+        words.extend(group_keys(&name).flat_map(|key| [key, value.clone()]));
+        Command::of_group(words, &name, Call::Set(value), Shape::Ok)
+    }
+
     fn counter(&mut self, random: &mut Random) -> Command {
         let key = self.key(Kind::Counter, random);
-        if random.chance(70) {
+        if !self.reads(random) {
             Command::new(&[b"INCR", key.as_bytes()], &key, Call::Incr, Shape::Number)
         } else {
             Command::get(&key)
@@ -155,7 +225,7 @@ impl Commands {
 
     fn tokens(&mut self, random: &mut Random) -> Command {
         let key = self.key(Kind::Tokens, random);
-        if random.chance(60) {
+        if !self.reads(random) {
             self.last_value += 1;
             let token = format!("t{};", self.last_value).into_bytes();
             let words: [&[u8]; 3] = [b"APPEND", key.as_bytes(), &token];
@@ -167,20 +237,22 @@ impl Commands {
 
     fn register(&mut self, random: &mut Random) -> Command {
         let key = self.key(Kind::Register, random);
+        if self.reads(random) {
+            return Command::get(&key);
+        }
         let name = key.as_bytes();
         let value = self.value(random);
-        match random.below(20) {
-            0..8 => Command::get(&key),
-            8..14 => Command::set(&key, &value),
-            14 | 15 => {
+        match random.below(12) {
+            0..6 => Command::set(&key, &value),
+            6 | 7 => {
                 let words: [&[u8]; 4] = [b"SET", name, &value, b"NX"];
                 Command::new(&words, &key, Call::SetIfAbsent(value.clone()), Shape::OkOrNull)
             }
-            16 => {
+            8 => {
                 let words: [&[u8]; 3] = [b"GETSET", name, &value];
                 Command::new(&words, &key, Call::GetSet(value.clone()), Shape::Value)
             }
-            17 => Command::new(&[b"GETDEL", name], &key, Call::GetDel, Shape::Value),
+            9 => Command::new(&[b"GETDEL", name], &key, Call::GetDel, Shape::Value),
             _ => Command::new(&[b"DEL", name], &key, Call::Del, Shape::Number),
         }
     }
@@ -244,13 +316,16 @@ impl Commands {
     fn key(&mut self, kind: Kind, random: &mut Random) -> String {
         let keys = &mut self.keys[kind as usize];
         keys.retain(|key| key.operations < OPERATIONS_MAX && key.unknown < UNKNOWN_MAX);
-        while keys.len() < KEYS {
+        let usable = |key: &&mut Key| key.open < OPEN_MAX && key.open + key.unknown < UNKNOWN_MAX;
+        while keys.iter_mut().filter(usable).count() < KEYS {
             self.last_key += 1;
-            let name = format!("{}{}", ["r", "c", "t", "x"][kind as usize], self.last_key);
-            keys.push(Key { name, operations: 0, unknown: 0 });
+            let name = format!("{}{}", ["r", "c", "t", "x", "g"][kind as usize], self.last_key);
+            keys.push(Key { name, operations: 0, unknown: 0, open: 0 });
         }
-        let at = random.position(keys.len());
-        keys[at].operations += 1;
-        keys[at].name.clone()
+        let at = random.position(KEYS);
+        let key = keys.iter_mut().filter(usable).nth(at).expect("there are so many");
+        key.operations += 1;
+        key.open += 1;
+        key.name.clone()
     }
 }

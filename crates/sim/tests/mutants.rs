@@ -33,20 +33,43 @@ fn a_write_reported_before_its_sync_is_caught() {
 
 #[test]
 fn a_sync_that_does_nothing_is_caught() {
-    let words = ["recover", "not linearizable", "INCRs were acknowledged", "is committed"];
+    let words = ["came up with another log", "recover"];
     check(Mutant::LyingSync, &["one node", "power loss"], &words);
 }
 
 #[test]
 fn a_forgotten_log_is_caught() {
-    let words = ["is committed", "not linearizable", "INCRs", "its state is", "panic", "halted"];
+    let words = ["came up with another log"];
     check(Mutant::ForgetsLog, &["power loss", "leaders crash"], &words);
 }
 
 #[test]
 fn a_forgotten_vote_is_caught() {
-    let words = ["a vote is given once", "leads term"];
+    let words = ["came up with another log"];
     check(Mutant::ForgetsVotes, &["founding", "leaders crash"], &words);
+}
+
+#[test]
+fn a_forgotten_entry_is_caught() {
+    let words = ["came up with another log"];
+    check(Mutant::ForgetsLastEntry, &["power loss", "leaders crash"], &words);
+}
+
+#[test]
+fn swapped_answers_are_caught() {
+    let words = ["not linearizable", "is not", "the token", "appended"];
+    check(Mutant::SwapsReplies, &["partitions", "snapshots"], &words);
+}
+
+#[test]
+fn a_key_that_outlives_its_time_is_caught() {
+    let words = ["after its time was up", "outlived its time", "not linearizable"];
+    check(Mutant::UndeadKeys, &["clocks"], &words);
+}
+
+#[test]
+fn a_read_of_a_part_of_a_write_is_caught() {
+    check(Mutant::TornWrites, &["partitions"], &["that are written together"]);
 }
 
 #[test]

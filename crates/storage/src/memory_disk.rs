@@ -30,6 +30,8 @@ pub struct Counters {
     pub crashes: u64,
     /// Sectors that a crash lost.
     pub lost_sectors: u64,
+    /// New names, renames and removals that a crash lost.
+    pub lost_names: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,6 +97,8 @@ impl MemoryDisk {
         for change in std::mem::take(&mut self.unsynced_names) {
             if random.next() & 1 == 0 {
                 change.apply(&mut self.durable_names);
+            } else {
+                self.counters.lost_names += 1;
             }
         }
         self.names = self.durable_names.clone();
@@ -103,13 +107,17 @@ impl MemoryDisk {
 
     /// Writes and syncs only that range, as an `O_DSYNC` write does.
     pub fn write_durable(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.write(name, offset, data)?;
-        self.counters.syncs += 1;
-        let file = self.file_mut(name)?;
         let end = offset + data.len() as u64;
+        self.check_room(name, end)?;
+        self.counters.writes += 1;
+        self.counters.syncs += 1;
+        self.counters.written_bytes += data.len() as u64;
+        if !self.names.contains_key(name) {
+            self.new_file(name, File::default());
+        }
+        let file = self.file_mut(name)?;
+        file.write(offset, data, false);
         file.durable_size = file.durable_size.max(end);
-        let sectors = offset / SECTOR..end.div_ceil(SECTOR);
-        file.unsynced.retain(|sector, _| !sectors.contains(sector));
         Ok(())
     }
 
@@ -141,6 +149,11 @@ impl MemoryDisk {
         self.capacity = bytes;
     }
 
+    /// Whether its room is limited.
+    pub fn is_limited(&self) -> bool {
+        self.capacity.is_some()
+    }
+
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -162,14 +175,13 @@ impl MemoryDisk {
     }
 
     fn check_room(&self, name: &str, size: u64) -> Result<(), DiskError> {
+        let Some(capacity) = self.capacity else { return Ok(()) };
         let old = self.file(name).map_or(0, |file| file.size);
         let used = self.used_bytes() - old + size.max(old);
-        match self.capacity {
-            Some(capacity) if size > old && used > capacity => {
-                Err(DiskError(format!("{name}: no space left on the disk")))
-            }
-            _ => Ok(()),
+        if size > old && used > capacity {
+            return Err(DiskError(format!("{name}: no space left on the disk")));
         }
+        Ok(())
     }
 
     fn new_file(&mut self, name: &str, file: File) {
@@ -237,7 +249,7 @@ impl Disk for MemoryDisk {
         if !self.names.contains_key(name) {
             self.new_file(name, File::default());
         }
-        self.file_mut(name)?.write(offset, data);
+        self.file_mut(name)?.write(offset, data, true);
         Ok(())
     }
 
@@ -284,12 +296,17 @@ impl File {
         out
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    /// What a crash may lose again is remembered; the sectors of any other write are durable.
+    fn write(&mut self, offset: u64, data: &[u8], may_be_lost: bool) {
         let end = offset + data.len() as u64;
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let start = sector * SECTOR;
-            let medium = self.sectors.get(&sector).copied();
-            self.unsynced.entry(sector).or_insert(medium);
+            if may_be_lost {
+                let medium = self.sectors.get(&sector).copied();
+                self.unsynced.entry(sector).or_insert(medium);
+            } else if !self.unsynced.is_empty() {
+                self.unsynced.remove(&sector);
+            }
             let (from, to) = (start.max(offset), (start + SECTOR).min(end));
             let source = &data[(from - offset) as usize..(to - offset) as usize];
             let target = self.sectors.entry(sector).or_insert([0; SECTOR as usize]);

@@ -26,6 +26,7 @@
 //! - Buffers grow with the bytes received, never with a length that was declared (P15).
 //! - What is read was checked as a whole by the frame's CRC-32C first.
 
+mod describe;
 mod frame;
 mod hello;
 mod packet;
@@ -38,6 +39,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use describe::describe_link;
 pub(crate) use frame::{FrameReader, FrameWriter, MAX_BODY, MAX_PACKET};
 pub(crate) use hello::{FORMAT, Hello, Purpose};
 pub(crate) use packet::{Claims, Packet, PacketKind};

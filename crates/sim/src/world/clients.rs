@@ -7,6 +7,7 @@ use super::{Happening, World};
 use crate::client::{Ask, Client, Link, Pending};
 use crate::config::Mutant;
 use crate::history::{Answer, Call, OperationId, Outcome};
+use crate::marks::Mark;
 use crate::network::{Party, Piece};
 use crate::queue::Micros;
 use crate::workload::{Command, Shape};
@@ -106,7 +107,7 @@ impl World {
             ids.push(self.history.invoke(key, call.clone(), self.now, connection));
             if let (Some(lives_ms), Call::Set(value)) = (command.lives_ms, call) {
                 // The shard's clock may be ahead by what the wall clocks are wrong.
-                let ahead = 2 * self.config.skew_ms + 1;
+                let ahead = 2 * self.config.wall_error_ms() + 1;
                 let from = self.now + lives_ms.saturating_sub(ahead) * 1_000;
                 // Nobody asks it, so it has no connection to keep the order of.
                 let nobody = u64::MAX;
@@ -126,6 +127,7 @@ impl World {
             Outcome::Unknown => self.counters.unknown += 1,
             Outcome::Refused => self.counters.refused += 1,
         }
+        self.commands.settled(self.history.key(id));
         self.history.settle(id, outcome, self.now);
     }
 
@@ -140,6 +142,7 @@ impl World {
                 Ok(None) => return,
                 Ok(Some((reply, length))) => {
                     self.clients[at].unread.drain(..length);
+                    let reply = self.spoiled_reply(at, reply);
                     self.on_reply(at, &reply);
                 }
                 Err(error) => {
@@ -147,6 +150,30 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What some mutants make of a reply.
+    fn spoiled_reply(&mut self, at: usize, mut reply: Value) -> Value {
+        let waiting = &mut self.clients[at].waiting;
+        match self.config.mutant {
+            Some(Mutant::SwapsReplies) if waiting.len() > 1 && self.random.chance(5) => {
+                // The reply to one is taken for that to the next of the same shape.
+                let alike = waiting[0].command.shape == waiting[1].command.shape;
+                if alike && waiting[0].command.parts.len() == waiting[1].command.parts.len() {
+                    waiting.swap(0, 1);
+                }
+            }
+            Some(Mutant::TornWrites) if self.random.chance(5) => {
+                let group = waiting.front().is_some_and(|one| one.command.shape == Shape::Group);
+                if let (true, Value::Array(values)) = (group, &mut reply)
+                    && let Some(last) = values.last_mut()
+                {
+                    *last = Value::Bulk(b"old".to_vec());
+                }
+            }
+            _ => {}
+        }
+        reply
     }
 
     fn on_reply(&mut self, at: usize, reply: &Value) {
@@ -160,8 +187,12 @@ impl World {
             rest += self.random.between(ERROR_REST / 2, ERROR_REST);
             self.on_error(at, &pending, error);
         } else {
-            match pending.command.shape.answers(reply, pending.operations.len()) {
-                Ok(answers) => self.on_answers(at, &pending, answers),
+            match pending.command.shape.answers(reply, &pending.command) {
+                Ok(answers) => {
+                    let grouped = matches!(pending.command.shape, Shape::Group);
+                    self.counters.groups_checked += u64::from(grouped);
+                    self.on_answers(at, &pending, answers);
+                }
                 Err(wrong) => {
                     let asked = words(&pending.command);
                     self.fail(format!("client {at} asked {asked}: {wrong}"));
@@ -176,6 +207,15 @@ impl World {
     fn on_answers(&mut self, at: usize, pending: &Pending, answers: Vec<Answer>) {
         let keys = pending.command.parts.iter().map(|(key, _)| key.clone());
         for ((id, key), mut answer) in pending.operations.iter().zip(keys).zip(answers) {
+            self.note_expiry(*id, &key, &answer);
+            if self.is_mutant(Mutant::UndeadKeys)
+                && key.starts_with('x')
+                && let Answer::Value(value) = &mut answer
+            {
+                let seen = self.clients[at].seen.get(&key).cloned().flatten();
+                *value = value.take().or(seen);
+                self.clients[at].seen.insert(key.clone(), value.clone());
+            }
             if self.is_mutant(Mutant::StaleReads)
                 && let Answer::Value(value) = &mut answer
             {
@@ -185,6 +225,19 @@ impl World {
                 }
             }
             self.settle(*id, Outcome::Known(answer));
+        }
+    }
+
+    /// A read of nothing where a value with a time was: its time was up.
+    fn note_expiry(&mut self, id: OperationId, key: &str, answer: &Answer) {
+        if key.starts_with('x') && *answer == Answer::Value(None) {
+            let expiries = self.history.operations(id);
+            let due = expiries.iter().any(|one| {
+                matches!(one.call, Call::Expire(_)) && one.invoked < self.now
+            });
+            if due {
+                self.counters.marks.reach(Mark::Expired);
+            }
         }
     }
 
@@ -212,6 +265,16 @@ impl World {
         }
         self.counters.uncertain += u64::from(code == "UNCERTAIN");
         self.counters.moved += u64::from(code == "MOVED");
+        let mark = match code {
+            "UNCERTAIN" => Some(Mark::Uncertain),
+            "CLUSTERDOWN" => Some(Mark::ClusterDown),
+            "LOADING" => Some(Mark::Loading),
+            "MOVED" => Some(Mark::Moved),
+            _ => None,
+        };
+        if let Some(mark) = mark {
+            self.counters.marks.reach(mark);
+        }
         // Of several shards some may have done their part.
         let parts = pending.operations.len() > 1 && code != "CROSSSLOT" && code != "LOADING";
         let unknown = code == "UNCERTAIN" || parts;

@@ -1,22 +1,24 @@
-//! Disks: frames one after the other, the helper's jobs one after the other, and what a crash
-//! leaves of them.
+//! Disks: frames of the log by one of three drivers, the helper's jobs one after the other, and
+//! what a crash leaves of them.
 
 use flotilla_node::WriteBatch;
-use flotilla_storage::Disk as _;
+use flotilla_storage::{Disk as _, DiskError};
 
 use super::{Happening, World};
-use crate::config::Mutant;
+use crate::config::{Driver, Mutant};
 use crate::helper::{Done, Job};
-use crate::machine::{Frame, Incoming, Process};
+use crate::machine::{DiskTrouble, Frame, Incoming, Process};
+use crate::marks::Mark;
 use crate::queue::Micros;
 
 /// A log that was idle for so long attests its last frame (P3).
 const SEAL_AFTER: Micros = 2_000;
+/// So many of the latest writes are remembered, for faults that concern one of them.
+const RECENT: usize = 32;
 
 impl World {
     /// A node wants a batch in its log.
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
-        let shadows = self.safety.on_write(at, batch);
         let Some(process) = &mut self.machines[at].process else { return };
         process.open_write = Some((batch.sequence, process.turns));
         let write = process.log.append(batch.node_state.as_deref(), &batch.writes);
@@ -24,8 +26,12 @@ impl World {
         if early {
             process.inbox.push_back(Incoming::Written { sequence: batch.sequence });
         }
+        let seen = self.checkers.on_write(at, write.sequence, batch, &mut self.counters);
+        if let Err(broken) = seen {
+            self.fail(broken);
+        }
         let batch = (!early).then_some(batch.sequence);
-        self.submit(at, Frame { write, batch, shadows });
+        self.submit(at, Frame { write, batch, done: false });
         if early {
             self.stir(at);
         }
@@ -36,55 +42,112 @@ impl World {
         let Some(process) = &mut machine.process else { return };
         if frame.write.offset == 0 {
             self.counters.segments += 1;
-            let known = !machine.files.insert(frame.write.file.to_string());
-            self.counters.segments_recycled += u64::from(known);
+            if !machine.files.insert(frame.write.file.clone()) {
+                self.counters.segments_recycled += 1;
+                self.counters.marks.reach(Mark::SegmentRecycled);
+            }
         }
-        if let Some(bytes) = frame.write.create
-            && let Err(error) = machine.disk.create(&frame.write.file, bytes)
-        {
-            return self.fail(error.to_string());
+        if !process.frames.is_empty() {
+            self.counters.marks.reach(Mark::SealUnderWay);
         }
+        let created = frame.write.create.map(|bytes| machine.disk.create(&frame.write.file, bytes));
+        let sequence = frame.write.sequence;
         process.frames.push_back(frame);
-        if process.frames.len() == 1 {
-            self.begin_frame(at);
+        if let Some(Err(error)) = created {
+            // What has no file is not written, nor torn.
+            process.frames.pop_back();
+            return self.die_of_disk(at, &error);
+        }
+        let alone = process.frames.len() == 1;
+        if alone || self.config.driver == Driver::Asynchronous {
+            self.begin_frame(at, sequence);
         }
     }
 
-    fn begin_frame(&mut self, at: usize) {
+    /// The moment at which the disk is done with something begun now; `None` if never.
+    fn disk_done(&mut self, at: usize) -> Option<Micros> {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
         let delay = self.delay(usual);
         let machine = &self.machines[at];
-        let done = (self.now + delay).max(machine.disk_stalled_until);
-        self.queue.push(done, Happening::FrameDone { at, boot: machine.boots });
+        let hangs = machine.disk_trouble == Some(DiskTrouble::Hangs);
+        (!hangs).then(|| (self.now + delay).max(machine.disk_stalled_until))
     }
 
-    pub(crate) fn frame_done(&mut self, at: usize, boot: u64) {
-        let lying = self.is_mutant(Mutant::LyingSync);
-        let now = self.now;
+    fn begin_frame(&mut self, at: usize, frame: u64) {
+        let done = self.disk_done(at);
+        let inline = self.config.driver == Driver::Inline;
+        let machine = &mut self.machines[at];
+        if inline {
+            // Whoever writes inline does nothing else meanwhile, for ever if need be.
+            machine.paused_until = machine.paused_until.max(done.unwrap_or(Micros::MAX));
+        }
+        let boot = machine.boots;
+        if let Some(done) = done {
+            self.queue.push(done, Happening::FrameDone { at, boot, frame });
+        }
+    }
+
+    pub(crate) fn frame_done(&mut self, at: usize, boot: u64, frame: u64) {
+        let (lying, now) = (self.is_mutant(Mutant::LyingSync), self.now);
         let machine = &mut self.machines[at];
         let current = machine.boots == boot;
         let Some(process) = machine.process.as_mut().filter(|_| current) else { return };
-        let Some(Frame { write, batch, shadows }) = process.frames.pop_front() else { return };
-        let result = if lying {
-            machine.disk.write(&write.file, write.offset, &write.data)
-        } else {
-            machine.disk.write_durable(&write.file, write.offset, &write.data)
-        };
-        process.log.reuse(write.data);
-        process.log.written(write.sequence);
+        let place = process.frames.iter().position(|one| one.write.sequence == frame);
+        let Some(place) = place else { return };
+        let trouble = machine.disk_trouble;
+        if matches!(trouble, Some(DiskTrouble::FailsWrite | DiskTrouble::Repeats)) {
+            machine.disk_trouble = None;
+        }
+        if trouble == Some(DiskTrouble::FailsWrite) {
+            let error = DiskError(format!("{}: input/output error", process.frames[place].write.file));
+            return self.die_of_disk(at, &error);
+        }
+        let Frame { write, done, .. } = &mut process.frames[place];
+        let times = 1 + usize::from(trouble == Some(DiskTrouble::Repeats));
+        for _ in 0..times {
+            let result = if lying || machine.lying {
+                machine.disk.write(&write.file, write.offset, &write.data)
+            } else {
+                machine.disk.write_durable(&write.file, write.offset, &write.data)
+            };
+            if let Err(error) = result {
+                return self.die_of_disk(at, &error);
+            }
+        }
+        *done = true;
+        if machine.recent.len() == RECENT {
+            machine.recent.pop_front();
+        }
+        machine.recent.push_back((write.file.clone(), write.offset, write.data.len()));
+        process.log.written(frame);
         process.last_written = now;
-        let more = !process.frames.is_empty();
-        self.safety.on_durable(at, &shadows);
-        if let Err(error) = result {
-            return self.fail(error.to_string());
+        let durable = process.log.durable_through();
+        self.tell(|| format!("node {} has frame {frame} on disk, all to {durable}", at + 1));
+        if place > 0 {
+            self.counters.frames_overtaken += 1;
+            self.counters.marks.reach(Mark::FramesOutOfOrder);
         }
-        if let Some(sequence) = batch {
-            self.tell_node(at, boot, Incoming::Written { sequence });
+        self.checkers.on_durable(at, frame);
+        self.report_frames(at, boot);
+    }
+
+    /// Tells the node of every batch that is durable, and all before it; then the next may begin.
+    fn report_frames(&mut self, at: usize, boot: u64) {
+        while let Some(process) = self.machines[at].process_of(boot) {
+            let Some(frame) = process.frames.pop_front_if(|frame| frame.done) else { break };
+            process.log.reuse(frame.write.data);
+            if let Some(sequence) = frame.batch {
+                self.tell_node(at, boot, Incoming::Written { sequence });
+            }
         }
-        if more {
-            self.begin_frame(at);
-        } else {
-            self.after(SEAL_AFTER, Happening::Seal { at, boot });
+        let Some(process) = self.machines[at].process_of(boot) else { return };
+        match process.frames.front() {
+            Some(frame) if self.config.driver != Driver::Asynchronous => {
+                let sequence = frame.write.sequence;
+                self.begin_frame(at, sequence);
+            }
+            Some(_) => {}
+            None => self.after(SEAL_AFTER, Happening::Seal { at, boot }),
         }
     }
 
@@ -97,24 +160,27 @@ impl World {
             return;
         }
         if let Some(write) = process.log.seal() {
-            self.submit(at, Frame { write, batch: None, shadows: Vec::new() });
+            self.checkers.on_seal(at, write.sequence);
+            self.submit(at, Frame { write, batch: None, done: false });
         }
     }
 
     /// Gives the helper a job.
     pub(crate) fn help(&mut self, at: usize, job: Job) {
         let Some(process) = &mut self.machines[at].process else { return };
+        if matches!(&job, Job::Chore(flotilla_storage::Chore::Load(_))) {
+            self.counters.marks.reach(Mark::EntriesCarried);
+        }
         if process.helper.give(job) {
             self.begin_job(at);
         }
     }
 
     fn begin_job(&mut self, at: usize) {
-        let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.delay(usual);
-        let machine = &self.machines[at];
-        let done = (self.now + delay).max(machine.disk_stalled_until);
-        self.queue.push(done, Happening::HelperDone { at, boot: machine.boots });
+        let boot = self.machines[at].boots;
+        if let Some(done) = self.disk_done(at) {
+            self.queue.push(done, Happening::HelperDone { at, boot });
+        }
     }
 
     pub(crate) fn helper_done(&mut self, at: usize, boot: u64) {
@@ -124,10 +190,14 @@ impl World {
         let done = process.helper.work(&mut machine.disk);
         let more = process.helper.is_busy();
         let incoming = match done {
-            Err(error) => return self.fail(format!("node {}: {error}", at + 1)),
+            Err(error) => return self.die_of_disk(at, &error),
             Ok(Done::Nothing) => None,
             Ok(Done::Chore(chore)) => {
                 process.log.chore_done(&chore);
+                None
+            }
+            Ok(Done::ChoreFailed(chore)) => {
+                process.failed_chores.push(chore);
                 None
             }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
@@ -139,6 +209,9 @@ impl World {
             }
             Ok(Done::Chunk { shard, index, number, name, result }) => {
                 process.log.release_snapshot(&name);
+                if result.is_err() {
+                    self.counters.marks.reach(Mark::UnreadableChunk);
+                }
                 Some(Incoming::SnapshotChunk { shard, index, number, result })
             }
         };
@@ -150,18 +223,46 @@ impl World {
         }
     }
 
-    /// What the power leaves of a disk: of the frame and the file under way, any part.
-    pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process) {
-        let (under_way, steps) = (self.random.chance(75), self.random.below(5));
-        let seed = self.random.word();
-        let disk = &mut self.machines[at].disk;
-        if let Some(frame) = process.frames.front().filter(|_| under_way) {
-            self.counters.torn_frames += 1;
-            let written = disk.write(&frame.write.file, frame.write.offset, &frame.write.data);
-            written.expect("the file of a frame is there");
+    /// A process ends, since its disk has failed: an error of a write or a sync is final. Somebody
+    /// starts it again.
+    fn die_of_disk(&mut self, at: usize, error: &DiskError) {
+        self.tell(|| format!("node {} ends: {error}", at + 1));
+        if !self.troubled {
+            return self.fail(format!("node {}: {error}", at + 1));
         }
-        self.counters.torn_files += u64::from(process.helper.tear(disk, steps as usize));
-        disk.crash(seed);
-        self.trace.mix(disk.counters().lost_sectors);
+        self.counters.marks.reach(Mark::DiskDeath);
+        self.power_goes(at);
+        let delay = self.lasting();
+        self.after(delay, Happening::SwitchOn { at });
+    }
+
+    /// What the power leaves of a disk: of the frames and the file under way, any part.
+    pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process) {
+        let all = self.config.driver == Driver::Asynchronous;
+        let machine = &mut self.machines[at];
+        let count = if all { process.frames.len() } else { process.frames.len().min(1) };
+        for frame in process.frames.iter().take(count).filter(|frame| !frame.done) {
+            if self.random.chance(75) {
+                self.counters.torn_frames += 1;
+                self.counters.marks.reach(Mark::TornFrame);
+                let (sequence, file) = (frame.write.sequence, &frame.write.file);
+                self.trace.tell(|| format!("  of frame {sequence} in {file} a part is kept"));
+                // A file that there is no room for was not made; then nothing is torn either.
+                let write = &frame.write;
+                let _ = machine.disk.write(&write.file, write.offset, &write.data);
+            }
+        }
+        let (steps, seed) = (self.random.below(5), self.random.word());
+        if process.helper.tear(&mut machine.disk, steps as usize) {
+            self.counters.torn_files += 1;
+            self.counters.marks.reach(Mark::TornFile);
+        }
+        let names = machine.disk.counters().lost_names;
+        machine.disk.crash(seed);
+        if machine.disk.counters().lost_names > names {
+            self.counters.marks.reach(Mark::LostName);
+        }
+        let lost = machine.disk.counters().lost_sectors;
+        self.trace.mix(lost);
     }
 }

@@ -3,31 +3,74 @@
 use flotilla_node::{ConnId, Face};
 
 use super::{CLUSTER_PORT, Dial, Happening, PLAIN_PORT, World, address, node_party};
+use crate::fault::Fault;
 use crate::machine::Incoming;
-use crate::network::{Party, Piece};
+use crate::network::{Party, Piece, Spoil};
 use crate::queue::Micros;
 
 /// A dial that nobody answers is repeated after this time.
 const REDIAL: Micros = 1_000_000;
 /// And given up after so many attempts.
 const DIALS_MAX: u32 = 3;
+/// A lost packet is sent again after this time, then twice as long, and so on.
+const RETRANSMITTED_AFTER: Micros = 200_000;
 
 impl World {
+    /// A node sends bytes; on a link something may become of them.
+    pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
+        let held = self.network.take_held(id, side);
+        match self.network.spoil(id, side) {
+            Some(Spoil::Flip) if !bytes.is_empty() => {
+                self.counters.fired(Fault::WireFlip);
+                let at = self.random.position(bytes.len());
+                bytes[at] ^= 1 << self.random.below(8);
+            }
+            Some(Spoil::Twice) => {
+                self.counters.fired(Fault::Duplicate);
+                self.send(id, side, bytes.clone());
+            }
+            Some(Spoil::Overtaken) if held.is_none() => {
+                self.counters.fired(Fault::Overtake);
+                return self.network.hold(id, side, bytes);
+            }
+            _ => {}
+        }
+        self.send(id, side, bytes);
+        if let Some(held) = held {
+            self.send(id, side, held);
+        }
+    }
+
     /// Sends bytes from one side, in one piece or several.
     pub(crate) fn send(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
-        while bytes.len() > 1 && self.random.chance(15) {
-            let at = self.random.between(1, bytes.len() as u64 - 1) as usize;
-            let rest = bytes.split_off(at);
-            self.send_piece(id, side, Piece::Bytes(bytes));
-            bytes = rest;
+        let shred = self.config.shred_percent;
+        if bytes.len() > 1 && self.random.chance(shred) {
+            self.counters.shreds += 1;
+            loop {
+                let at = self.random.between(1, bytes.len() as u64 - 1) as usize;
+                let rest = bytes.split_off(at);
+                self.send_piece(id, side, Piece::Bytes(bytes));
+                bytes = rest;
+                if bytes.len() < 2 || self.random.chance(50) {
+                    break;
+                }
+            }
         }
         self.send_piece(id, side, Piece::Bytes(bytes));
     }
 
     pub(crate) fn send_piece(&mut self, id: u64, side: usize, piece: Piece) {
-        let usual = self.config.latency * self.network.slowness(id, side);
-        let due = self.now + self.delay(usual);
-        if let Some(due) = self.network.send(id, side, piece, due) {
+        let (slowness, loss) = self.network.quality(id, side);
+        let usual = self.config.latency * slowness;
+        let mut delay = self.delay(usual);
+        self.counters.late_pieces += u64::from(delay > 10 * usual);
+        let mut timeout = RETRANSMITTED_AFTER;
+        while loss > 0 && timeout < 8 * RETRANSMITTED_AFTER && self.random.chance(loss) {
+            self.counters.fired(Fault::PacketLoss);
+            delay += timeout;
+            timeout *= 2;
+        }
+        if let Some(due) = self.network.send(id, side, piece, self.now + delay) {
             self.queue.push(due, Happening::Arrive { id, side });
         }
     }
@@ -42,7 +85,11 @@ impl World {
 
     /// Hands over what has arrived from that side.
     pub(crate) fn arrive(&mut self, id: u64, side: usize) {
+        let from = self.network.connection(id).map(|connection| connection.parties[side]);
         while let Some((party, piece)) = self.network.arrived(id, side, self.now) {
+            if let (Some(from), Piece::Bytes(bytes)) = (from, &piece) {
+                self.tell_message(from, party, bytes);
+            }
             match (party, piece) {
                 (Party::Node { at, boot, conn }, Piece::Bytes(bytes)) => {
                     self.tell_node(at, boot, Incoming::Received { conn, bytes });
@@ -59,6 +106,24 @@ impl World {
                 (Party::Client { at }, Piece::End) => self.client_loses(at, id),
             }
         }
+    }
+
+    /// A line of the story for each message: who to whom, and what it says.
+    fn tell_message(&mut self, from: Party, to: Party, bytes: &[u8]) {
+        self.tell(|| {
+            let name = |party: Party| match party {
+                Party::Node { at, .. } => format!("node-{}", at + 1),
+                Party::Client { at } => format!("client-{at}"),
+            };
+            let what = match (from, to) {
+                (Party::Node { .. }, Party::Node { .. }) => flotilla_node::describe_link(bytes),
+                _ => {
+                    let text = bytes.escape_ascii().to_string();
+                    text.chars().take(60).collect()
+                }
+            };
+            format!("message {} {} {what}", name(from), name(to))
+        });
     }
 
     /// Looks again at everything under way: something that held it is over.

@@ -5,22 +5,25 @@
 //! configuration and its seed.
 
 mod clients;
+mod damage;
 mod disks;
 mod faults;
 mod links;
 mod nodes;
+mod partitions;
+mod repair;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_node::{ConnId, Face};
 use flotilla_shard::{META, ShardId};
 
-use crate::check::safety::Safety;
+use crate::check::Checkers;
 use crate::client::Client;
 use crate::clock::Clocks;
-use crate::config::{Config, Mutant};
+use crate::config::{Config, Driver, Mutant};
 use crate::counters::Counters;
 use crate::history::History;
 use crate::machine::Machine;
@@ -42,6 +45,8 @@ const META_VOTERS: usize = 5;
 pub struct World {
     pub(crate) config: Config,
     pub(crate) now: Micros,
+    /// The moment of the first happening.
+    pub(crate) began: Micros,
     pub(crate) queue: Queue<Happening>,
     pub(crate) random: Random,
     pub(crate) trace: Trace,
@@ -50,12 +55,12 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) commands: Commands,
     pub(crate) history: History,
-    pub(crate) safety: Safety,
+    pub(crate) checkers: Checkers,
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
-    /// A machine that is not switched on again.
-    pub(crate) dead: Option<usize>,
+    /// Machines that are not switched on again.
+    pub(crate) dead: BTreeSet<usize>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
     pub(crate) failure: Option<String>,
@@ -71,7 +76,7 @@ pub(crate) enum Happening {
     /// A deadline of a node may have come.
     Wake { at: usize, boot: u64, due: Micros },
     /// A frame may be on the disk.
-    FrameDone { at: usize, boot: u64 },
+    FrameDone { at: usize, boot: u64, frame: u64 },
     /// The log may have been idle for long enough.
     Seal { at: usize, boot: u64 },
     /// A job of the helper is done.
@@ -86,12 +91,22 @@ pub(crate) enum Happening {
     Step { client: usize },
     /// A client may lose its patience.
     Patience { client: usize, dials: u64, sent: Micros },
-    /// Something goes wrong.
-    Fault,
+    /// A planned fault.
+    Fault { number: usize },
     /// A partition is over.
     Heal { partition: u64 },
-    /// What slows two machines down is over.
-    Quicken { from: usize, to: usize },
+    /// A node that comes and goes does so again.
+    Flap { at: usize, times: u64, every: Micros },
+    /// What troubles a link is over.
+    LinkRecovers { from: usize, to: usize },
+    /// A machine is as quick as usual.
+    NodeRecovers { at: usize },
+    /// A disk has room again.
+    SpaceReturns { at: usize },
+    /// A wall clock goes on.
+    ClockGoesOn { at: usize },
+    /// A disk that lied about its syncs loses what was not synced.
+    LieComesOut { at: usize },
     /// A disk is as quick as usual.
     DiskRecovers { at: usize },
     /// A machine loses its power, if that boot still runs.
@@ -117,6 +132,7 @@ impl World {
         let machines = (0..nodes).map(|_| Machine::new(clocks(&config, &mut random))).collect();
         let mut world = Self {
             now: BEGIN,
+            began: BEGIN,
             queue: Queue::new(),
             trace: Trace::new(listener),
             machines,
@@ -124,10 +140,10 @@ impl World {
             clients: Vec::new(),
             commands: Commands::new(config.workload.clone()),
             history: History::default(),
-            safety: Safety::new(nodes, voters(&config)),
+            checkers: Checkers::new(nodes, voters(&config)),
             counters: Counters::default(),
             partition: 0,
-            dead: None,
+            dead: BTreeSet::new(),
             troubled: true,
             failure: None,
             random,
@@ -143,8 +159,7 @@ impl World {
             let home = world.random.position(nodes);
             world.add_client(Client::new(face, home));
         }
-        let first = world.config.faults.from;
-        world.queue.push(BEGIN + first, Happening::Fault);
+        world.schedule_fault(0);
         world
     }
 
@@ -154,6 +169,7 @@ impl World {
             let Some((at, what)) = self.queue.pop_until(until) else { break };
             self.now = at;
             self.trace.mix(at);
+            self.counters.events += 1;
             self.happen(what);
         }
         if let Some(failure) = &self.failure {
@@ -177,8 +193,17 @@ impl World {
     /// What was seen so far.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters;
-        counters.lost_sectors =
-            self.machines.iter().map(|machine| machine.disk.counters().lost_sectors).sum();
+        for machine in &self.machines {
+            counters.lost_sectors += machine.disk.counters().lost_sectors;
+            counters.lost_names += machine.disk.counters().lost_names;
+        }
+        counters.skewed_runs = u64::from(self.config.skew_ms > 100);
+        counters.drifting_runs = u64::from(self.config.drift_ppm > 100_000);
+        match self.config.driver {
+            Driver::Inline => counters.inline_runs = 1,
+            Driver::Threaded => counters.threaded_runs = 1,
+            Driver::Asynchronous => counters.asynchronous_runs = 1,
+        }
         counters
     }
 
@@ -192,7 +217,7 @@ impl World {
             Happening::SwitchOn { at } => self.switch_on(at),
             Happening::Turn { at, boot } => self.turn(at, boot),
             Happening::Wake { at, boot, due } => self.wake(at, boot, due),
-            Happening::FrameDone { at, boot } => self.frame_done(at, boot),
+            Happening::FrameDone { at, boot, frame } => self.frame_done(at, boot, frame),
             Happening::Seal { at, boot } => self.seal(at, boot),
             Happening::HelperDone { at, boot } => self.helper_done(at, boot),
             Happening::Arrive { id, side } => self.arrive(id, side),
@@ -200,11 +225,14 @@ impl World {
             Happening::Connected { party, dials, id } => self.connected(party, dials, id),
             Happening::Step { client } => self.client_step(client),
             Happening::Patience { client, dials, sent } => self.patience(client, dials, sent),
-            Happening::Fault => self.fault(),
+            Happening::Fault { number } => self.fault(number),
             Happening::Heal { partition } => self.heal_partition(partition),
-            Happening::Quicken { from, to } => {
-                self.network.slow.remove(&(from, to));
-            }
+            Happening::Flap { at, times, every } => self.flap(at, times, every),
+            Happening::LinkRecovers { from, to } => self.link_recovers(from, to),
+            Happening::NodeRecovers { at } => self.machines[at].turn_micros = 0,
+            Happening::SpaceReturns { at } => self.machines[at].disk.set_capacity(None),
+            Happening::ClockGoesOn { at } => self.machines[at].clocks.frozen_at = None,
+            Happening::LieComesOut { at } => self.lie_comes_out(at),
             Happening::DiskRecovers { at } => self.machines[at].disk_slowness = 1,
             Happening::PowerGoes { at, boot } => {
                 if self.troubled && self.machines[at].process_of(boot).is_some() {

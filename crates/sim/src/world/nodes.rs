@@ -1,16 +1,20 @@
 //! Processes: switched on, one turn after the other as the server's lane takes them, and gone.
 
-use flotilla_node::{Boot, ConnId, Event, Node, Notice, Output};
+use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output};
 use flotilla_raft::{Index, Time};
 use flotilla_shard::{NodeId, ShardId};
 use flotilla_storage::{Log, RecoveredLane};
 
 use super::{CLUSTER_PORT, Happening, World};
+use crate::check::Look;
 use crate::config::Mutant;
 use crate::helper::Job;
-use crate::machine::{Incoming, Process};
+use crate::machine::{DiskTrouble, Incoming, Process};
+use crate::marks::Mark;
 use crate::network::{Party, Piece};
 use crate::queue::Micros;
+use crate::trace::mixed;
+use crate::troubled_disk::TroubledDisk;
 
 /// A turn follows what stirred it within this time.
 const TURN_DELAY_MAX: Micros = 60;
@@ -24,15 +28,24 @@ const INVARIANTS_EVERY: u64 = 64;
 impl World {
     /// Starts the process of a machine, if none runs.
     pub(crate) fn switch_on(&mut self, at: usize) {
-        let stays_off = self.dead == Some(at) || self.failure.is_some();
-        if self.machines[at].process.is_some() || stays_off {
+        let machine = &self.machines[at];
+        let stays_off = self.dead.contains(&at) || machine.refused.is_some();
+        if machine.process.is_some() || stays_off || self.failure.is_some() {
             return;
         }
         self.machines[at].boots += 1;
         self.machines[at].paused_until = 0;
+        if self.machines[at].disk_trouble == Some(DiskTrouble::Hangs) {
+            self.machines[at].disk_trouble = None;
+        }
         let Some((log, mut lane)) = self.recover(at) else { return };
+        if lane.report.cut.is_some() {
+            self.counters.marks.reach(Mark::CutTail);
+        }
         self.spoil_memory(&mut lane);
-        self.safety.on_boot(at, &lane.shards);
+        if let Err(broken) = self.checkers.on_boot(at, &lane.shards, &mut self.counters) {
+            return self.fail(broken);
+        }
         let mut storage_id = [0; 16];
         storage_id[..8].copy_from_slice(&self.random.word().to_le_bytes());
         storage_id[8..].copy_from_slice(&self.random.word().to_le_bytes());
@@ -59,21 +72,36 @@ impl World {
                 self.reset_ghosts(at);
                 self.stir(at);
             }
+            Err(reason) if self.machines[at].spoiled => self.refuse(at, reason),
             Err(reason) => self.fail(format!("node {} does not start: {reason}", at + 1)),
         }
+    }
+
+    /// A node refuses a disk that had been spoiled, as it must: it stays out (P4).
+    fn refuse(&mut self, at: usize, reason: String) {
+        self.tell(|| format!("node {} refuses its disk: {reason}", at + 1));
+        self.counters.disks_refused += 1;
+        self.machines[at].refused = Some(reason);
+        // Whoever still has a connection to it learns that it is gone.
+        self.reset_ghosts(at);
     }
 
     /// Reads the log; now and then the power goes while that is done, and it is read again.
     fn recover(&mut self, at: usize) -> Option<(Log, RecoveredLane)> {
         let options = self.config.storage.clone();
         let (first, second, crash) = (self.random.word(), self.random.word(), self.random.word());
-        let twice = self.troubled && self.random.chance(25);
         let machine = &mut self.machines[at];
-        let mut recovered = Log::recover(&mut machine.disk, options.clone(), first);
+        let twice = std::mem::take(&mut machine.crashes_in_recovery);
+        let mut disk = TroubledDisk { disk: &mut machine.disk, reads_left: None };
+        if let Some(DiskTrouble::FailsRead(after)) = machine.disk_trouble {
+            disk.reads_left = Some(after);
+            machine.disk_trouble = None;
+        }
+        let mut recovered = Log::recover(&mut disk, options.clone(), first);
+        let failed_read = disk.reads_left == Some(0);
         if let (true, Ok((_, lane))) = (twice, &recovered) {
             let before = (lane.node_state.clone(), lane.shards.clone());
             machine.disk.crash(crash);
-            self.counters.recovery_crashes += 1;
             recovered = Log::recover(&mut machine.disk, options, second);
             if let Ok((_, lane)) = &recovered
                 && (&lane.node_state, &lane.shards) != (&before.0, &before.1)
@@ -82,19 +110,32 @@ impl World {
                 return None;
             }
         }
-        match recovered {
-            Ok(recovered) => Some(recovered),
-            Err(error) => {
-                self.fail(format!("node {} can't recover its log: {error}", at + 1));
-                None
-            }
+        let error = match recovered {
+            Ok(recovered) => return Some(recovered),
+            Err(error) => error,
+        };
+        let transient = failed_read || machine.disk.is_limited();
+        let spoiled = machine.spoiled;
+        if transient && self.troubled {
+            self.tell(|| format!("node {} can't start: {error}", at + 1));
+            let delay = self.lasting();
+            self.after(delay, Happening::SwitchOn { at });
+        } else if spoiled {
+            self.counters.marks.reach(Mark::RefusedDisk);
+            self.refuse(at, error.to_string());
+        } else {
+            self.fail(format!("node {} can't recover its log: {error}", at + 1));
         }
+        None
     }
 
     fn spoil_memory(&self, lane: &mut RecoveredLane) {
         for recovered in lane.shards.values_mut() {
             if self.is_mutant(Mutant::ForgetsLog) {
                 recovered.entries.clear();
+            }
+            if self.is_mutant(Mutant::ForgetsLastEntry) {
+                recovered.entries.pop();
             }
             if self.is_mutant(Mutant::ForgetsVotes) {
                 recovered.hard_state.voted_for = None;
@@ -145,23 +186,28 @@ impl World {
         let read = clocks.read(now);
         let idle = process.inbox.is_empty();
         let due = process.node.deadline() <= read.time;
-        for incoming in std::mem::take(&mut process.inbox) {
+        let mut inbox = std::mem::take(&mut process.inbox);
+        for incoming in inbox.drain(..) {
             if matches!(incoming, Incoming::Written { .. }) {
                 process.open_write = None;
             }
             incoming.deliver(|event| process.node.handle(read, event));
         }
+        process.inbox = inbox;
         if due {
             process.node.handle(read, Event::Wake);
         }
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut process.outputs);
         process.node.end_turn(read, &mut outputs);
         process.idle_turns = if idle && outputs.is_empty() { process.idle_turns + 1 } else { 0 };
         let spins = process.idle_turns > IDLE_TURNS_MAX;
         self.counters.turns += 1;
         self.trace.mix(at as u64);
-        for output in outputs {
+        for output in outputs.drain(..) {
             self.carry_out(at, boot, output);
+        }
+        if let Some(process) = self.machines[at].process_of(boot) {
+            process.outputs = outputs;
         }
         if spins {
             self.fail(format!("node {} turns without end and nothing follows", at + 1));
@@ -169,6 +215,17 @@ impl World {
         self.observe(at, boot);
         self.do_chores(at, boot);
         self.schedule_wake(at, boot);
+        self.take_time(at);
+    }
+
+    /// A slow machine is busy with its turn for a while.
+    fn take_time(&mut self, at: usize) {
+        let most = self.machines[at].turn_micros;
+        if most > 0 {
+            let busy = self.now + self.random.between(1, most);
+            let machine = &mut self.machines[at];
+            machine.paused_until = machine.paused_until.max(busy);
+        }
     }
 
     fn carry_out(&mut self, at: usize, boot: u64, output: Output) {
@@ -176,11 +233,14 @@ impl World {
             Output::Send { conn, bytes } => {
                 self.trace.mix_bytes(&bytes);
                 if let Some((id, side)) = self.connection_of(at, boot, conn) {
-                    self.send(id, side, bytes);
+                    self.send_of_node(id, side, bytes);
                 }
             }
             Output::Close { conn } => self.close_of_node(at, boot, conn),
-            Output::Pause { conn } => self.pause(at, boot, conn, true),
+            Output::Pause { conn } => {
+                self.counters.marks.reach(Mark::ReaderPaused);
+                self.pause(at, boot, conn, true);
+            }
             Output::Resume { conn } => self.pause(at, boot, conn, false),
             Output::Dial { conn, address } => self.dial_of_node(at, boot, conn, &address),
             Output::Write(batch) => self.write(at, &batch),
@@ -215,10 +275,18 @@ impl World {
     fn on_notice(&mut self, at: usize, notice: &Notice) {
         self.tell(|| format!("node {} says {notice:?}", at + 1));
         match notice {
+            Notice::Fatal(reason) if self.machines[at].spoiled => {
+                self.counters.marks.reach(Mark::RefusedNewborn);
+                self.power_goes(at);
+                self.refuse(at, reason.clone());
+            }
             Notice::Fatal(reason) => self.fail(format!("node {} gives up: {reason}", at + 1)),
             Notice::Halted { shard, index, reason } => self
                 .fail(format!("node {} shard {shard} halted at entry {index}: {reason}", at + 1)),
             Notice::Founded { .. } => self.machines[at].founded = true,
+            Notice::Warning(text) if text.contains("a frame of a link") => {
+                self.counters.marks.reach(Mark::LinkRefused);
+            }
             _ => {}
         }
     }
@@ -230,21 +298,35 @@ impl World {
         let mut posture = 0;
         let mut broken = None;
         let all_given = process.has_given_all();
-        for replica in process.node.inspect() {
-            posture += replica.term.0 * 2 + u64::from(replica.leads);
+        let told = self.trace.is_told();
+        let mut news = Vec::new();
+        for (place, replica) in process.node.inspect().enumerate() {
+            let words = replica.term.0 * 2 + u64::from(replica.leads);
+            posture = mixed(posture ^ words);
             if replica.readable {
                 process.loading.remove(&replica.shard);
             } else if process.loading.insert(replica.shard) && process.turns > 1 {
                 self.counters.snapshots_installed += 1;
+                self.counters.marks.reach(Mark::SnapshotInstalled);
             }
             self.trace.mix(replica.commit.0 ^ replica.applied.0 << 32);
-            let hash = || process.node.state_hash(replica.shard);
-            let seen = self.safety.observe(at, &replica, hash, all_given, &mut self.counters);
+            if told && process.told.get(place) != Some(&replica) {
+                news.push(replica);
+            }
+            let state_hash = || process.node.state_hash(replica.shard);
+            let look = Look { replica: &replica, state_hash, all_given };
+            let seen = self.checkers.observe(at, look, &mut self.counters);
             broken = broken.or(seen.err());
+        }
+        if !news.is_empty() {
+            process.told = process.node.inspect().collect();
         }
         let changed = std::mem::replace(&mut process.posture, posture) != posture;
         if changed || process.turns.is_multiple_of(INVARIANTS_EVERY) {
             process.node.check_invariants();
+        }
+        for replica in news {
+            self.tell(|| state_line(at, &replica));
         }
         if let Some(broken) = broken {
             self.fail(broken);
@@ -258,6 +340,9 @@ impl World {
             return;
         }
         process.chores_asked = now;
+        for chore in std::mem::take(&mut process.failed_chores) {
+            process.log.chore_failed(&chore);
+        }
         for chore in process.log.housekeeping() {
             self.help(at, Job::Chore(chore));
         }
@@ -280,15 +365,22 @@ impl World {
         }
     }
 
-    /// A machine loses its power: the process is gone, and of what was not synced, some is.
-    pub(crate) fn power_goes(&mut self, at: usize) {
-        let Some(mut process) = self.machines[at].process.take() else { return };
+    /// A machine loses its power: the process is gone, and of what was not synced, some is. True
+    /// if it was on.
+    pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
-        self.counters.crashes += 1;
-        self.counters.founding_crashes += u64::from(!self.machines[at].founded);
+        self.counters.power_cuts += 1;
+        if !self.machines[at].founded {
+            self.counters.marks.reach(Mark::CrashBeforeFounding);
+        }
+        if !process.loading.is_empty() {
+            self.counters.marks.reach(Mark::CrashWhileLoading);
+        }
         let leads = process.node.inspect().any(|replica| replica.leads);
-        self.counters.leader_crashes += u64::from(leads);
+        self.counters.leaders_lost += u64::from(leads);
         self.tell(|| format!("node {} loses its power, leading: {leads}", at + 1));
+        self.checkers.on_end(at);
         self.tear_disk(at, &mut process);
         let silent = self.random.chance(50);
         let mine = |party: Party| match party {
@@ -312,9 +404,10 @@ impl World {
             }
             self.network.leave(id, side);
         }
+        true
     }
 
-    fn reset_ghosts(&mut self, at: usize) {
+    pub(crate) fn reset_ghosts(&mut self, at: usize) {
         for (id, side) in std::mem::take(&mut self.machines[at].ghosts) {
             self.disown(id, side);
         }
@@ -342,4 +435,19 @@ impl World {
             }
         }
     }
+}
+
+/// A replica after a change, as a line of the story.
+fn state_line(at: usize, replica: &Inspection) -> String {
+    let Inspection { shard, term, leads, commit, last, applied, readable, halted } = replica;
+    let role = match (leads, halted, readable) {
+        (_, true, _) => "halted",
+        (true, ..) => "leads",
+        (_, _, false) => "loads",
+        _ => "follows",
+    };
+    let node = at + 1;
+    format!(
+        "state {node} {shard} {role} term={term} last={last} commit={commit} applied={applied}"
+    )
 }

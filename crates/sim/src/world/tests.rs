@@ -15,8 +15,7 @@ fn well() -> World {
         .map(|seed| family("partitions", seed))
         .find(|config| config.layout.nodes.len() == 3)
         .expect("many have three nodes");
-    let faults = crate::config::Faults { weights: Vec::new(), ..config.faults.clone() };
-    let mut world = World::new(1, Config { faults, ..config }, None);
+    let mut world = World::new(1, Config { plan: Vec::new(), ..config }, None);
     world.run_until(3 * SECOND).expect("nothing goes wrong");
     assert!(world.machines.iter().all(|machine| machine.founded), "founded by now");
     world
@@ -26,6 +25,7 @@ fn well() -> World {
 fn suffer(world: &mut World, at: usize, suffering: impl FnOnce(&mut MemoryDisk)) -> String {
     world.power_goes(at);
     suffering(&mut world.machines[at].disk);
+    world.checkers.trust_disk(at);
     world.troubled = false;
     world.switch_on(at);
     world.run_until(5 * SECOND).expect_err("the node must not go on")

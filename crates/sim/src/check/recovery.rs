@@ -1,0 +1,20 @@
+//! Recovery: a node comes up with exactly what it had been promised to be durable, votes and terms
+//! included, and perhaps with some of the frames after that, in their order and whole (P3).
+//!
+//! This is stronger than durability on a majority: no node may lose anything, so that no promise
+//! rests on another node's luck.
+
+use std::collections::BTreeMap;
+
+use flotilla_raft::Recovered;
+use flotilla_shard::ShardId;
+
+use super::shadow::NodeLogs;
+
+/// A node comes up. Gives how many frames more than known to be durable it has.
+pub(crate) fn check(
+    logs: &mut NodeLogs,
+    found: &BTreeMap<ShardId, Recovered>,
+) -> Result<usize, String> {
+    logs.on_boot(found).map_err(|wrong| format!("came up with another log: {wrong}"))
+}

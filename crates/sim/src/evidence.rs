@@ -1,0 +1,88 @@
+//! Evidence gates: a run of many seeds that injects nothing, or checks nothing, proves nothing.
+//!
+//! Two well-known suites once ran green for weeks while injecting nothing. So a run fails if a class
+//! of faults, the work of a checker, leader changes, answered operations or reads are below a
+//! floor, however well everything went.
+
+use crate::counters::Counters;
+use crate::fault::Fault;
+
+/// Every class of faults that is not switched off fires so often in a thousand seeds, at least.
+const FAULTS_FLOOR: u64 = 60;
+
+/// Floors of counters in a thousand seeds, far below what is usual.
+const FLOORS: [(&str, u64); 40] = [
+    ("turns", 1_000_000),
+    ("events", 2_000_000),
+    ("boots", 4_000),
+    ("power_cuts", 3_000),
+    ("leaders_lost", 1_000),
+    ("torn_frames", 800),
+    ("torn_files", 60),
+    ("lost_sectors", 1_000),
+    ("lost_names", 20),
+    ("late_pieces", 5_000),
+    ("shreds", 10_000),
+    ("dials_lost", 100),
+    ("dials_refused", 1_000),
+    ("frames_overtaken", 100),
+    ("disks_refused", 20),
+    ("quorums_alone", 150),
+    ("drifting_runs", 20),
+    ("skewed_runs", 60),
+    ("inline_runs", 150),
+    ("threaded_runs", 150),
+    ("asynchronous_runs", 150),
+    ("elections", 4_000),
+    ("leader_changes", 2_500),
+    ("snapshots_made", 2_000),
+    ("snapshots_installed", 60),
+    ("segments_recycled", 500),
+    ("completed", 500_000),
+    ("reads", 150_000),
+    ("unknown", 2_000),
+    ("uncertain", 60),
+    ("moved", 1_000),
+    ("walked_away", 300),
+    ("operations_checked", 500_000),
+    ("expiries_checked", 1_000),
+    ("groups_checked", 10_000),
+    ("commits_checked", 500_000),
+    ("entries_matched", 500_000),
+    ("states_compared", 500_000),
+    ("recoveries_checked", 4_000),
+    ("orders_checked", 10_000),
+];
+
+/// What the counters of so many seeds together lack, a line each. A run of fewer than a hundred
+/// seeds is too small to be judged by more than whether there was any work at all.
+pub fn lacking(sum: &Counters, seeds: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut judge = |name: &str, value: u64, floor: u64| {
+        let floor = floor * seeds / 1_000;
+        if value < floor {
+            lines.push(format!("{name}: {value} in {seeds} seeds, at least {floor} are wanted"));
+        }
+    };
+    let named = sum.named();
+    for (name, floor) in FLOORS {
+        let (_, value) = named.iter().find(|(known, _)| *known == name).expect("it is a counter");
+        judge(name, *value, if seeds < 100 { floor.min(1) } else { floor });
+    }
+    for fault in Fault::ALL.into_iter().filter(|fault| fault.obstacle().is_none()) {
+        judge(fault.name(), sum.fault(fault), if seeds < 100 { 0 } else { FAULTS_FLOOR });
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_nothing_lacks_everything() {
+        let lines = lacking(&Counters::default(), 1_000);
+        let off = crate::fault::NOT_SURVIVED_YET.len();
+        assert_eq!(lines.len(), FLOORS.len() + Fault::ALL.len() - off);
+    }
+}
