@@ -192,13 +192,13 @@ fn a_compaction_waits_for_so_many_bytes_and_no_more() {
     leader.step(Input::Applied(Index(2)));
     let bytes = leader.raft.log_bytes();
     let meta = leader.raft.snapshot_meta(Index(2));
-    assert_eq!(leader.step(Input::Compact { meta: meta.clone() }), []);
+    assert_eq!(leader.step(Input::Compact { meta: Box::new(meta.clone()) }), []);
     assert_eq!(leader.raft.status().held_index, Some(Index(2)));
     assert_eq!((bytes, leader.raft.log_bytes()), (64, 0), "it counts from the host's snapshot");
     // Told again, or of an older one.
-    leader.step(Input::Compact { meta });
+    leader.step(Input::Compact { meta: Box::new(meta) });
     let older = SnapshotMeta { index: Index(1), term: Term(1), configuration: voters(3) };
-    leader.step(Input::Compact { meta: older });
+    leader.step(Input::Compact { meta: Box::new(older) });
     assert_eq!(leader.raft.status().held_index, Some(Index(2)));
     for (id, held) in [(1, Some(Index(2))), (2, None)] {
         leader.step(propose(id));
@@ -224,7 +224,7 @@ fn a_compaction_does_not_wait_where_memory_suffices() {
         leader.hear(3, term, matched(1));
         leader.step(Input::Applied(Index(2)));
         let meta = leader.raft.snapshot_meta(Index(2));
-        leader.step(Input::Compact { meta });
+        leader.step(Input::Compact { meta: Box::new(meta) });
         assert_eq!(leader.raft.status().held_index, held, "{trailing} bytes trail");
     }
 }
