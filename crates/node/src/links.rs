@@ -4,7 +4,7 @@ use flotilla_raft::{Input, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::client::{Client, Connected};
-use crate::conns::{Caller, Conn, Link};
+use crate::conns::{Caller, Conn, Link, OpenByShard};
 use crate::founding::{FoundingMessage, Output as FoundingOutput, Standing};
 use crate::io::{ConnId, Face, Notice, Now, Output};
 use crate::link::{
@@ -41,7 +41,7 @@ impl Node {
         Conn::Client(Box::new(Caller {
             client: Client::new(connected, &self.options, now),
             parked: None,
-            open: std::collections::BTreeMap::new(),
+            open: OpenByShard::default(),
             stalled: false,
             paused: false,
             ended: false,

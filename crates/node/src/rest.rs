@@ -1,7 +1,5 @@
 //! What is done about clients that do not keep up, and those that do nothing (P15).
 
-use std::collections::BTreeMap;
-
 use crate::io::{ConnId, Now, Output};
 use crate::node::Node;
 
@@ -43,9 +41,7 @@ impl Node {
         let reached = self.conns.next_clients(self.rested, LOOKED_AT, |caller| {
             if now.time.since(caller.client.heard()) >= IDLE_MICROS {
                 caller.client.rest();
-                if caller.open.values().all(|open| open.reads + open.writes == 0) {
-                    caller.open = BTreeMap::new();
-                }
+                caller.open.rest();
             }
         });
         self.rested = reached.unwrap_or(ConnId(0));

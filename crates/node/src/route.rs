@@ -203,7 +203,7 @@ impl Node {
         let behind_reads = spec.is_write()
             && requests
                 .iter()
-                .any(|request| caller.open.get(&request.shard).is_some_and(|open| open.reads > 0));
+                .any(|request| caller.open.get(request.shard).is_some_and(|open| open.reads > 0));
         full || behind_reads
     }
 
@@ -244,7 +244,7 @@ impl Node {
                 None => ReplyTo::Client { conn, place },
             };
             let Some(caller) = self.conns.client_mut(conn) else { return };
-            let open = caller.open.entry(shard).or_default();
+            let open = caller.open.of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             let generation = 0;
             if spec.is_write() {
@@ -266,7 +266,7 @@ impl Node {
     pub(crate) fn deliver(&mut self, shard: ShardId, to: ReplyTo, write: bool, reply: &[u8]) {
         let conn = to.conn();
         if let Some(caller) = self.conns.client_mut(conn) {
-            if let Some(open) = caller.open.get_mut(&shard) {
+            if let Some(open) = caller.open.get_mut(shard) {
                 let count = if write { &mut open.writes } else { &mut open.reads };
                 *count = count.saturating_sub(1);
             }
