@@ -1,7 +1,9 @@
 //! `flotilla-raft`, as it ships: with its assertions.
 //!
-//! Settings: the defaults. A leader tells what is committed with its next entries or its next
-//! heartbeat; so time, which is virtual, goes on to the heartbeat when nothing else is left to do.
+//! Settings: the defaults. Hosts commit in groups: they take all messages that are there before
+//! they write, and report the end of the last write alone, which stands for those before. A leader
+//! tells what is committed with its next entries or its next heartbeat; so time, which is virtual,
+//! goes on to the heartbeat when nothing else is left to do.
 
 use std::collections::VecDeque;
 
@@ -102,10 +104,18 @@ impl Cluster {
         self.hosts[at].step(self.now, input, &mut self.network);
     }
 
-    /// Delivers until nothing is under way.
+    /// Delivers and writes until nothing is under way.
     fn settle(&mut self) {
-        while let Some(message) = self.network.pop_front() {
-            self.step(message.to.0 as usize - 1, Input::Message(message));
+        loop {
+            while let Some(message) = self.network.pop_front() {
+                self.step(message.to.0 as usize - 1, Input::Message(message));
+            }
+            for host in &mut self.hosts {
+                host.report(self.now, &mut self.network);
+            }
+            if self.network.is_empty() {
+                return;
+            }
         }
     }
 
@@ -134,21 +144,17 @@ impl Host {
         }
     }
 
-    /// One input, and what follows from it here.
-    fn step(&mut self, now: Time, input: Input, network: &mut VecDeque<Message>) {
-        self.step_core(now, input, network);
-        loop {
-            if let Some(seq) = self.written.take() {
-                self.step_core(now, Input::Written(seq), network);
-            } else if let Some(index) = self.applied_index.take() {
-                self.step_core(now, Input::Applied(index), network);
-            } else {
-                return;
-            }
+    /// Tells the core what was done since the last time, and what that led to.
+    fn report(&mut self, now: Time, network: &mut VecDeque<Message>) {
+        while let Some(seq) = self.written.take() {
+            self.step(now, Input::Written(seq), network);
+        }
+        if let Some(index) = self.applied_index.take() {
+            self.step(now, Input::Applied(index), network);
         }
     }
 
-    fn step_core(&mut self, now: Time, input: Input, network: &mut VecDeque<Message>) {
+    fn step(&mut self, now: Time, input: Input, network: &mut VecDeque<Message>) {
         let mut effects = std::mem::take(&mut self.effects);
         self.raft.step(now, input, &mut effects);
         for effect in effects.drain(..) {

@@ -1,7 +1,8 @@
 //! `raft` (raft-rs) with its own `MemStorage`.
 //!
 //! Settings: appends to one follower that are not sent yet are merged (`batch_append`), messages
-//! are not limited in size, and the default window of 256 messages is not reached. In one call, a
+//! are not limited in size, and the default window of 256 messages is not reached. Hosts commit in
+//! groups: they take all messages that are there before they ask for what is ready. In one call, a
 //! batch is proposed as one message of many entries, which its API allows though it has no method
 //! for it. The leader tells at once what is committed, by its default, so that followers apply without a
 //! heartbeat. No ticks: nothing here needs a clock once there is a leader. Logging is compiled out.
@@ -23,7 +24,7 @@ const LEADER: usize = 0;
 /// A group and what is under way in it. The replica of id n is at place n - 1.
 pub(crate) struct Cluster {
     hosts: Vec<Host>,
-    network: VecDeque<Message>,
+    network: Vec<Message>,
 }
 
 /// One replica and what it needs around it.
@@ -38,7 +39,7 @@ struct Host {
 impl Group for Cluster {
     fn elected() -> Self {
         let hosts = (1..=REPLICAS as u64).map(Host::new).collect();
-        let mut cluster = Self { hosts, network: VecDeque::new() };
+        let mut cluster = Self { hosts, network: Vec::new() };
         cluster.hosts[LEADER].node.campaign().expect("it may campaign");
         cluster.hosts[LEADER].on_ready(&mut cluster.network);
         cluster.settle();
@@ -81,12 +82,16 @@ impl Group for Cluster {
 }
 
 impl Cluster {
-    /// Delivers until nothing is under way.
+    /// Delivers and writes until nothing is under way.
     fn settle(&mut self) {
-        while let Some(message) = self.network.pop_front() {
-            let host = &mut self.hosts[message.to as usize - 1];
-            host.node.step(message).expect("it is for this replica");
-            host.on_ready(&mut self.network);
+        while !self.network.is_empty() {
+            for message in self.network.drain(..) {
+                let host = &mut self.hosts[message.to as usize - 1];
+                host.node.step(message).expect("it is for this replica");
+            }
+            for host in &mut self.hosts {
+                host.on_ready(&mut self.network);
+            }
         }
     }
 }
@@ -123,7 +128,7 @@ impl Host {
     }
 
     /// Does what the core wants done, until it wants nothing.
-    fn on_ready(&mut self, network: &mut VecDeque<Message>) {
+    fn on_ready(&mut self, network: &mut Vec<Message>) {
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             network.extend(ready.take_messages());

@@ -13,6 +13,7 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::writes::Writes;
 use crate::{Entry, HardState, Index, SnapshotMeta, Term, Time, Write, WriteSeq};
@@ -308,12 +309,24 @@ impl Log {
             self.ends.partition_point(|&end| end <= limit).max(first + 1)
         };
         let fitting = hole.map_or(fitting, |&hole| fitting.min(self.offset(hole)));
-        self.entries.range(first..fitting).cloned().collect()
+        self.copy(first..fitting)
     }
 
     /// The entries `from..=last`.
     pub(crate) fn range(&self, from: Index, last: Index) -> Vec<Entry> {
-        self.entries.range(self.offset(from)..self.offset(last.next())).cloned().collect()
+        self.copy(self.offset(from)..self.offset(last.next()))
+    }
+
+    /// Copies the entries at these places. Slices know their length, which an iterator over a
+    /// deque does not tell a vector.
+    fn copy(&self, places: Range<usize>) -> Vec<Entry> {
+        let mut copied = Vec::with_capacity(places.len());
+        let (front, back) = self.entries.as_slices();
+        let Range { start, end } = places;
+        let split = front.len();
+        copied.extend_from_slice(&front[start.min(split)..end.min(split)]);
+        copied.extend_from_slice(&back[start.max(split) - split..end.max(split) - split]);
+        copied
     }
 
     /// The entries in memory.
