@@ -666,7 +666,7 @@ fn a_snapshot_keeps_the_log_that_it_is_part_of() {
     let received = |term, index, entry_term| {
         let configuration = voters(3);
         let meta = SnapshotMeta { index: Index(index), term: Term(entry_term), configuration };
-        Input::SnapshotReceived { from: id(2), term: Term(term), meta }
+        Input::SnapshotReceived { from: id(2), term: Term(term), meta: Box::new(meta) }
     };
     let mut follower = Alone::new(&[1, 1, 1], 1);
     follower.step(received(2, 2, 1));

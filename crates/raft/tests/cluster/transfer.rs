@@ -166,7 +166,7 @@ impl Cluster {
                     host.transfers.receiver.on_finished(name, &mut tasks);
                 }
                 ReceiverTask::Received { from, term, meta } => {
-                    self.step(id, Input::SnapshotReceived { from, term, meta });
+                    self.step(id, Input::SnapshotReceived { from, term, meta: Box::new(meta) });
                 }
             }
             self.host(id).transfers.receiver.check_invariants();
