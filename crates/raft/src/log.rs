@@ -298,7 +298,7 @@ impl Log {
     /// one if there is any.
     pub(crate) fn batch(&self, from: Index, max_bytes: usize) -> Vec<Entry> {
         let hole = self.holes.range(from..).next();
-        if from > self.last_index() || hole == Some(&from) {
+        if from > self.last_index() {
             return Vec::new();
         }
         let first = self.offset(from);
@@ -376,6 +376,11 @@ impl Log {
             assert_eq!(end, stored, "the running sums are those of the entries");
             before = Position { index: entry.index, term: entry.term };
         }
+        let runs = self.terms.iter().zip(self.terms.iter().skip(1));
+        let mut changes = runs.map(|(one, next)| one.index < next.index && one.term < next.term);
+        assert!(changes.all(|change| change), "a run begins where the term changes");
+        let first = self.terms.front().is_none_or(|run| run.term >= self.start.term);
+        assert!(first, "and none before the log is of a later one");
         let known = |&index: &Index| index > self.snapshot.index && self.entry(index).is_some();
         assert!(self.holes.iter().all(known), "what is damaged is an entry above the snapshot");
         let start = self.base.min(self.snapshot.index);

@@ -232,3 +232,47 @@ pub struct Write {
     /// Replace everything from `entries[0].index` on. Contiguous; may be empty.
     pub entries: Vec<Entry>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec;
+
+    #[test]
+    fn a_payload_is_a_view() {
+        let block = Arc::new(vec![1, 2, 3, 4]);
+        let view = Payload::view(&block, 1..3);
+        assert_eq!((view.bytes(), view.len(), view.is_empty()), (&[2, 3][..], 2, false));
+        assert_eq!(view, Payload::new(vec![2, 3]));
+        assert_ne!(view, Payload::new(vec![2, 4]));
+        let empty = Payload::view(&block, 4..4);
+        assert_eq!((empty.len(), empty.is_empty()), (0, true));
+        assert_eq!(Payload::view(&block, 0..4).len(), 4);
+        assert_eq!(format!("{view:?}"), "Payload(2 bytes)", "it may be large, or secret");
+    }
+
+    #[test]
+    #[should_panic(expected = "a view is inside its block")]
+    fn a_view_ends_with_its_block() {
+        Payload::view(&Arc::new(vec![1, 2]), 1..3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a view is inside its block")]
+    fn a_view_does_not_end_before_it_begins() {
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the point")]
+        Payload::view(&Arc::new(vec![1, 2]), 2..1);
+    }
+
+    #[test]
+    fn numbers_count_and_time_saturates() {
+        assert_eq!((Term(1).next(), Index(1).next()), (Term(2), Index(2)));
+        assert_eq!((Index(5).previous(), Index(0).previous()), (Index(4), Index(0)));
+        assert_eq!(WriteSeq(1).next(), WriteSeq(2));
+        assert_eq!(Time(5) + 3, Time(8));
+        assert_eq!(Time::NEVER + 1, Time::NEVER);
+        assert_eq!((Time(5).since(Time(3)), Time(3).since(Time(5))), (2, 0));
+        assert_eq!(format!("{} {}", Term(7), ReplicaId(8)), "7 8");
+    }
+}

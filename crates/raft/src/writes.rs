@@ -169,3 +169,48 @@ impl Writes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: HardState = HardState { term: Term(1), voted_for: None };
+
+    /// What the next write of a log that ends at 4, grows to 6 and is cut to `last` begins with.
+    fn asked_after_a_cut(last: u64) -> Option<Index> {
+        let mut writes = Writes::new(FIRST, Index(4));
+        writes.appended(Index(5));
+        writes.appended(Index(6));
+        writes.truncated_to(Index(last));
+        writes.ask(FIRST, Index(last), Time(0)).and_then(|next| next.entries_from)
+    }
+
+    #[test]
+    fn a_cut_within_a_step_leaves_what_is_before_it() {
+        assert_eq!(asked_after_a_cut(6), Some(Index(5)));
+        assert_eq!(asked_after_a_cut(5), Some(Index(5)));
+        assert_eq!(asked_after_a_cut(4), None);
+        assert_eq!(asked_after_a_cut(3), None);
+    }
+
+    #[test]
+    fn a_write_is_asked_for_only_if_something_changed() {
+        let mut writes = Writes::new(FIRST, Index(4));
+        assert!(writes.ask(FIRST, Index(4), Time(0)).is_none());
+        let voted = HardState { term: Term(2), voted_for: None };
+        let next = writes.ask(voted, Index(4), Time(7)).expect("the term is new");
+        assert_eq!((next.seq, next.entries_from), (WriteSeq(1), None));
+        assert!(writes.ask(voted, Index(4), Time(8)).is_none());
+        assert_eq!(writes.waiting_since(), Some(Time(7)));
+        assert!(!writes.holds(voted) && writes.holds_term(Term(1)));
+        writes.written(WriteSeq(1), Time(9));
+        assert!(writes.holds(voted) && writes.waiting_since().is_none());
+        writes.check(Index(4));
+    }
+
+    #[test]
+    #[should_panic(expected = "only a write that was asked for becomes durable")]
+    fn nothing_is_durable_unasked() {
+        Writes::new(FIRST, Index(4)).written(WriteSeq(1), Time(0));
+    }
+}

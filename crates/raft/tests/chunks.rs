@@ -758,3 +758,45 @@ fn so_many_senders_are_remembered_and_no_more() {
     assert_eq!(told.len(), 9, "the one of the first term is forgotten");
     assert!(!told.contains(&to(1, durable(&file))));
 }
+
+#[test]
+fn the_defaults_make_sense() {
+    let whole = outline(5, 10, &[1; 10]);
+    let sender = Sender::new(SenderConfig::default(), whole.clone(), Term(1), Time(0));
+    assert_eq!(sender.outline(), &whole);
+    assert!(SenderConfig::default().retry < ReceiverConfig::default().idle);
+    assert!(ReceiverConfig::default().idle < SenderConfig::default().patience);
+}
+
+#[test]
+#[should_panic(expected = "a window is what an answer can name")]
+fn a_window_is_not_wider_than_an_answer() {
+    let config = SenderConfig { window: NAMED_ABOVE + 1, ..SENDER };
+    Sender::new(config, outline(5, 10, &[1; 10]), Term(1), Time(0));
+}
+
+#[test]
+#[should_panic(expected = "a retry takes time")]
+fn a_retry_is_not_at_once() {
+    Sender::new(SenderConfig { retry: 0, ..SENDER }, outline(5, 10, &[1; 10]), Term(1), Time(0));
+}
+
+#[test]
+#[should_panic(expected = "a chunk has bytes")]
+fn a_chunk_is_not_empty() {
+    Cutter::new(0);
+}
+
+/// What belongs to a file that gave way is no news of the one that took its place.
+#[test]
+fn what_ends_late_is_of_another_file() {
+    let (file, newer) = (outline(5, 10, &[5; 10]), outline(6, 10, &[6; 10]));
+    let mut host = Alone::new();
+    host.offer(1, 1, &file);
+    host.offer(1, 1, &newer);
+    host.chunk(&newer, &[6; 10], 0);
+    assert_eq!(host.stored(&file, 0), []);
+    host.stored(&newer, 0);
+    assert_eq!(host.finished(&file), []);
+    assert_eq!(host.finished(&newer)[0], received(1, 1, &newer));
+}

@@ -8,8 +8,8 @@ use cluster::alone::{
 };
 use cluster::{id, voters};
 use flotilla_raft::{
-    Body, Config, Configuration, Effect, HardState, Index, Input, Note, Payload, Recovered,
-    Refusal, RequestId, RoleName, SnapshotMeta, Stall, Term, Time,
+    AppendOutcome, Body, Config, Configuration, Effect, HardState, Index, Input, Note, Payload,
+    Recovered, Refusal, RequestId, RoleName, SnapshotMeta, Stall, Term, Time,
 };
 
 const TIMEOUT: u64 = 250_000;
@@ -191,14 +191,15 @@ fn a_compaction_waits_for_so_many_bytes_and_no_more() {
     leader.hear(3, term, matched(1));
     leader.step(Input::Applied(Index(2)));
     let bytes = leader.raft.log_bytes();
-    let meta = leader.raft.snapshot_meta(Index(2));
-    assert_eq!(leader.step(Input::Compact { meta: Box::new(meta.clone()) }), []);
+    let meta = Box::new(leader.raft.snapshot_meta(Index(2)));
+    assert_eq!(leader.step(Input::Compact { meta: meta.clone() }), []);
     assert_eq!(leader.raft.status().held_index, Some(Index(2)));
     assert_eq!((bytes, leader.raft.log_bytes()), (64, 0), "it counts from the host's snapshot");
     // Told again, or of an older one.
-    leader.step(Input::Compact { meta: Box::new(meta) });
+    leader.step(Input::Compact { meta });
     let older = SnapshotMeta { index: Index(1), term: Term(1), configuration: voters(3) };
-    leader.step(Input::Compact { meta: Box::new(older) });
+    let older = Box::new(older);
+    leader.step(Input::Compact { meta: older });
     assert_eq!(leader.raft.status().held_index, Some(Index(2)));
     for (id, held) in [(1, Some(Index(2))), (2, None)] {
         leader.step(propose(id));
@@ -223,8 +224,8 @@ fn a_compaction_does_not_wait_where_memory_suffices() {
         leader.hear(2, term, matched(2));
         leader.hear(3, term, matched(1));
         leader.step(Input::Applied(Index(2)));
-        let meta = leader.raft.snapshot_meta(Index(2));
-        leader.step(Input::Compact { meta: Box::new(meta) });
+        let meta = Box::new(leader.raft.snapshot_meta(Index(2)));
+        leader.step(Input::Compact { meta });
         assert_eq!(leader.raft.status().held_index, held, "{trailing} bytes trail");
     }
 }
@@ -255,4 +256,107 @@ fn what_waits_behind_a_hole_is_handed_out_with_it() {
     let fetched = Body::FetchedEntries { entries: entries(2, &[1]), missing: vec![] };
     let filled = follower.hear(3, 1, fetched);
     assert!(filled.contains(&Effect::Apply { entries: entries(2, &[1, 1]) }));
+}
+
+/// What the host finds damaged while the replica runs is written anew as far as memory has it; what
+/// the host brings is not.
+#[test]
+fn damage_under_a_living_replica_is_mended_from_memory() {
+    let mut follower = Alone::with(&[1, 1, 1], 1, &[2], Config::new(id(1), 1));
+    let indexes = [1, 2, 3, 4].map(Index).to_vec();
+    let whole: Vec<_> = [1, 3].iter().flat_map(|&at| entries(at, &[1])).collect();
+    let mended = follower.step(Input::Damaged { indexes });
+    assert_eq!(mended, [Effect::Repair { entries: whole }]);
+    assert_eq!(follower.step(Input::Damaged { indexes: vec![Index(2), Index(9)] }), []);
+
+    follower.hear(2, 1, append((3, 1), 3, Vec::new()));
+    let brought = follower.step(Input::Repaired { entries: entries(2, &[1]) });
+    assert_eq!(brought, [Effect::Apply { entries: entries(2, &[1, 1]) }]);
+    assert_eq!(follower.step(Input::Repaired { entries: entries(2, &[1]) }), []);
+}
+
+/// A hint never lies below what is committed: there all logs agree, whatever terms are named.
+#[test]
+fn a_conflict_is_never_below_the_commit_index() {
+    let mut follower = Alone::new(&[3, 3], 3);
+    follower.hear(2, 4, append((2, 3), 2, Vec::new()));
+    follower.written();
+    let answer = sent(&follower.hear(2, 4, append((5, 1), 2, Vec::new())));
+    let (prev_index, hint_index, hint_term) = (Index(5), Index(2), Term(3));
+    let outcome = AppendOutcome::Conflict { prev_index, hint_index, hint_term };
+    assert_eq!(answer, [(2, Body::AppendReply { round: 0, outcome })]);
+}
+
+/// A leader that stalls asks somebody to take over, and goes also if that does not come of it.
+#[test]
+fn a_stalled_leader_goes_whoever_comes() {
+    let (mut leader, term) = settled_leader();
+    leader.step(propose(1));
+    leader.written();
+    leader.hear(2, term, matched(3));
+    let began = leader.now;
+    let notes = beat(&mut leader, term, 3, began + 1_050_000);
+    assert_eq!(notes, [Note::Stalled { what: Stall::Apply }]);
+    let asked = leader.now;
+    assert_eq!(beat(&mut leader, term, 3, asked + (TIMEOUT - HEARTBEAT)), []);
+    assert!(leader.raft.is_leader());
+    let notes = beat(&mut leader, term, 3, asked + TIMEOUT);
+    assert_eq!(notes[0], Note::SteppedDown { term: Term(term) });
+}
+
+/// A configuration that comes while a stalled leader hands over does not end that, as long as the
+/// receiver keeps its vote.
+#[test]
+fn a_handover_survives_a_change_that_keeps_the_receiver() {
+    let (mut leader, term) = settled_leader();
+    leader.hear(3, term, matched(2));
+    leader.step(propose(1));
+    leader.written();
+    leader.hear(2, term, matched(3));
+    let (voters, learners) = (vec![id(1), id(2)], Vec::new());
+    leader.step(Input::ChangeMembership { id: RequestId(9), voters, learners });
+    leader.written();
+    let began = leader.now;
+    let notes = beat(&mut leader, term, 3, began + 1_050_000);
+    assert_eq!(notes, [Note::Stalled { what: Stall::Apply }]);
+    assert!(leader.raft.configuration().is_joint());
+    leader.hear(2, term, matched(4));
+    assert!(!leader.raft.configuration().is_joint());
+    leader.written();
+    assert!(sent(&leader.hear(2, term, matched(5))).contains(&(2, Body::TimeoutNow)));
+}
+
+/// A replica that is alone with its damage has nobody to ask, and does not spin.
+#[test]
+fn nobody_is_asked_where_nobody_is() {
+    let snapshot = SnapshotMeta { configuration: voters(1), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(1), voted_for: None };
+    let (entries, damaged) = (entries(1, &[1, 1]), vec![Index(2)]);
+    let recovered = Recovered { hard_state, snapshot, entries, damaged };
+    let mut alone = Alone::recovered(Config::new(id(1), 1), recovered);
+    alone.wake();
+    let before = alone.now;
+    assert_eq!(sent(&alone.wake()), []);
+    assert_eq!(sent(&alone.wake()), []);
+    assert!(alone.now > before);
+}
+
+/// Claims and contacts say nothing to who waits for a leader by itself.
+#[test]
+fn a_contact_is_for_those_who_follow() {
+    let mut candidate = Alone::new(&[1], 1);
+    candidate.wake();
+    let before = candidate.raft.deadline();
+    candidate.now = candidate.now + 1000;
+    candidate.step(Input::Contact { peer: id(2), at: candidate.now });
+    assert_eq!(candidate.raft.deadline(), before);
+    assert_eq!(candidate.raft.status().role, RoleName::PreCandidate);
+}
+
+/// What a replica shows of itself is its status.
+#[test]
+fn a_replica_can_be_printed() {
+    let replica = Alone::new(&[1], 1);
+    let text = format!("{:?}", replica.raft);
+    assert_eq!(text, format!("Raft({:?})", replica.raft.status()));
 }
