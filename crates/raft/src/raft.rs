@@ -215,8 +215,8 @@ impl Raft {
             (Follower, Body::ReadIndexReply { nonce, number, index }) => {
                 self.on_read_index_reply(nonce, number, index, effects);
             }
-            // Late, since the role that asked, or was asked, has ended; or a refused pre-vote, which
-            // only teaches terms; requests for one never come here.
+            // Late, since the role that asked, or was asked, has ended; or a refused pre-vote,
+            // which only teaches terms; requests for one never come here.
             (Follower | PreCandidate | Leader, Body::VoteReply { .. })
             | (
                 Follower | PreCandidate | Candidate,

@@ -1,7 +1,7 @@
 //! Evidence gates: a run of many seeds that injects nothing, or checks nothing, proves nothing.
 //!
-//! Two well-known suites once ran green for weeks while injecting nothing. So a run fails if a class
-//! of faults, the work of a checker, leader changes, answered operations or reads are below a
+//! Two well-known suites once ran green for weeks while injecting nothing. So a run fails if a
+//! class of faults, the work of a checker, leader changes, answered operations or reads are below a
 //! floor, however well everything went.
 
 use crate::counters::Counters;

@@ -205,8 +205,7 @@ impl Checkers {
         counters: &mut Counters,
     ) -> Result<(), String> {
         let shard = look.replica.shard;
-        self.look_at(node, look, counters)
-            .map_err(|error| format!("{} {error}", Name(node, shard)))
+        self.look_at(node, look, counters).map_err(|error| format!("{} {error}", Name(node, shard)))
     }
 
     fn look_at(

@@ -232,9 +232,9 @@ impl World {
     fn note_expiry(&mut self, id: OperationId, key: &str, answer: &Answer) {
         if key.starts_with('x') && *answer == Answer::Value(None) {
             let expiries = self.history.operations(id);
-            let due = expiries.iter().any(|one| {
-                matches!(one.call, Call::Expire(_)) && one.invoked < self.now
-            });
+            let due = expiries
+                .iter()
+                .any(|one| matches!(one.call, Call::Expire(_)) && one.invoked < self.now);
             if due {
                 self.counters.marks.reach(Mark::Expired);
             }

@@ -447,7 +447,5 @@ fn state_line(at: usize, replica: &Inspection) -> String {
         _ => "follows",
     };
     let node = at + 1;
-    format!(
-        "state {node} {shard} {role} term={term} last={last} commit={commit} applied={applied}"
-    )
+    format!("state {node} {shard} {role} term={term} last={last} commit={commit} applied={applied}")
 }
