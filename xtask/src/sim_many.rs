@@ -106,10 +106,10 @@ pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
             scope.spawn(move || {
                 if let Err(error) = work(program, options, first + job, sum) {
                     eprintln!("worker {job}: {error:#}");
-                    sum.lock().expect("no thread panics with the lock").failures.insert(
-                        u64::MAX - job,
-                        format!("the worker itself: {error:#}"),
-                    );
+                    sum.lock()
+                        .expect("no thread panics with the lock")
+                        .failures
+                        .insert(u64::MAX - job, format!("the worker itself: {error:#}"));
                 }
             });
         }
@@ -292,7 +292,8 @@ fn make_smaller(options: &Options, seed: u64) -> anyhow::Result<()> {
 }
 
 fn directory() -> anyhow::Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let directory = target.join("sim");
     fs::create_dir_all(&directory)?;
     Ok(directory)
