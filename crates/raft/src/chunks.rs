@@ -23,6 +23,50 @@
 //!   [`ReceiverTask::Received`] report
 //!   [`Input::SnapshotReceived`](crate::Input::SnapshotReceived).
 //!
+//! ```
+//! use flotilla_raft::chunks::*;
+//! use flotilla_raft::*;
+//!
+//! let file = b"the state after applying entry 7".to_vec();
+//! let configuration = Configuration::of_voters([ReplicaId(1), ReplicaId(2)]);
+//! let meta = SnapshotMeta { index: Index(7), term: Term(3), configuration };
+//! let mut cutter = Cutter::new(10);
+//! cutter.take(&file);
+//! let outline = cutter.finish(meta);
+//!
+//! let now = Time(0);
+//! let mut sender = Sender::new(SenderConfig::default(), outline, Term(3), now);
+//! let mut receiver = Receiver::new(ReceiverConfig::default(), Session(1));
+//! let mut arrived = vec![0; file.len()];
+//! while sender.outcome().is_none() {
+//!     let message = match sender.poll(now).expect("nothing gets lost here") {
+//!         SenderTask::Send(message) => Some(message),
+//!         SenderTask::Read { number, range } => {
+//!             let bytes = file[range.start as usize..range.end as usize].to_vec();
+//!             sender.on_read(number, Payload::new(bytes), now)
+//!         }
+//!     };
+//!     let mut tasks = Vec::new();
+//!     for message in message {
+//!         receiver.on_message(ReplicaId(1), message, Index(0), now, &mut tasks);
+//!     }
+//!     while !tasks.is_empty() {
+//!         match tasks.remove(0) {
+//!             ReceiverTask::Send { message, .. } => sender.on_message(&message, now),
+//!             ReceiverTask::Begin(_) => {}
+//!             ReceiverTask::Store { name, number, offset, bytes } => {
+//!                 arrived[offset as usize..][..bytes.len()].copy_from_slice(bytes.bytes());
+//!                 receiver.on_stored(name, number, &mut tasks);
+//!             }
+//!             ReceiverTask::Finish(name) => receiver.on_finished(name, &mut tasks),
+//!             ReceiverTask::Received { meta, .. } => assert_eq!(meta.index, Index(7)),
+//!         }
+//!     }
+//! }
+//! assert_eq!(sender.outcome(), Some(Outcome::Delivered(Index(7))));
+//! assert_eq!(arrived, file);
+//! ```
+//!
 //! # What may go wrong, and does no harm
 //!
 //! - Chunks come in any order and any number of times: each is stored once, at its own place.
