@@ -93,7 +93,6 @@ impl SlotSet {
         }
         ranges
     }
-
 }
 
 impl fmt::Debug for SlotSet {

@@ -36,9 +36,8 @@ impl Replay {
     /// The chart of what happened from one moment to another, in seconds. Heartbeats and their
     /// answers are left out unless `all` is wanted.
     pub fn chart(&self, from: f64, until: f64, all: bool) -> String {
-        let within = |told: &&Told| {
-            told.at.parse::<f64>().is_ok_and(|at| (from..=until).contains(&at))
-        };
+        let within =
+            |told: &&Told| told.at.parse::<f64>().is_ok_and(|at| (from..=until).contains(&at));
         let mut rows: Vec<&Told> =
             self.lines.iter().filter(within).filter(|told| all || !is_idle(&told.what)).collect();
         let cut = rows.len().saturating_sub(ROWS_MAX);
@@ -62,7 +61,8 @@ impl Replay {
              orient=\"auto\"><path d=\"M0,0 L7,3 L0,6 z\"/></marker></defs>",
         );
         for column in 0..=nodes {
-            let name = if column < nodes { format!("node {}", column + 1) } else { "clients".into() };
+            let name =
+                if column < nodes { format!("node {}", column + 1) } else { "clients".into() };
             let x = x_of(column);
             write!(
                 page,
@@ -178,7 +178,8 @@ mod tests {
         outcome.expect("it goes well");
         let replay = Replay::parse(&text).expect("it is a trace");
         let page = replay.chart(0.0, 4.0, false);
-        for part in ["<svg", "node 1", "AskVote", "✖ fault", "▼ loses its power", "★ shard", "</html>"]
+        for part in
+            ["<svg", "node 1", "AskVote", "✖ fault", "▼ loses its power", "★ shard", "</html>"]
         {
             assert!(page.contains(part), "{part} is missing");
         }

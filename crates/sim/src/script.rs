@@ -83,7 +83,8 @@ impl Script {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split_whitespace().collect();
         let Some(script) = script else {
-            *script = (verb == "seed").then(|| rest.parse().ok().map(|seed| Self::of("swarm", seed)))?;
+            *script =
+                (verb == "seed").then(|| rest.parse().ok().map(|seed| Self::of("swarm", seed)))?;
             return script.is_some().then_some(());
         };
         match (verb, words.as_slice()) {
@@ -225,7 +226,8 @@ mod tests {
         for wrong in ["", "family swarm", "seed x", "seed 1\nlayout 3", "seed 1\nfault 1 Crash 2"] {
             assert!(Script::parse(wrong).is_err(), "{wrong:?}");
         }
-        let error = Script::parse("seed 1\n# fine\nplan\nfault 1 Flood 2").expect_err("no such fault");
+        let error =
+            Script::parse("seed 1\n# fine\nplan\nfault 1 Flood 2").expect_err("no such fault");
         assert!(error.contains("line 4"), "{error}");
     }
 }

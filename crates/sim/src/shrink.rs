@@ -104,8 +104,10 @@ mod tests {
 
     #[test]
     fn a_failure_becomes_small_and_stays_a_failure() {
-        let script = |seed| Script { mutant: Some(Mutant::LosesWrites), ..Script::of("partitions", seed) };
-        let (small, failure) = (1..9).find_map(|seed| shrink(script(seed), 40)).expect("it is caught");
+        let script =
+            |seed| Script { mutant: Some(Mutant::LosesWrites), ..Script::of("partitions", seed) };
+        let (small, failure) =
+            (1..9).find_map(|seed| shrink(script(seed), 40)).expect("it is caught");
         let plan = small.plan.as_ref().expect("a shrunk script has its own plan");
         assert!(plan.is_empty(), "a client that lies needs no faults: {small}");
         assert!(failure.reason.contains("not linearizable"), "{failure}");

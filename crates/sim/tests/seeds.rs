@@ -4,11 +4,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_sim::{
-    Config, Counters, Failure, Fault, Listener, Mark, Report, family, lacking, run, run_seed, scenario,
+    Config, Counters, Failure, Fault, Listener, Mark, Report, family, lacking, run, run_seed,
+    scenario,
 };
 
 /// How many seeds a normal test run takes; `SIM_SEEDS` changes it.
-const SEEDS: u64 = 160;
+const SEEDS: u64 = 64;
 /// So many threads share them.
 const THREADS: u64 = 2;
 

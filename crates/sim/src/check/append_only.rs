@@ -9,7 +9,11 @@ use super::shadow::{Shadow, ShadowWrite};
 /// Judges a write that a node gives out; `before` is its log without it, `leads` the term that it
 /// leads in that shard, if it does. The log of a leader may be cut at its beginning, where a
 /// snapshot stands for it.
-pub(crate) fn check(leads: Option<Term>, before: &Shadow, write: &ShadowWrite) -> Result<(), String> {
+pub(crate) fn check(
+    leads: Option<Term>,
+    before: &Shadow,
+    write: &ShadowWrite,
+) -> Result<(), String> {
     let Some(term) = leads.filter(|term| *term == write.hard_state.term) else { return Ok(()) };
     let shard: ShardId = write.shard;
     let own = |what: &str| format!("shard {shard}: leads term {term} and {what}");

@@ -57,9 +57,8 @@ mod tests {
         let value = b"v".to_vec();
         let set = operation(Call::Set(value.clone()), 0, Outcome::Known(Answer::Done));
         let expiry = operation(Call::Expire(value.clone()), 100, Outcome::Unknown);
-        let read = |at| {
-            operation(Call::Get, at, Outcome::Known(Answer::Value(Some(value.clone()))))
-        };
+        let read =
+            |at| operation(Call::Get, at, Outcome::Known(Answer::Value(Some(value.clone()))));
         assert_eq!(check(&[set.clone(), expiry.clone(), read(120)], 30), Ok(1));
         assert!(check(&[set, expiry, read(141)], 30).is_err());
     }

@@ -19,7 +19,10 @@ impl Monotonic {
             return Err(format!("its term went from {} to {}", self.term, replica.term));
         }
         if replica.commit < self.commit {
-            return Err(format!("its commit index went from {} to {}", self.commit, replica.commit));
+            return Err(format!(
+                "its commit index went from {} to {}",
+                self.commit, replica.commit
+            ));
         }
         if replica.applied < self.applied {
             let (from, to) = (self.applied, replica.applied);

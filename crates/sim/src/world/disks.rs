@@ -99,7 +99,8 @@ impl World {
             machine.disk_trouble = None;
         }
         if trouble == Some(DiskTrouble::FailsWrite) {
-            let error = DiskError(format!("{}: input/output error", process.frames[place].write.file));
+            let error =
+                DiskError(format!("{}: input/output error", process.frames[place].write.file));
             return self.die_of_disk(at, &error);
         }
         let Frame { write, done, .. } = &mut process.frames[place];
