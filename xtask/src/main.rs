@@ -16,6 +16,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 
+/// As in the server: the simulator asks for memory as often as a node does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 usage: cargo xtask <verb>
 
@@ -36,6 +40,7 @@ usage: cargo xtask <verb>
            [--family NAME]      of one family of scenarios
            [--hours N]          fail below so many busy cluster-hours
            [--ledger]           add a line to docs/internals/sim-ledger.md
+  sim-same --seeds A..B       see that each seed comes to the same in three processes, two builds
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
@@ -66,6 +71,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
         ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
+        ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
         ("replay", arguments) => replay::run(arguments),

@@ -92,29 +92,16 @@ struct Sum {
     counters: Counters,
     seeds: u64,
     failures: BTreeMap<u64, String>,
+    /// What each seed's run came to, as the worker said it.
+    digests: BTreeMap<u64, String>,
 }
 
 /// Runs the seeds; an error names what failed, or what was not seen often enough.
 pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
-    let program = build()?;
+    let program = build(true)?;
     let (first, began) = (options.first(), Instant::now());
-    let sum = Mutex::new(Sum::default());
     eprintln!("seeds from {first} on, {} at a time", options.jobs);
-    thread::scope(|scope| {
-        for job in 0..options.jobs {
-            let (sum, program) = (&sum, &program);
-            scope.spawn(move || {
-                if let Err(error) = work(program, options, first + job, sum) {
-                    eprintln!("worker {job}: {error:#}");
-                    sum.lock()
-                        .expect("no thread panics with the lock")
-                        .failures
-                        .insert(u64::MAX - job, format!("the worker itself: {error:#}"));
-                }
-            });
-        }
-    });
-    let sum = sum.into_inner().expect("all threads have ended");
+    let sum = run_workers(&program, options, first);
     let seconds = began.elapsed().as_secs().max(1);
     report(&sum, seconds, options.jobs);
     let mut wrong: Vec<String> = Vec::new();
@@ -139,6 +126,47 @@ pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("not as it should be:\n  {}", wrong.join("\n  "));
+}
+
+/// Runs every seed by the release build, once more in another process, and by the debug build; an
+/// error names those that did not come to the same each time.
+pub(crate) fn run_same(options: &Options) -> anyhow::Result<()> {
+    let (release, debug) = (build(true)?, build(false)?);
+    let first = options.first();
+    let of = |program: &Path| run_workers(program, options, first);
+    let (one, other, third) = (of(&release), of(&release), of(&debug));
+    let mut wrong: Vec<String> = Vec::new();
+    for sum in [&one, &other, &third] {
+        wrong.extend(sum.failures.iter().map(|(seed, why)| format!("seed {seed} fails: {why}")));
+    }
+    for (seed, digest) in &one.digests {
+        for (name, sum) in [("run again", &other), ("by the debug build", &third)] {
+            if sum.digests.get(seed) != Some(digest) {
+                wrong.push(format!("seed {seed} is another run {name}"));
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("not as it should be:\n  {}", wrong.join("\n  "));
+    }
+    println!("{} seeds come to the same in three processes and two builds", one.digests.len());
+    Ok(())
+}
+
+fn run_workers(program: &Path, options: &Options, first: u64) -> Sum {
+    let sum = Mutex::new(Sum::default());
+    thread::scope(|scope| {
+        for job in 0..options.jobs {
+            let sum = &sum;
+            scope.spawn(move || {
+                if let Err(error) = work(program, options, first + job, sum) {
+                    let mut sum = sum.lock().expect("no thread panics with the lock");
+                    sum.failures.insert(u64::MAX - job, format!("the worker itself: {error:#}"));
+                }
+            });
+        }
+    });
+    sum.into_inner().expect("all threads have ended")
 }
 
 /// One worker after the other, until the seeds or the time are over.
@@ -181,7 +209,12 @@ fn heard(line: &str, running: &mut Option<u64>, sum: &mut Sum) {
     let name = name.unwrap_or_default();
     match verb {
         Some("begin") => *running = name.parse().ok(),
-        Some("ok") => sum.seeds += 1,
+        Some("ok") => {
+            sum.seeds += 1;
+            if let Ok(seed) = name.parse() {
+                sum.digests.insert(seed, rest.to_owned());
+            }
+        }
         Some("failed") => {
             sum.seeds += 1;
             if let Ok(seed) = name.parse() {
@@ -223,7 +256,7 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
         let config = family_name.map_or_else(|| scenario(seed), |name| family(name, seed));
         match run(seed, config, None) {
             Ok(report) => {
-                println!("ok {seed}");
+                println!("ok {seed} {:016x}", report.digest);
                 tell(&report.counters);
             }
             Err(failure) => println!("failed {seed} {}", failure.reason.replace('\n', "\\n")),
@@ -374,9 +407,12 @@ fn date(days: u64) -> String {
     format!("{year}-{month:02}-{day:02}")
 }
 
-/// Builds this program with the release profile and gives its path.
-fn build() -> anyhow::Result<PathBuf> {
-    let mut build = cargo("build --package xtask --release --message-format json");
+/// Builds this program and gives its path.
+fn build(release: bool) -> anyhow::Result<PathBuf> {
+    let mut build = cargo("build --package xtask --message-format json");
+    if release {
+        build.arg("--release");
+    }
     let name = shown(&build);
     let output =
         build.stderr(Stdio::inherit()).output().with_context(|| format!("can't run {name}"))?;

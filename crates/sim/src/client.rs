@@ -19,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) dials: u64,
     /// Bytes of replies that are not complete.
     pub(crate) unread: Vec<u8>,
+    /// Whether it goes elsewhere once nothing is waited for: it was told `MOVED`.
+    pub(crate) moves: bool,
     /// Requests without a reply, oldest first.
     pub(crate) waiting: VecDeque<Pending>,
     /// What it is to ask; when that is done it makes up more if [`Client::improvises`].
@@ -66,6 +68,7 @@ impl Client {
             link: Link::None,
             dials: 0,
             unread: Vec::new(),
+            moves: false,
             waiting: VecDeque::new(),
             script: VecDeque::new(),
             improvises: true,

@@ -15,22 +15,23 @@
 //! ```
 //!
 //! # What is checked
-//! - At every turn, from outside of all nodes: what Raft promises (`check::safety`).
+//! - At every turn, from outside of all nodes: what Raft promises ([`check`], one file per claim).
 //! - Every key's history is linearizable ([`check::linearizability`]), every write took effect
 //!   exactly once ([`check::once`]), and keys with a time to live are gone in the end.
 //! - No client whose node lived gets another error than the documentation allows.
-//! - After the repair of everything: all requests are answered, every shard takes fresh writes
-//!   through every node without an error, and all replicas come to the same state.
-//! - No node panics, gives up, halts a shard, or finds damage on its disk.
+//! - A quorum makes progress without the rest. After the repair of everything: all requests are
+//!   answered, every shard takes fresh writes through every node without an error, and all
+//!   replicas come to the same state.
+//! - No node panics, gives up, halts a shard, or finds damage on a disk that was not damaged; and
+//!   none goes on with a disk that was.
 //!
 //! # Invariants
-//! The world draws all chance from one generator, in the order of happenings; no collection it
-//! iterates over has an order of its own; so equal seeds give equal runs, in debug and release
-//! builds alike.
+//! The world draws all chance from generators seeded by the run, in the order of happenings; no
+//! collection it iterates over has an order of its own; so equal seeds give equal runs, in debug
+//! and release builds alike.
 //!
 //! # Left out
-//! Damage at rest, lying and lost writes, full disks and wiped disks, which a log does not survive
-//! before it can be repaired from other replicas; duplicated bytes, which TCP does not let through.
+//! What the product can't live through yet: [`NOT_SURVIVED_YET`].
 #![forbid(unsafe_code)]
 
 mod chart;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output};
-use flotilla_raft::Index;
+use flotilla_raft::{Index, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
@@ -126,6 +126,8 @@ pub(crate) struct Process {
     pub(crate) outputs: Vec<Output>,
     /// Whether a turn is scheduled.
     pub(crate) stirred: bool,
+    /// When the node wanted to be woken after its last turn.
+    pub(crate) deadline: Time,
     /// When a wake is scheduled, if one is.
     pub(crate) wake_at: Option<Micros>,
     /// Turns in a row for which nothing had happened and from which nothing followed.
@@ -163,6 +165,7 @@ impl Process {
             failed_chores: Vec::new(),
             outputs: Vec::new(),
             stirred: false,
+            deadline: Time(0),
             wake_at: None,
             idle_turns: 0,
             loading: BTreeSet::new(),

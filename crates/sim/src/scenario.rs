@@ -118,7 +118,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         election_timeout_ms,
         heartbeat_ms: election_timeout_ms / 6,
         hold_ms: random.between(500, 3_000),
-        snapshot_log_bytes: if random.chance(40) { random.between(4, 64) << 10 } else { 1 << 20 },
+        snapshot_log_bytes: if random.chance(40) { random.between(16, 128) << 10 } else { 1 << 20 },
         ..flotilla_node::Options::default()
     };
     let storage = flotilla_storage::Options {
@@ -409,6 +409,8 @@ fn speed(config: &mut Config, mix: &mut Mix) {
         filler: 0,
         impatient_permille: 10,
     };
+    config.storage.segment_bytes = 1 << 20;
+    config.node.snapshot_log_bytes = 256 << 10;
     config.faults_until = 60 * SECOND;
     mix.every = SECOND;
     let weights: Vec<(Fault, u64)> = Fault::ALL.map(|fault| (fault, 2)).to_vec();

@@ -42,14 +42,14 @@ fn times(config: &mut Config, random: &mut Random) {
 }
 
 fn sizes(config: &mut Config, random: &mut Random) {
-    config.node.snapshot_log_bytes = *random.pick(&[4 << 10, 32 << 10, 256 << 10, 1 << 30]);
+    config.node.snapshot_log_bytes = *random.pick(&[12 << 10, 64 << 10, 256 << 10, 1 << 30]);
     config.storage.segment_bytes = *random.pick(&[48 << 10, 128 << 10, 1 << 20]);
     config.storage.max_segments = *random.pick(&[3, 6, 12]);
     config.workload.filler = *random.pick(&[0, 0, 0, 300, 2_000]);
     config.workload.expiring_percent = *random.pick(&[0, 0, 10, 40]);
     config.workload.read_percent = *random.pick(&[5, 40, 90]);
-    config.workload.pipeline_max = *random.pick(&[2, 6, 16]);
-    config.workload.rest = *random.pick(&[20, 40, 80]) * MILLI;
+    config.workload.pipeline_max = *random.pick(&[2, 4, 8]);
+    config.workload.rest = *random.pick(&[25, 50, 75]) * MILLI;
 }
 
 fn weighted(items: &[(usize, u64)], random: &mut Random) -> usize {

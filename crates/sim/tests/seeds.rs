@@ -9,7 +9,7 @@ use flotilla_sim::{
 };
 
 /// How many seeds a normal test run takes; `SIM_SEEDS` changes it.
-const SEEDS: u64 = 160;
+const SEEDS: u64 = 64;
 /// So many threads share them.
 const THREADS: u64 = 2;
 

@@ -12,8 +12,11 @@ use crate::disk::{Disk, DiskError};
 use crate::log::SplitMix;
 
 const SECTOR: u64 = 512;
+/// What is kept in one piece of memory, bytes.
+const PAGE: u64 = 4_096;
 
 type Sector = [u8; SECTOR as usize];
+type Page = [u8; PAGE as usize];
 
 /// What a disk has been asked to do so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,10 +41,10 @@ pub struct Counters {
 struct File {
     size: u64,
     durable_size: u64,
-    /// What reads see; sectors of zeros may be absent.
-    sectors: BTreeMap<u64, Sector>,
+    /// What reads see; pages of zeros may be absent.
+    pages: Vec<Option<Box<Page>>>,
     /// What the medium has of the sectors that were written since the last sync.
-    unsynced: BTreeMap<u64, Option<Sector>>,
+    unsynced: BTreeMap<u64, Sector>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,9 +132,9 @@ impl MemoryDisk {
         }
         let (sector, byte) = (offset / SECTOR, (offset % SECTOR) as usize);
         let mask = 1 << (bit % 8);
-        file.sectors.entry(sector).or_insert([0; SECTOR as usize])[byte] ^= mask;
+        file.page_mut(offset / PAGE)[(offset % PAGE) as usize] ^= mask;
         if let Some(medium) = file.unsynced.get_mut(&sector) {
-            medium.get_or_insert([0; SECTOR as usize])[byte] ^= mask;
+            medium[byte] ^= mask;
         }
         true
     }
@@ -284,44 +287,74 @@ impl Disk for MemoryDisk {
 }
 
 impl File {
+    fn page_mut(&mut self, number: u64) -> &mut Page {
+        let place = usize::try_from(number).expect("a file in memory is small");
+        if self.pages.len() <= place {
+            self.pages.resize(place + 1, None);
+        }
+        self.pages[place].get_or_insert_with(|| Box::new([0; PAGE as usize]))
+    }
+
     fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut out = vec![0; len];
         let end = offset + len as u64;
-        for (&sector, bytes) in self.sectors.range(offset / SECTOR..end.div_ceil(SECTOR)) {
-            let start = sector * SECTOR;
-            let (from, to) = (start.max(offset), (start + SECTOR).min(end));
-            let source = &bytes[(from - start) as usize..(to - start) as usize];
+        for number in offset / PAGE..end.div_ceil(PAGE) {
+            let Some(Some(page)) = self.pages.get(number as usize) else { continue };
+            let start = number * PAGE;
+            let (from, to) = (start.max(offset), (start + PAGE).min(end));
+            let source = &page[(from - start) as usize..(to - start) as usize];
             out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
         }
         out
     }
 
+    fn sector(&self, sector: u64) -> Sector {
+        let mut bytes = [0; SECTOR as usize];
+        if let Some(Some(page)) = self.pages.get((sector * SECTOR / PAGE) as usize) {
+            let start = (sector * SECTOR % PAGE) as usize;
+            bytes.copy_from_slice(&page[start..start + SECTOR as usize]);
+        }
+        bytes
+    }
+
+    fn set_sector(&mut self, sector: u64, bytes: &Sector) {
+        let start = (sector * SECTOR % PAGE) as usize;
+        let page = self.page_mut(sector * SECTOR / PAGE);
+        page[start..start + SECTOR as usize].copy_from_slice(bytes);
+    }
+
     /// What a crash may lose again is remembered; the sectors of any other write are durable.
     fn write(&mut self, offset: u64, data: &[u8], may_be_lost: bool) {
         let end = offset + data.len() as u64;
-        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
-            let start = sector * SECTOR;
-            if may_be_lost {
-                let medium = self.sectors.get(&sector).copied();
-                self.unsynced.entry(sector).or_insert(medium);
-            } else if !self.unsynced.is_empty() {
-                self.unsynced.remove(&sector);
+        if may_be_lost || !self.unsynced.is_empty() {
+            for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+                if may_be_lost {
+                    let medium = self.sector(sector);
+                    self.unsynced.entry(sector).or_insert(medium);
+                } else {
+                    self.unsynced.remove(&sector);
+                }
             }
-            let (from, to) = (start.max(offset), (start + SECTOR).min(end));
+        }
+        for number in offset / PAGE..end.div_ceil(PAGE) {
+            let start = number * PAGE;
+            let (from, to) = (start.max(offset), (start + PAGE).min(end));
             let source = &data[(from - offset) as usize..(to - offset) as usize];
-            let target = self.sectors.entry(sector).or_insert([0; SECTOR as usize]);
-            target[(from - start) as usize..(to - start) as usize].copy_from_slice(source);
+            let page = self.page_mut(number);
+            page[(from - start) as usize..(to - start) as usize].copy_from_slice(source);
         }
         self.size = self.size.max(end);
     }
 
     fn resize(&mut self, bytes: u64) {
         self.size = bytes;
-        self.sectors.split_off(&bytes.div_ceil(SECTOR));
+        self.pages.truncate(bytes.div_ceil(PAGE) as usize);
         self.unsynced.split_off(&bytes.div_ceil(SECTOR));
-        let within = (bytes % SECTOR) as usize;
-        if let Some(sector) = self.sectors.get_mut(&(bytes / SECTOR)).filter(|_| within > 0) {
-            sector[within..].fill(0);
+        let within = (bytes % PAGE) as usize;
+        if within > 0
+            && let Some(Some(page)) = self.pages.get_mut((bytes / PAGE) as usize)
+        {
+            page[within..].fill(0);
         }
     }
 
@@ -335,10 +368,7 @@ impl File {
                 continue;
             }
             lost += 1;
-            match medium {
-                Some(bytes) => self.sectors.insert(sector, bytes),
-                None => self.sectors.remove(&sector),
-            };
+            self.set_sector(sector, &medium);
         }
         if self.size > self.durable_size {
             let grown = self.size - self.durable_size;

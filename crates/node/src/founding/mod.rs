@@ -34,9 +34,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 
-use flotilla_shard::{FoundingRecord, Layout, NodeId, StorageId};
+use flotilla_shard::{ClusterId, FoundingRecord, Layout, NodeId, StorageId};
 
 use crate::link::Hello;
 
@@ -60,6 +61,9 @@ pub(crate) struct Founding {
     /// The other nodes of the layout.
     peers: BTreeMap<NodeId, Peer>,
     stopped: bool,
+    /// The founded record's name, once somebody has asked: every packet of a link is admitted by
+    /// it, and it is a hash of the whole record.
+    cluster: OnceCell<ClusterId>,
     outputs: Vec<Output>,
     warned: VecDeque<String>,
 }
@@ -137,6 +141,7 @@ impl Founding {
             durable: None,
             peers: others.map(|node| (node, Peer::default())).collect(),
             stopped: false,
+            cluster: OnceCell::new(),
             outputs: Vec::new(),
             warned: VecDeque::new(),
             state,
@@ -256,7 +261,9 @@ impl Founding {
     pub(crate) fn admits(&self, hello: &Hello) -> bool {
         self.record().is_some_and(|record| {
             record.storage_id(hello.from) == Some(hello.storage_id)
-                && hello.cluster.is_none_or(|cluster| cluster == record.cluster_id())
+                && hello.cluster.is_none_or(|cluster| {
+                    cluster == *self.cluster.get_or_init(|| record.cluster_id())
+                })
         })
     }
 

@@ -50,7 +50,7 @@ use crate::marks::Mark;
 use election_safety::{ElectionSafety, Leader};
 use log_matching::LogMatching;
 use monotonic::Monotonic;
-use shadow::{NodeLogs, Shadow, ShadowWrite};
+use shadow::{Identity, NodeLogs, Shadow, ShadowWrite};
 use state_machine::StateMachineSafety;
 
 pub(crate) use slots::SlotOwnership;
@@ -79,8 +79,8 @@ struct Seen {
     checked: u64,
     /// The term that it leads.
     leads: Option<Term>,
-    /// Whether its log as a new leader is still to be judged.
-    unjudged: bool,
+    /// What it must have as a new leader, if its log is still to be judged by that.
+    unjudged: Option<(u64, Identity)>,
 }
 
 /// A replica in words.
@@ -245,9 +245,8 @@ impl Checkers {
         counters: &mut Counters,
     ) -> Result<(), String> {
         let seen = self.nodes[node].entry(replica.shard).or_default();
-        let unjudged = std::mem::take(&mut seen.unjudged);
-        if unjudged && let Some(given) = self.logs[node].given.get(&replica.shard) {
-            let committed = self.states.last_committed(replica.shard);
+        let committed = seen.unjudged.take().filter(|_| replica.leads);
+        if let (Some(_), Some(given)) = (committed, self.logs[node].given.get(&replica.shard)) {
             leader_completeness::check(replica.last.0, given, committed)?;
         }
         self.observe_commit(node, replica, counters)
@@ -271,15 +270,16 @@ impl Checkers {
         if term > Term(20) {
             counters.marks.reach(Mark::HighTerm);
         }
-        let committed = self.states.last_committed(shard);
+        let committed = self.states.committed_before(shard, term.0);
         let given = self.logs[node].given.get(&shard);
         if let (Some(given), Some((index, _))) = (given, committed)
             && given.last() > index
         {
             counters.marks.reach(Mark::LeaderWithOldEntries);
         }
-        self.nodes[node].entry(shard).or_default().unjudged = true;
+        self.nodes[node].entry(shard).or_default().unjudged = committed;
         leader_completeness::check_length(replica.last.0, committed)
+            .map_err(|error| format!("begins term {term}: {error}"))
     }
 
     /// Every committed entry is the same everywhere, and on the disks of a majority.
@@ -298,7 +298,7 @@ impl Checkers {
         for index in first..=last {
             let own = given.at(index).expect("it is within the log");
             counters.commits_checked += 1;
-            if self.states.on_commit(shard, index, own)? {
+            if self.states.on_commit(shard, (index, own), replica.term.0)? {
                 durability::check(&self.logs, &self.voters[&shard], shard, index, own)?;
             }
         }

@@ -199,7 +199,12 @@ impl World {
                 }
             }
         }
-        if self.clients[at].waiting.is_empty() {
+        if !self.clients[at].waiting.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut self.clients[at].moves) {
+            self.hang_up(at);
+        } else {
             self.after(rest, Happening::Step { client: at });
         }
     }
@@ -287,10 +292,12 @@ impl World {
         }
         if code == "MOVED" {
             match error.rsplit(' ').next().and_then(|to| self.machine_at(to)) {
-                Some((to, Face::Cluster)) => self.clients[at].home = to,
-                _ => return self.fail(format!("client {at} was sent to nowhere: {error}")),
+                Some((to, Face::Cluster)) => {
+                    self.clients[at].home = to;
+                    self.clients[at].moves = true;
+                }
+                _ => self.fail(format!("client {at} was sent to nowhere: {error}")),
             }
-            self.hang_up(at);
         }
     }
 
@@ -355,6 +362,7 @@ impl World {
 
     fn give_up_waiting(&mut self, at: usize) {
         self.clients[at].unread.clear();
+        self.clients[at].moves = false;
         for pending in std::mem::take(&mut self.clients[at].waiting) {
             self.lose_keys(&pending.command);
             let reads = pending.command.parts.iter().all(|(_, call)| call.is_read());

@@ -185,7 +185,7 @@ impl World {
         process.turns += 1;
         let read = clocks.read(now);
         let idle = process.inbox.is_empty();
-        let due = process.node.deadline() <= read.time;
+        let due = process.deadline <= read.time;
         let mut inbox = std::mem::take(&mut process.inbox);
         for incoming in inbox.drain(..) {
             if matches!(incoming, Incoming::Written { .. }) {
@@ -353,6 +353,7 @@ impl World {
         let clocks = self.machines[at].clocks;
         let Some(process) = self.machines[at].process_of(boot) else { return };
         let deadline = process.node.deadline();
+        process.deadline = deadline;
         if deadline == Time::NEVER {
             return;
         }
