@@ -5,6 +5,7 @@
 
 mod bench_table;
 mod bench_vs;
+mod chaos;
 mod compare_rings;
 mod sim_many;
 
@@ -22,6 +23,7 @@ usage: cargo xtask <verb>
            [--rounds N]         and so often, showing the median [default: 3]
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
   bench-vs raft [--rounds N]  the consensus core beside other crates: the table of decision 008
+  chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
@@ -46,6 +48,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match (verb.as_str(), rest) {
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
+        ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),

@@ -124,7 +124,8 @@ pub enum Next {
     /// the next.
     Command(&'static Spec),
     /// Nothing for now: too many replies are outstanding ([`Options::max_client_pipeline`],
-    /// [`REPLY_BYTES_MAX`]), or they are expected to be long. There may be more after the next [`Client::take_output`].
+    /// [`REPLY_BYTES_MAX`]), or they are expected to be long. There may be more after the next
+    /// [`Client::take_output`].
     Full,
     /// Nothing any more: the connection closes once its replies have left.
     Closing,
