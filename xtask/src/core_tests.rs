@@ -1,5 +1,5 @@
 //! How good the tests of the consensus core are: which of its lines they run, and which small
-//! changes of it they notice. Neither belongs to CI: the first needs LLVM's tools, the second hours.
+//! changes of it they notice. Neither belongs to CI: one needs LLVM's tools, the other hours.
 
 use anyhow::{Context as _, bail};
 
