@@ -360,3 +360,26 @@ fn a_replica_can_be_printed() {
     let text = format!("{:?}", replica.raft);
     assert_eq!(text, format!("Raft({:?})", replica.raft.status()));
 }
+
+/// The numbers of a status are those of the replica at that moment.
+#[test]
+fn a_status_counts() {
+    let (mut leader, term) = settled_leader();
+    let counts = |leader: &Alone| {
+        let status = leader.raft.status();
+        (status.writes_in_flight, status.uncommitted_bytes, status.pending_reads)
+    };
+    assert_eq!(counts(&leader), (0, 0, 0));
+    leader.step(propose(1));
+    leader.step(propose(2));
+    leader.step(Input::Read { id: RequestId(3) });
+    leader.step(Input::Read { id: RequestId(4) });
+    assert_eq!(counts(&leader), (2, 64, 2));
+    leader.written();
+    leader.hear(2, term, matched(4));
+    assert_eq!(counts(&leader), (0, 0, 2));
+    let status = leader.raft.status();
+    let silence = |at: usize| status.followers[at].silence;
+    assert_eq!((silence(0), silence(1)), (Some(0), None), "3 was never heard");
+    assert_eq!((status.voter, status.leader, status.held_index), (true, Some(id(1)), None));
+}

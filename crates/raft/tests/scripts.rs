@@ -63,6 +63,25 @@ fn scripts() {
     });
 }
 
+/// A story that needs more than a page is two stories.
+#[test]
+fn scripts_are_short() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    let topics = std::fs::read_dir(directory).expect("there are scripts");
+    let mut count = 0;
+    for topic in topics {
+        let cases = topic.and_then(|topic| std::fs::read_dir(topic.path()));
+        for case in cases.expect("a topic is a directory") {
+            let path = case.expect("a case is a file").path();
+            let text = std::fs::read_to_string(&path).expect("a case is text");
+            assert!(text.lines().count() <= 60, "{} is too long", path.display());
+            assert!(text.starts_with("# "), "{} says what it shows", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 80, "{count} scripts are few");
+}
+
 fn run(group: &mut Option<Cluster>, command: &Command) -> Result<String, String> {
     if command.name == "group" {
         *group = Some(new_group(command)?);
