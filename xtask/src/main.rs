@@ -5,6 +5,7 @@
 
 mod bench_table;
 mod bench_vs;
+mod chaos;
 mod compare_rings;
 mod core_tests;
 mod replay;
@@ -28,6 +29,7 @@ usage: cargo xtask <verb>
            [--rounds N]         and so often, showing the median [default: 3]
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
   bench-vs raft [--rounds N]  the consensus core beside other crates: the table of decision 008
+  chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
   coverage                    lines of the consensus core that its own tests run
   mutants [FILE]...           change the consensus core in small ways, and see its tests notice
@@ -65,6 +67,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match (verb.as_str(), rest) {
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
+        ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("coverage", []) => core_tests::coverage(),
         ("mutants", options) => core_tests::mutants(options),

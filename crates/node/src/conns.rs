@@ -237,3 +237,24 @@ impl Conns {
         self.clients
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_is_found_by_shard_and_forgotten_when_nothing_is() {
+        let mut open = OpenByShard::default();
+        for shard in [3, 1, 2, 1] {
+            open.of(ShardId(shard)).reads += 1;
+        }
+        assert_eq!(open.get(ShardId(1)).map(|open| open.reads), Some(2));
+        assert!(open.get(ShardId(4)).is_none() && open.get_mut(ShardId(0)).is_none());
+        open.rest();
+        for (shard, reads) in [(1, 2), (2, 1), (3, 1)] {
+            open.get_mut(ShardId(shard)).expect("something is open").reads -= reads;
+        }
+        open.rest();
+        assert!(open.get(ShardId(1)).is_none());
+    }
+}

@@ -53,6 +53,20 @@ use std::collections::BTreeMap;
 use flotilla_raft::Recovered;
 use flotilla_shard::{Layout, NodeId, ShardId};
 
+/// What must hold of any bytes from other nodes, for the fuzz targets.
+#[cfg(fuzzing)]
+pub mod laws {
+    /// However the bytes of frames are cut, they make up the same packets.
+    pub fn frames(input: &[u8]) {
+        crate::link::laws::frames(input);
+    }
+
+    /// A packet that is understood is written again with the same bytes.
+    pub fn packets(input: &[u8]) {
+        crate::link::laws::packets(input);
+    }
+}
+
 pub use inspect::Inspection;
 pub use io::*;
 pub use link::describe_link;

@@ -52,7 +52,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Limits",
-        "A value has at most 16 MiB, a request and the reply of MGET at most 64 MiB; more is an error.",
+        "A value has at most 16 MiB, a request and the reply of MGET at most 64 MiB; more is an \
+         error.",
     ),
     ("Types", "Strings. Commands of the other types are unknown so far."),
 ];

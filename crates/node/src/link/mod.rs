@@ -36,6 +36,8 @@ mod requests;
 mod snapshot;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 #[cfg(test)]
 mod tests;
 

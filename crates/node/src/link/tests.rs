@@ -9,6 +9,7 @@ use flotilla_shard::{NodeId, ShardId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::laws::{self, forged_frame};
 use super::wire::put_number;
 use super::*;
 
@@ -38,19 +39,6 @@ fn three_packets() -> (Vec<u8>, Vec<Packet>) {
         writer.packet(packet.kind, &packet.body, packet.wall_ms);
     }
     (writer.take(), packets)
-}
-
-/// One frame with the right checksum and whatever else.
-fn forged(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
-    let mut writer = FrameWriter::default();
-    writer.packet(PacketKind::Raft, body, 1);
-    let mut bytes = writer.take();
-    (bytes[2], bytes[3]) = (kind, flags);
-    let mut checked = bytes[..16].to_vec();
-    checked.extend_from_slice(body);
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-    bytes
 }
 
 fn error_of(bytes: &[u8]) -> Option<LinkError> {
@@ -158,26 +146,26 @@ fn an_encoder_may_write_straight_into_the_frame() {
 
 #[test]
 fn wrong_frames_are_named() {
-    assert_eq!(error_of(&forged(4, 0, b"right")), None);
-    assert_eq!(error_of(&forged(0, 0, b"")), Some(LinkError::Kind { kind: 0 }));
-    assert_eq!(error_of(&forged(9, 0, b"")), Some(LinkError::Kind { kind: 9 }));
-    assert_eq!(error_of(&forged(4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
-    assert_eq!(error_of(&forged(4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
+    assert_eq!(error_of(&forged_frame(4, 0, b"right")), None);
+    assert_eq!(error_of(&forged_frame(0, 0, b"")), Some(LinkError::Kind { kind: 0 }));
+    assert_eq!(error_of(&forged_frame(9, 0, b"")), Some(LinkError::Kind { kind: 9 }));
+    assert_eq!(error_of(&forged_frame(4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
+    assert_eq!(error_of(&forged_frame(4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
     assert_eq!(error_of(b"*1\r\n$4\r\nPING\r\nand so on"), Some(LinkError::Magic));
 
-    let mut long = forged(4, 0, b"");
+    let mut long = forged_frame(4, 0, b"");
     long[4..8].copy_from_slice(&(MAX_BODY as u32 + 1).to_le_bytes());
     let length = MAX_BODY as u32 + 1;
     assert_eq!(error_of(&long), Some(LinkError::FrameLength { length }));
 
-    let mut changed = forged(4, 1, &vec![0; MAX_BODY]);
-    changed.extend(forged(5, 0, b""));
+    let mut changed = forged_frame(4, 1, &vec![0; MAX_BODY]);
+    changed.extend(forged_frame(5, 0, b""));
     assert_eq!(error_of(&changed), Some(LinkError::Kind { kind: 5 }));
 }
 
 #[test]
 fn a_packet_ends_at_the_limit() {
-    let frame = forged(7, 1, &vec![0; MAX_BODY]);
+    let frame = forged_frame(7, 1, &vec![0; MAX_BODY]);
     let mut reader = FrameReader::default();
     for _ in 0..MAX_PACKET / MAX_BODY {
         reader.feed(&frame);
@@ -255,6 +243,12 @@ fn a_refusal_never_names_node_0() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_bytes_keep_the_laws(input in vec(any::<u8>(), 0..300)) {
+        laws::frames(&input);
+        laws::packets(&input);
+    }
 
     #[test]
     fn hello_there_and_back(hello in strategies::hello()) {
@@ -360,13 +354,10 @@ proptest! {
     }
 }
 
-/// Reads `body` as every kind of packet; only that it ends without a panic matters.
+/// Reads `body` as every kind of packet: it ends without a panic, and what is understood is written
+/// in the same way.
 fn read_everything(body: &[u8]) {
-    let _ = Hello::decode(body);
-    let _ = Claims::decode(body);
-    let _ = decode_raft(&Arc::new(body.to_vec()));
-    let _ = Requests::new(body).count();
-    let _ = Replies::new(body).count();
-    let _ = Snapshot::decode(body);
-    let _ = SnapshotReply::decode(body);
+    for kind in 0..8 {
+        laws::packets(&[&[kind], body].concat());
+    }
 }

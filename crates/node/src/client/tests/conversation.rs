@@ -183,3 +183,48 @@ fn random_bytes_never_panic() {
         client.take_output(&mut out);
     }
 }
+
+#[test]
+fn who_gets_long_replies_has_few_commands_open() {
+    let (world, mut client) = (world(), client(1, Face::Plain));
+    let first = run(&mut client, &world, &b"GET k\r\n".repeat(100));
+    assert_eq!(first.len(), 16, "nothing is known of the replies yet");
+    for (_, place) in first {
+        client.fill(place, b"_\r\n");
+    }
+    let others = run(&mut client, &world, b"");
+    assert_eq!(others.len(), 84, "they are short");
+    let long = [b"$1048576\r\n".as_slice(), &[b'x'; 1 << 20], b"\r\n"].concat();
+    for (_, place) in others {
+        client.fill(place, &long);
+    }
+    output(&mut client);
+    for _ in 0..3 {
+        let one = run(&mut client, &world, &b"GET k\r\n".repeat(2));
+        assert_eq!(one.len(), 1, "they are long");
+        client.fill(one[0].1, &long);
+        output(&mut client);
+    }
+}
+
+#[test]
+fn an_idle_client_holds_no_buffers() {
+    let (world, mut client) = (world(), client(1, Face::Plain));
+    let mut input = Vec::new();
+    encode_command(&[b"ECHO", &[b'x'; 100_000]], &mut input);
+    input.extend_from_slice(&b"GET k\r\nPING\r\n".repeat(5));
+    let deferred = run(&mut client, &world, &input);
+    let held = |client: &Client| client.buffer.capacity() + client.args.as_args().bytes().len();
+    client.rest();
+    assert!(held(&client) > 100_000, "it waits for replies, so it is not idle");
+    for (_, place) in deferred {
+        client.fill(place, b"_\r\n");
+    }
+    output(&mut client);
+    client.rest();
+    assert!(held(&client) < 100, "{}", held(&client));
+    // Half a request is not given back.
+    assert!(run(&mut client, &world, b"GET ").is_empty());
+    client.rest();
+    assert_eq!(run(&mut client, &world, b"k\r\n").len(), 1);
+}

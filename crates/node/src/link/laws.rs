@@ -1,0 +1,185 @@
+//! What must hold of any bytes that a link receives, for the tests and for the fuzz targets.
+
+use std::sync::Arc;
+
+use flotilla_kv::args::Args;
+use flotilla_kv::entry::Chunk;
+
+use super::{
+    Claims, FrameReader, FrameWriter, Hello, LinkError, MAX_BODY, Packet, PacketKind, RaftEncoder,
+    Replies, ReplyEncoder, Request, RequestEncoder, Requests, Snapshot, SnapshotReply, decode_raft,
+};
+use crate::founding::FoundingMessage;
+
+/// Frames made of one input, at most: each may be long.
+const FRAMES_MAX: usize = 6;
+
+/// The packets and the error that come of bytes which arrive in pieces of this size.
+fn read(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
+    let mut reader = FrameReader::default();
+    let mut packets = Vec::new();
+    for piece in bytes.chunks(piece) {
+        reader.feed(piece);
+        loop {
+            match reader.next_packet() {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => break,
+                Err(error) => return (packets, Some(error)),
+            }
+        }
+    }
+    (packets, None)
+}
+
+fn is_read_alike(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
+    let whole = read(bytes, bytes.len().max(1));
+    assert_eq!(whole, read(bytes, piece), "pieces of {piece} bytes give something else");
+    whole
+}
+
+/// The numbers that an input is made of; zeros after its end.
+struct Numbers<'a>(std::slice::Iter<'a, u8>);
+
+impl Numbers<'_> {
+    fn next(&mut self) -> u8 {
+        self.0.next().copied().unwrap_or(0)
+    }
+
+    /// A length: mostly short, now and then about as long as a frame's body can be.
+    fn length(&mut self) -> usize {
+        match (self.next(), self.next()) {
+            (0..240, short) => short.into(),
+            (240..248, near) => MAX_BODY - 8 + usize::from(near % 16),
+            (_, far) => MAX_BODY * 2 - 8 + usize::from(far % 16),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.as_slice().is_empty()
+    }
+}
+
+/// Packets are the same however their bytes are cut, of noise, of frames with the right checksum
+/// and anything else wrong, and of what this code writes, which is read back as it was.
+pub(crate) fn frames(input: &[u8]) {
+    let Some((&first, bytes)) = input.split_first() else { return };
+    let piece = usize::from(first) + 1;
+    is_read_alike(bytes, piece);
+    forged(bytes, piece);
+    written(bytes, piece);
+}
+
+fn forged(bytes: &[u8], piece: usize) {
+    let mut numbers = Numbers(bytes.iter());
+    let mut stream = Vec::new();
+    for _ in 0..FRAMES_MAX {
+        if numbers.is_over() {
+            break;
+        }
+        let (kind, flags, fill) = (numbers.next() % 10, numbers.next() % 3, numbers.next());
+        let body = vec![fill; numbers.length().min(MAX_BODY)];
+        stream.extend(forged_frame(kind, flags, &body));
+    }
+    let (packets, error) = is_read_alike(&stream, piece);
+    let received: usize = packets.iter().map(|packet| packet.body.len()).sum();
+    assert!(received <= stream.len(), "packets are made of what was received");
+    assert!(packets.len() <= FRAMES_MAX, "no packet without a frame: {error:?}");
+}
+
+/// One frame with the right checksum and whatever else.
+pub(crate) fn forged_frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+    let mut writer = FrameWriter::default();
+    writer.packet(PacketKind::Raft, body, 1);
+    let mut bytes = writer.take();
+    (bytes[2], bytes[3]) = (kind, flags);
+    let mut checked = bytes[..16].to_vec();
+    checked.extend_from_slice(body);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
+    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn written(bytes: &[u8], piece: usize) {
+    let mut numbers = Numbers(bytes.iter());
+    let mut writer = FrameWriter::default();
+    let mut expected = Vec::new();
+    for _ in 0..FRAMES_MAX {
+        if numbers.is_over() {
+            break;
+        }
+        let kind = PacketKind::from_byte(numbers.next() % 8 + 1).expect("there are eight kinds");
+        let wall_ms = u64::from(numbers.next()) << 40;
+        let fill = numbers.next();
+        let body: Vec<u8> = (0..numbers.length()).map(|at| fill.wrapping_add(at as u8)).collect();
+        writer.packet(kind, &body, wall_ms);
+        expected.push(Packet { kind, wall_ms, body: Arc::new(body) });
+    }
+    let read = is_read_alike(&writer.take(), piece);
+    assert_eq!(read, (expected, None), "what was written is read back");
+}
+
+/// A packet that is understood is written again with the same bytes: there is one way to say a
+/// thing. The first byte is the kind of the packet, the others are its body.
+pub(crate) fn packets(input: &[u8]) {
+    let Some((&first, body)) = input.split_first() else { return };
+    let mut again = Vec::new();
+    let understood = match PacketKind::from_byte(first % 8 + 1).expect("there are eight kinds") {
+        PacketKind::Hello => Hello::decode(body).map(|hello| hello.encode(&mut again)),
+        PacketKind::Founding => return founding(body),
+        PacketKind::Claims => Claims::decode(body).map(|claims| claims.encode(&mut again)),
+        PacketKind::Raft => decode_raft(&Arc::new(body.to_vec())).map(|messages| {
+            let mut encoder = RaftEncoder::new(&mut again);
+            messages.iter().for_each(|(shard, message)| encoder.push(*shard, message));
+        }),
+        PacketKind::Requests => {
+            let requests: Result<Vec<_>, _> = Requests::new(body).collect();
+            requests.map(|requests| {
+                let mut encoder = RequestEncoder::new(&mut again);
+                requests.into_iter().for_each(|request| {
+                    look_into(&request);
+                    encoder.push(request);
+                });
+            })
+        }
+        PacketKind::Replies => {
+            let replies: Result<Vec<_>, _> = Replies::new(body).collect();
+            replies.map(|replies| {
+                let mut encoder = ReplyEncoder::new(&mut again);
+                replies.into_iter().for_each(|reply| encoder.push(reply));
+            })
+        }
+        PacketKind::Snapshot => Snapshot::decode(body).map(|chunk| chunk.encode(&mut again)),
+        PacketKind::SnapshotReply => {
+            SnapshotReply::decode(body).map(|reply| reply.encode(&mut again))
+        }
+    };
+    if understood.is_ok() {
+        assert_eq!(again, body, "what was understood is written in the same way");
+    }
+}
+
+/// The founding's JSON can be written in many ways, but says one thing.
+fn founding(body: &[u8]) {
+    if let Ok(message) = FoundingMessage::decode(body) {
+        let mut again = Vec::new();
+        message.encode(&mut again);
+        assert_eq!(FoundingMessage::decode(&again), Ok(message), "it says the same again");
+    }
+}
+
+/// What a leader looks at next in a forwarded request.
+fn look_into(request: &Request<'_>) {
+    match request {
+        Request::Writes { chunk: bytes, .. } => {
+            if let Ok(chunk) = Chunk::parse(bytes) {
+                let words = chunk.commands().flat_map(|command| command.args.iter());
+                assert!(words.map(<[u8]>::len).sum::<usize>() <= bytes.len());
+            }
+        }
+        Request::Read { command, .. } => {
+            if let Ok(args) = Args::parse(command) {
+                assert!(args.iter().map(<[u8]>::len).sum::<usize>() <= command.len());
+            }
+        }
+    }
+}
