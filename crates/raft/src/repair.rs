@@ -84,6 +84,11 @@ impl Raft {
         }
         let to = others[self.search.turn % others.len()];
         self.search.turn += 1;
+        self.fetch_from(to, effects);
+    }
+
+    /// Asks `to` for what is damaged here.
+    fn fetch_from(&self, to: ReplicaId, effects: &mut Vec<Effect>) {
         let place = |&index: &Index| {
             let term = self.log.term_at(index).expect("a hole is an entry of the log");
             (index, term)
@@ -101,14 +106,14 @@ impl Raft {
     ) {
         let (mut entries, mut missing) = (Vec::new(), Vec::new());
         let mut room = self.config.max_message_bytes;
-        let mut covered = None;
+        let (mut covered, mut on_disk) = (None, None);
         for (index, term) in places.into_iter().take(PLACES_MAX) {
             if index <= self.log.snapshot().index && index <= self.log.base() {
                 covered = covered.max(Some(index));
             } else if self.log.term_at(index) != Some(term) {
                 missing.push(index);
             } else if index <= self.log.base() {
-                self.load_for(from, index, effects);
+                on_disk = on_disk.or(Some(index));
             } else if let Some(entry) = self.log.whole_entry(index).filter(|_| room > 0) {
                 room = room.saturating_sub(entry.payload.len());
                 entries.push(entry.clone());
@@ -119,6 +124,9 @@ impl Raft {
             missing.clear();
         }
         self.send(from, Body::FetchedEntries { entries, missing }, effects);
+        if let Some(first) = on_disk {
+            self.load_for(from, first, effects);
+        }
         if let Some(at_least) = covered.filter(|_| !self.search.sending.contains(&from)) {
             self.search.sending.push(from);
             effects.push(Effect::SendSnapshot { to: from, at_least, term: REPAIRS });
@@ -182,7 +190,12 @@ impl Raft {
         missing: Vec<Index>,
         effects: &mut Vec<Effect>,
     ) {
+        let holes = self.log.holes().len();
         self.fill(entries, true, effects);
+        // Who had some may have more, which did not fit into one answer.
+        if (1..holes).contains(&self.log.holes().len()) {
+            self.fetch_from(from, effects);
+        }
         match &self.role {
             Role::Leader(leader) if !leader.dead.contains(&from) => {}
             Role::Candidate(candidate) if candidate.inquires => {}
