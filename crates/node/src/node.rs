@@ -340,6 +340,7 @@ impl Node {
         let mut config = Config::new(id, self.seed ^ u64::from(shard.0) << 32);
         config.election_timeout = self.options.election_timeout_ms * 1_000;
         config.heartbeat_interval = self.options.heartbeat_ms * 1_000;
+        config.max_message_bytes = self.options.max_append_bytes;
         let preferred = members.iter().find(|member| member.voter);
         config.campaign_at_start = preferred.is_some_and(|member| member.replica == id);
         let ranges = record.map.ranges_of(shard);

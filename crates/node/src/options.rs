@@ -12,6 +12,8 @@ pub struct Options {
     /// Log bytes of all shards together after which snapshots are due (at least; half of the data
     /// where that is more).
     pub snapshot_log_bytes: u64,
+    /// Entries that a leader sends in one message stop at so many bytes; a larger one goes alone.
+    pub max_append_bytes: usize,
     /// The largest value, bytes.
     pub max_value_bytes: usize,
     /// The largest request, bytes.
@@ -31,6 +33,7 @@ impl Default for Options {
             heartbeat_ms: 60,
             hold_ms: 5_000,
             snapshot_log_bytes: 128 << 20,
+            max_append_bytes: 128 << 10,
             max_value_bytes: 16 << 20,
             max_request_bytes: 64 << 20,
             max_unsettled_commands: 4_096,

@@ -62,6 +62,8 @@ faults! {
     OneWay,
     /// A node is cut off and comes back, many times in a row.
     Flapping,
+    /// Entries of an old term come to stand on a majority, and are replaced [Raft, Figure 8].
+    Figure8,
     /// A connection between nodes breaks.
     Reset,
     /// A client's connection breaks.

@@ -125,6 +125,19 @@ impl Network {
         self.connections.iter().filter(|(_, one)| wanted(one)).map(|(&id, _)| id).collect()
     }
 
+    /// The links of a machine, and its side of each.
+    pub(crate) fn ways_from(&self, at: usize) -> Vec<(u64, usize)> {
+        let mut ways = Vec::new();
+        for (&id, connection) in &self.connections {
+            let machines = connection.parties.map(Party::machine);
+            let link = machines.iter().all(Option::is_some);
+            if let Some(side) = machines.iter().position(|one| *one == Some(at)).filter(|_| link) {
+                ways.push((id, side));
+            }
+        }
+        ways
+    }
+
     /// Whether no byte passes from one machine to another.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cut.contains(&(from, to))

@@ -320,21 +320,21 @@ fn votes(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 fn figure_8(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.layout = local(5, 1, 5);
     config.latency = random.between(300, 3_000);
-    config.disk_latency = random.between(50, 4_000);
+    config.disk_latency = random.between(50, 2_000);
     config.node.election_timeout_ms = random.between(100, 200);
     config.node.heartbeat_ms = 20;
+    // Old entries and those of the new term travel one by one: only so can the old ones come to
+    // stand on a majority before the others do.
+    config.node.max_append_bytes = 64;
+    config.shred_percent = 100;
     config.workload.pipeline_max = 2;
-    config.workload.rest = 8 * MILLI;
-    mix.every = random.between(40, 200) * MILLI;
+    config.workload.rest = 12 * MILLI;
+    config.node.snapshot_log_bytes = 1 << 20;
+    mix.every = random.between(300, 900) * MILLI;
     config.lasts_max = random.between(150, 600) * MILLI;
-    config.faults_until = random.between(6, 12) * SECOND;
-    mix.add(&[
-        (Fault::PairOff, 12),
-        (Fault::CrashLeader, 8),
-        (Fault::IsolateLeader, 4),
-        (Fault::Clog, 4),
-        (Fault::Flapping, 1),
-    ]);
+    config.faults_until = random.between(6, 15) * SECOND;
+    mix.weights.clear();
+    mix.add(&[(Fault::Figure8, 10), (Fault::PairOff, 2), (Fault::CrashLeader, 1)]);
 }
 
 fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {

@@ -42,6 +42,7 @@ fn times(config: &mut Config, random: &mut Random) {
 }
 
 fn sizes(config: &mut Config, random: &mut Random) {
+    config.node.max_append_bytes = *random.pick(&[64, 2 << 10, 128 << 10, 128 << 10]);
     config.node.snapshot_log_bytes = *random.pick(&[12 << 10, 64 << 10, 256 << 10, 1 << 30]);
     config.storage.segment_bytes = *random.pick(&[48 << 10, 128 << 10, 1 << 20]);
     config.storage.max_segments = *random.pick(&[3, 6, 12]);

@@ -320,6 +320,27 @@ impl Checkers {
         self.logs[node].trust();
     }
 
+    /// The last entry known to be committed.
+    pub(crate) fn last_committed(&self, shard: ShardId) -> u64 {
+        self.states.last_committed(shard).map_or(0, |(index, _)| index)
+    }
+
+    /// The last entry known to be on a node's disk.
+    pub(crate) fn durable_last(&self, node: usize, shard: ShardId) -> u64 {
+        self.logs[node].durable.get(&shard).map_or(0, Shadow::last)
+    }
+
+    /// The term of an entry of a node's log, if it has it.
+    pub(crate) fn given_term(&self, node: usize, shard: ShardId, index: u64) -> Option<u64> {
+        self.logs[node].given.get(&shard)?.at(index).map(|entry| entry.term)
+    }
+
+    /// The term of the last entry of a node's log.
+    pub(crate) fn given_last_term(&self, node: usize, shard: ShardId) -> Option<u64> {
+        let log = self.logs[node].given.get(&shard)?;
+        log.term_at(log.last())
+    }
+
     /// The nodes whose disks hold every committed entry that some node of `nodes` can still need,
     /// shard by shard: whether together they hold every committed payload of a shard.
     pub(crate) fn hold_all(&self, shard: ShardId, nodes: &[usize]) -> bool {

@@ -53,6 +53,7 @@ impl World {
             | Fault::Ring
             | Fault::OneWay
             | Fault::Flapping => self.trouble_cluster(fault, any, random),
+            Fault::Figure8 => self.begin_figure_8(random),
             Fault::Reset => self.reset(true, random),
             Fault::ClientReset => self.reset(false, random),
             Fault::Clog | Fault::SlowLink | Fault::PacketLoss => {

@@ -8,6 +8,7 @@ mod clients;
 mod damage;
 mod disks;
 mod faults;
+mod figure_8;
 mod links;
 mod nodes;
 mod partitions;
@@ -59,6 +60,8 @@ pub struct World {
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
+    /// The schedule of Figure 8, while it is played.
+    pub(crate) figure_8: Option<figure_8::Figure8>,
     /// Machines that are not switched on again.
     pub(crate) dead: BTreeSet<usize>,
     /// Whether things go wrong.
@@ -143,6 +146,7 @@ impl World {
             checkers: Checkers::new(nodes, voters(&config)),
             counters: Counters::default(),
             partition: 0,
+            figure_8: None,
             dead: BTreeSet::new(),
             troubled: true,
             failure: None,

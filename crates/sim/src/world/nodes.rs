@@ -213,6 +213,7 @@ impl World {
             self.fail(format!("node {} turns without end and nothing follows", at + 1));
         }
         self.observe(at, boot);
+        self.direct_figure_8();
         self.do_chores(at, boot);
         self.schedule_wake(at, boot);
         self.take_time(at);

@@ -96,6 +96,7 @@ impl World {
         self.troubled = false;
         // What would end an earlier partition ends nothing any more.
         self.partition += 1;
+        self.figure_8 = None;
         self.network.cut.clear();
         self.network.clogged.clear();
         self.network.slow.clear();
