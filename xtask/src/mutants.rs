@@ -55,7 +55,9 @@ pub(crate) fn hunt(files: &[String]) -> anyhow::Result<()> {
                 let before = unviable.len();
                 unviable.extend(errors.iter().filter_map(|error| lines.get(error)));
                 if unviable.len() == before {
-                    bail!("the joined tree does not compile, and no change is to blame: {errors:?}");
+                    bail!(
+                        "the joined tree does not compile, and no change is to blame: {errors:?}"
+                    );
                 }
                 eprintln!("{} changes do not compile", unviable.len());
             }
