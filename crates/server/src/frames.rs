@@ -95,6 +95,17 @@ impl Frames {
         }
     }
 
+    /// Writes what waits for a frame although no turn asks for one: what is carried or repaired.
+    /// True if time was spent on a write.
+    pub(crate) fn write_waiting(&mut self) -> Result<bool, ServerError> {
+        let may = self.in_flight.is_empty() && self.log.needs_frame();
+        if may {
+            let frame = self.log.append(None, &[]);
+            self.submit(frame, None)?;
+        }
+        Ok(may)
+    }
+
     /// The next batch that has become durable.
     pub(crate) fn next_written(&mut self) -> Option<u64> {
         self.written.pop_front()

@@ -301,6 +301,9 @@ impl Lane {
         }
         self.chores_asked = now;
         let log = self.frames.log();
+        for damage in log.take_damage() {
+            say(Level::Warning, damage);
+        }
         self.failed_chores.retain(|(retry_at, chore)| {
             let due = *retry_at <= now;
             if due {
@@ -311,6 +314,7 @@ impl Lane {
         for chore in log.housekeeping() {
             self.helper.give(Job::Chore(chore))?;
         }
+        self.frames.write_waiting()?;
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub fn run(config: Config) -> Result<(), ServerError> {
             ServerError::Recovery { path: config.data.clone(), reason: error.to_string() }
         })?;
     report_recovery(&lane);
+    lane.check_whole()
+        .map_err(|reason| ServerError::Recovery { path: config.data.clone(), reason })?;
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
     let frames = Frames::new(log, disk.another(), probe.sync_micros, network.waker())?;
@@ -121,6 +123,9 @@ fn report_recovery(lane: &RecoveredLane) {
             report.last_sequence
         ),
     );
+    for damaged in &report.damage {
+        say(Level::Warning, damaged);
+    }
     if let Some(cut) = &report.cut {
         say(
             Level::Info,

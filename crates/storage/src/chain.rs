@@ -1,18 +1,13 @@
 //! Which segments are the log, and where it ends: step 2 of recovery.
 //!
 //! From the newest segment on `previous` is followed down to the floor. The log ends before the
-//! first frame, in the order of sequences, that is not whole, unless some frame says that it was
-//! durable.
+//! first frame, in the order of sequences, that is not whole and that no frame says was durable.
+//! What is not whole and was durable is damage: it stays in the chain as what is known of it.
 //!
 //! Invariant: a search never ends the log at or below a sequence that any readable frame attests.
 
-use std::collections::BTreeSet;
-
-use flotilla_shard::ShardId;
-
 use crate::disk::Disk;
-use crate::error::{DamagedFrame, RecoverError};
-use crate::frame::{ItemKind, read_table};
+use crate::error::RecoverError;
 use crate::recovery::Cut;
 use crate::scan::{Claim, Found, Head, Scan, read_claim, read_head, scan};
 use crate::segment::file_number;
@@ -22,11 +17,21 @@ use crate::snapshot::{FINAL_SUFFIX, TEMPORARY_SUFFIX};
 pub(crate) struct Survey {
     /// Segments with a readable header, newest first.
     pub(crate) found: Vec<Found>,
-    /// Segment files without: name, size, whether blank, and what their frames say.
-    pub(crate) others: Vec<(String, u64, Option<Claim>)>,
+    /// Segment files without.
+    pub(crate) others: Vec<Headless>,
     pub(crate) snapshots: Vec<String>,
     pub(crate) temporary: Vec<String>,
     pub(crate) last_file: u64,
+}
+
+/// A segment file without a readable header.
+pub(crate) struct Headless {
+    pub(crate) file: String,
+    pub(crate) size: u64,
+    /// What its frames say, if there are any.
+    claim: Option<Claim>,
+    /// All of it could be read.
+    is_readable: bool,
 }
 
 impl Survey {
@@ -51,25 +56,36 @@ impl Survey {
             }
         }
         survey.found.sort_by_key(|found| std::cmp::Reverse(found.header.number));
-        let twice = survey.found.windows(2).find(|w| w[0].header.number == w[1].header.number);
-        if let Some([one, other]) = twice {
-            let detail = format!("{} has the same segment number", other.file);
-            let file = one.file.to_string();
-            return Err(RecoverError::Inconsistent { file, offset: 0, detail });
-        }
+        survey.check_one_log()?;
         Ok(survey)
     }
 
-    fn segment(&mut self, disk: &mut dyn Disk, name: String) -> Result<(), RecoverError> {
-        disk.sync(&name)?;
-        let size = disk.size(&name)?;
-        match read_head(disk, &name, size)? {
-            Head::Segment(header) => self.found.push(Found { file: name.into(), size, header }),
-            Head::Version(found) => return Err(RecoverError::Version { file: name, found }),
+    fn segment(&mut self, disk: &mut dyn Disk, file: String) -> Result<(), RecoverError> {
+        disk.sync(&file)?;
+        let size = disk.size(&file)?;
+        match read_head(disk, &file, size)? {
+            Head::Segment(header) => self.found.push(Found { file: file.into(), size, header }),
+            Head::Version(found) => return Err(RecoverError::Version { file, found }),
             Head::Blank | Head::Unreadable => {
-                let claim = read_claim(disk, &name, size)?;
-                self.others.push((name, size, claim));
+                let (claim, is_readable) = read_claim(disk, &file, size)?;
+                self.others.push(Headless { file, size, claim, is_readable });
             }
+        }
+        Ok(())
+    }
+
+    /// Files that were put here from elsewhere are not read as if they belonged.
+    fn check_one_log(&self) -> Result<(), RecoverError> {
+        for pair in self.found.windows(2) {
+            let detail = if pair[0].header.log != pair[1].header.log {
+                format!("it is of another log than {}", pair[1].file)
+            } else if pair[0].header.number == pair[1].header.number {
+                format!("{} has the same segment number", pair[1].file)
+            } else {
+                continue;
+            };
+            let file = pair[0].file.to_string();
+            return Err(RecoverError::Inconsistent { file, offset: 0, detail });
         }
         Ok(())
     }
@@ -81,6 +97,24 @@ pub(crate) struct Link {
     pub(crate) position: usize,
     pub(crate) scan: Scan,
     pub(crate) last_kept: u64,
+}
+
+/// The segments that count, and what is missing at either end.
+#[derive(Default)]
+pub(crate) struct Chain {
+    /// Oldest first.
+    pub(crate) links: Vec<Link>,
+    /// A segment before the first of them is missing.
+    pub(crate) missing_before: Option<String>,
+    /// A segment behind the last of them is missing.
+    pub(crate) missing_after: Option<String>,
+}
+
+impl Chain {
+    /// The last sequence that counts; 0 if there is none.
+    pub(crate) fn last_kept(&self) -> u64 {
+        self.links.last().map_or(0, |link| link.last_kept)
+    }
 }
 
 /// The search for the chain, and what was learned on the way.
@@ -96,7 +130,7 @@ pub(crate) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(crate) fn new(survey: &'a Survey) -> Self {
-        let claims = || survey.others.iter().filter_map(|(_, _, claim)| claim.as_ref());
+        let claims = || survey.others.iter().filter_map(|other| other.claim.as_ref());
         let sequences = claims().map(|claim| claim.last_sequence);
         let begun = survey.found.iter().map(|found| found.header.first_sequence);
         let numbers = survey.found.iter().map(|found| found.header.number);
@@ -110,19 +144,22 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The segments that count, oldest first; none if nothing was ever made durable.
-    pub(crate) fn find_chain(&mut self, disk: &mut dyn Disk) -> Result<Vec<Link>, RecoverError> {
+    /// The segments that count; none if nothing was ever made durable.
+    pub(crate) fn find_chain(&mut self, disk: &mut dyn Disk) -> Result<Chain, RecoverError> {
+        let mut chain = Chain::default();
         let mut head = 0;
         while head < self.survey.found.len() {
             match self.follow(disk, head)? {
-                Ok(mut chain) => {
-                    chain.reverse();
-                    return Ok(chain);
+                Ok(found) => {
+                    chain = found;
+                    break;
                 }
                 Err(next) => head = next,
             }
         }
-        Ok(Vec::new())
+        chain.links.reverse();
+        chain.missing_after = self.missing_after(&chain);
+        Ok(chain)
     }
 
     /// The chain from the segment at `head` down, newest first; or, if that one was begun but
@@ -131,47 +168,45 @@ impl<'a> Search<'a> {
         &mut self,
         disk: &mut dyn Disk,
         head: usize,
-    ) -> Result<Result<Vec<Link>, usize>, RecoverError> {
+    ) -> Result<Result<Chain, usize>, RecoverError> {
         let survey = self.survey;
-        let mut chain: Vec<Link> = Vec::new();
-        let (mut position, mut last_kept) = (head, u64::MAX);
+        let mut chain = Chain::default();
+        let (mut position, mut continues) = (head, u64::MAX);
         loop {
             let found = &survey.found[position];
-            let scan = self.scan(disk, found)?;
-            if scan.stop.sequence <= last_kept {
-                self.end_at(found, &scan, chain.last())?;
-                if scan.frames.is_empty() {
-                    return Ok(Err(position + 1));
-                }
-                // Whatever is newer follows a frame that never was: void.
-                chain.clear();
-                last_kept = scan.stop.sequence - 1;
+            let mut scan = self.scan(disk, found)?;
+            let last_kept = self.last_kept(found, &mut scan, continues, chain.links.is_empty());
+            if last_kept < found.header.first_sequence {
+                return Ok(Err(position + 1));
             }
-            chain.push(Link { position, scan, last_kept });
+            if last_kept < continues {
+                // Whatever is newer follows a frame that never was: void.
+                chain.links.clear();
+            }
+            let repeated = chain.links.last().and_then(|newer| newer.scan.repeated.as_deref());
+            scan.end_at(last_kept, repeated);
+            chain.links.push(Link { position, scan, last_kept });
             let header = &found.header;
             if header.previous == 0 || header.previous < self.floor {
-                self.check_floor(&chain)?;
                 return Ok(Ok(chain));
             }
-            last_kept = header.continues;
-            match survey.found.iter().position(|other| other.header.number == header.previous) {
+            continues = header.continues;
+            let older = survey.found.iter().position(|other| {
+                (other.header.number, other.header.first_sequence, other.header.nonce)
+                    == (header.previous, header.previous_first, header.previous_nonce)
+            });
+            match older {
                 Some(older) => position = older,
                 None if self.attested < header.previous_first => return Ok(Err(position + 1)),
-                None => return Err(self.missing(header.previous, &found.file)),
+                None => {
+                    chain.missing_before = Some(self.missing(header.previous, &found.file));
+                    return Ok(Ok(chain));
+                }
             }
         }
     }
 
     fn scan(&mut self, disk: &mut dyn Disk, found: &Found) -> Result<Scan, RecoverError> {
-        if found.size < found.header.bytes {
-            return Err(damaged(DamagedFrame {
-                file: found.file.to_string(),
-                offset: found.size,
-                sequence: found.header.first_sequence,
-                shards: Vec::new(),
-                detail: format!("the file should have {} bytes", found.header.bytes),
-            }));
-        }
         let scan = scan(disk, found)?;
         self.attested = self.attested.max(scan.attests);
         self.floor = self.floor.max(scan.floor);
@@ -179,98 +214,70 @@ impl<'a> Search<'a> {
         Ok(scan)
     }
 
-    /// The log ends where this segment's whole frames end, unless that is damage.
-    fn end_at(
+    /// The last frame of a segment that counts, at most `continues`, from where on a newer segment
+    /// goes on. Frames that are missing at the end although they were acknowledged are noted.
+    fn last_kept(
         &mut self,
         found: &Found,
-        scan: &Scan,
-        newer: Option<&Link>,
-    ) -> Result<(), RecoverError> {
-        let stop = &scan.stop;
-        if self.attested >= stop.sequence {
-            let continues = newer.map(|link| self.survey.found[link.position].header.continues);
-            let repeated = newer.filter(|_| continues == Some(stop.sequence));
-            let table = stop.table.as_deref().or(repeated.map(|link| &link.scan.repeated[..]));
-            let (shards, holds) = describe_table(table);
-            return Err(damaged(DamagedFrame {
-                file: found.file.to_string(),
-                offset: stop.offset,
-                sequence: stop.sequence,
-                shards,
-                detail: format!("{}{holds}", stop.reason),
-            }));
+        scan: &mut Scan,
+        continues: u64,
+        is_newest: bool,
+    ) -> u64 {
+        let doubtful = scan.first_doubtful(self.attested);
+        let (end, offset, reason) =
+            doubtful.unwrap_or((scan.end_sequence, scan.end_offset, "the segment ends"));
+        if end > continues {
+            return continues;
         }
-        let is_cut = stop.is_torn || scan.later > 0 || newer.is_some() || scan.frames.is_empty();
-        if is_cut {
+        let unsure = scan.is_unsure_from(offset);
+        let acknowledged = if unsure { scan.end_sequence } else { self.attested }.min(continues);
+        if acknowledged >= scan.end_sequence {
+            scan.lacks_through(acknowledged);
+        }
+        if acknowledged >= end {
+            return acknowledged;
+        }
+        if doubtful.is_some() || !is_newest || scan.slots.is_empty() {
             self.cut = Some(Cut {
                 file: found.file.to_string(),
-                offset: stop.offset,
-                sequence: stop.sequence,
-                reason: stop.reason.to_string(),
+                offset,
+                sequence: end,
+                reason: reason.to_string(),
             });
         }
-        Ok(())
+        end - 1
     }
 
-    fn check_floor(&self, newest_first: &[Link]) -> Result<(), RecoverError> {
-        let head = &self.survey.found[newest_first[0].position];
-        if head.header.number < self.floor {
-            return Err(self.missing(self.floor, &head.file));
-        }
-        Ok(())
-    }
-
-    fn missing(&self, number: u64, needed_by: &str) -> RecoverError {
-        let suspects: Vec<_> =
-            self.survey.others.iter().map(|(name, _, _)| name.as_str()).collect();
+    /// Says which segment must be there and is not.
+    fn missing(&self, number: u64, needed_by: &str) -> String {
+        let suspects: Vec<_> = self.survey.others.iter().map(|other| &other.file[..]).collect();
         let suspects = match suspects.len() {
             0 => "no file is without one".to_string(),
             _ => format!("files without one: {}", suspects.join(", ")),
         };
-        let needed_by = format!("{needed_by} continues it; {suspects}");
-        RecoverError::MissingSegment { number, needed_by }
+        format!(
+            "segment {number} of the log is missing or has no readable header; {needed_by} names \
+             it; {suspects}"
+        )
     }
 
-    /// A file without a readable header is damage if its frames say that they were durable and
-    /// newer than all that was found.
-    pub(crate) fn check_claims(&self, chain: &[Link]) -> Result<(), RecoverError> {
-        let head = chain.last().map_or(0, |link| self.survey.found[link.position].header.number);
-        for (file, _, claim) in &self.survey.others {
-            if let Some(claim) = claim.filter(|claim| claim.segment > head && claim.is_attested()) {
-                return Err(damaged(DamagedFrame {
-                    file: file.clone(),
-                    offset: 0,
-                    sequence: claim.first_sequence,
-                    shards: Vec::new(),
-                    detail: format!("segment {}: neither header can be read", claim.segment),
-                }));
-            }
+    /// Whether a segment newer than the chain was there. A file without a readable header was one
+    /// if its frames say that they were durable; what can't be read may have said so.
+    fn missing_after(&self, chain: &Chain) -> Option<String> {
+        let head = chain.links.last().map(|link| &self.survey.found[link.position]);
+        let number = head.map_or(0, |head| head.header.number);
+        if let Some(head) = head.filter(|_| number < self.floor) {
+            return Some(self.missing(self.floor, &head.file));
         }
-        Ok(())
-    }
-}
-
-fn damaged(frame: DamagedFrame) -> RecoverError {
-    RecoverError::Damaged(Box::new(frame))
-}
-
-/// The shards of a table, and in words what the frame holds of them.
-fn describe_table(table: Option<&[u8]>) -> (Vec<ShardId>, String) {
-    let mut shards = BTreeSet::new();
-    let mut words = String::new();
-    for entry in table.and_then(read_table).unwrap_or_default() {
-        shards.insert(entry.shard);
-        for item in entry.items {
-            let what = match item.kind {
-                ItemKind::Entries | ItemKind::MoreEntries | ItemKind::Carry => {
-                    format!("entries {} to {} of term {}", item.first, item.last, item.term)
+        self.survey.others.iter().find_map(|other| {
+            let Headless { file, claim, is_readable, .. } = other;
+            match claim {
+                Some(claim) if claim.segment > number && claim.is_attested() => {
+                    Some(format!("{file} is segment {}: neither header can be read", claim.segment))
                 }
-                ItemKind::Reset => format!("the reset to snapshot {}", item.first),
-                ItemKind::Removed => "its removal".to_string(),
-                ItemKind::Checkpoint => "its checkpoint".to_string(),
-            };
-            words.extend(["; shard ", &entry.shard.to_string(), ": ", &what]);
-        }
+                None if !is_readable => Some(format!("{file} can't be read")),
+                _ => None,
+            }
+        })
     }
-    (shards.into_iter().collect(), words)
 }

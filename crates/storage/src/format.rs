@@ -1,76 +1,7 @@
-//! The bytes of segments and frames. All numbers are little endian; checksums are CRC-32C.
+//! The bytes on disk: numbers, checksums, segment headers, frame headers, snapshots' identities.
 //!
-//! A **segment** is a file of fixed size:
-//!
-//! | offset | content |
-//! |---|---|
-//! | 0 | segment header |
-//! | 4096 | the same header again |
-//! | 8192 | frames, each a multiple of 4096 bytes; the first is the checkpoint |
-//!
-//! **Segment header** (its block is padded with zeros). A file whose header blocks are zero is
-//! blank. Magic, version and checksum keep their places in all versions.
-//!
-//! | offset | size | field |
-//! |---|---|---|
-//! | 0 | 8 | magic `FLOTSEG\0` |
-//! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | checksum of bytes 0..72, with this field as 0 |
-//! | 16 | 8 | nonce: random, secret, new each time the file is used |
-//! | 24 | 8 | number of the segment, from 1, rising |
-//! | 32 | 8 | size of the file in bytes |
-//! | 40 | 8 | sequence of the first frame, the checkpoint |
-//! | 48 | 8 | number of the segment before in the log, 0 if there is none |
-//! | 56 | 8 | sequence of that segment's first frame |
-//! | 64 | 8 | sequence of the last frame kept before this segment: all above it there is void |
-//!
-//! **Frame**: header, table, the table of the frame before, body, zeros up to a block boundary.
-//!
-//! | offset | size | field |
-//! |---|---|---|
-//! | 0 | 4 | magic `FRME` |
-//! | 4 | 4 | checksum of bytes 8..88 |
-//! | 8 | 8 | nonce of the segment |
-//! | 16 | 8 | number of the segment |
-//! | 24 | 8 | offset of this frame in the file |
-//! | 32 | 8 | sequence |
-//! | 40 | 8 | durable through: every frame up to this sequence was durable when this one was built |
-//! | 48 | 8 | floor: no segment below this number is needed any more |
-//! | 56 | 8 | body length |
-//! | 64 | 4 | table length |
-//! | 68 | 4 | length of the repeated table |
-//! | 72 | 4 | checksum of both tables |
-//! | 76 | 4 | checksum of the body |
-//! | 80 | 4 | flags: 1 checkpoint, 2 has a node record |
-//! | 84 | 4 | zero |
-//!
-//! **Table**: for each write, in order, one head and its items. The last head of a shard is its
-//! term and vote after the frame: the record `State` of a turn is here and nowhere else, so it is
-//! twice on disk as soon as a next frame is.
-//!
-//! | size | field of a head | | size | field of an item |
-//! |---|---|---|---|---|
-//! | 4 | shard | | 1 | kind: 1 entries, 2 more entries (of another term), 3 reset, 4 carry, 5 removed, 6 checkpoint |
-//! | 4 | number of items | | 8 | term of these entries; of the snapshot |
-//! | 1 | 1 if there is a vote | | 8 | first index; index of the snapshot |
-//! | 8 | term | | 8 | last index (checkpoint: of the log) |
-//! | 8 | vote | | | |
-//!
-//! **Body**: records, each with a head of kind (1), shard (4) and length of the rest (8).
-//!
-//! | kind | record | rest |
-//! |---|---|---|
-//! | 1 | `Node` | the node's own state, opaque; the latest wins |
-//! | 2 | `Entries` | first index (8), term of the entry before (8), count (4), entries; replaces everything from the first index on |
-//! | 3 | `Reset` | 1 if later entries stay (1), snapshot |
-//! | 4 | `Carry` | as `Entries`; the entries are in the log already and stand here now, nothing else changes |
-//! | 5 | `Removed` | nothing: the shard has left this node |
-//! | 6 | `Checkpoint` | count (4), then per shard: shard (4), vote given (1), term (8), vote (8), last index (8), last term (8), snapshot |
-//!
-//! An entry is term (8), kind (1: 0 empty, 1 normal, 2 configuration), length (4), payload. A
-//! snapshot is index (8), term (8), configuration (three lists of replica ids: voters, outgoing,
-//! learners, each count (4) and ids (8); highest retired id (8), lease in µs (8)), 1 if there is a
-//! file (1), and then digest (8), file size (8), name length (2), name.
+//! All numbers are little-endian; checksums are CRC-32C (Castagnoli). The byte tables of
+//! everything are in `docs/internals/storage-format.md`.
 
 use flotilla_raft::{Configuration, EntryKind, HardState, Index, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
@@ -81,28 +12,23 @@ use crate::snapshot::SnapshotFile;
 pub const BLOCK: usize = 4096;
 
 /// The version this code reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// Bytes in front of the first frame of a segment.
 pub(crate) const SEGMENT_HEAD: u64 = 2 * BLOCK as u64;
 /// Bytes of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 88;
-/// Bytes of a record's head.
-pub(crate) const RECORD_HEAD: usize = 13;
-/// Bytes of a shard's head in a table.
-pub(crate) const TABLE_HEAD: usize = 25;
-/// Bytes of an item in a table.
-pub(crate) const TABLE_ITEM: usize = 25;
-/// Bytes of an entry without its payload.
-pub(crate) const ENTRY_HEAD: usize = 13;
-/// Bytes of an `Entries` or `Carry` record without its head and entries.
-pub(crate) const ENTRIES_HEAD: usize = 20;
+/// Bytes of an entry in a body without its payload.
+pub(crate) const ENTRY_HEAD: usize = 4;
 /// Flag of a frame that is a segment's checkpoint.
 pub(crate) const FLAG_CHECKPOINT: u32 = 1;
-/// Flag of a frame that has a node record.
-pub(crate) const FLAG_NODE: u32 = 2;
+/// Flag of a frame behind one whose table nobody can read: no table of it is repeated.
+pub(crate) const FLAG_PREVIOUS_UNKNOWN: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"FLOTSEG\0";
-const SEGMENT_FIELDS: usize = 72;
+/// What the checksum of a segment header covers in every version, bytes.
+const SEGMENT_FIELDS: usize = 128;
+/// What it covered in version 1.
+const SEGMENT_FIELDS_1: usize = 72;
 const FRAME_MAGIC: [u8; 4] = *b"FRME";
 
 /// CRC-32C.
@@ -187,11 +113,16 @@ impl<'a> Take<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) nonce: u64,
+    /// Which log it is of: all segments of a lane name the same.
+    pub(crate) log: u64,
     pub(crate) number: u64,
     pub(crate) bytes: u64,
     pub(crate) first_sequence: u64,
+    /// The segment before in the log; 0 if there is none.
     pub(crate) previous: u64,
     pub(crate) previous_first: u64,
+    pub(crate) previous_nonce: u64,
+    /// The last sequence that counts before this segment.
     pub(crate) continues: u64,
 }
 
@@ -217,18 +148,20 @@ impl SegmentHeader {
         block.put_u32(0);
         for field in [
             self.nonce,
+            self.log,
             self.number,
             self.bytes,
             self.first_sequence,
             self.previous,
             self.previous_first,
+            self.previous_nonce,
             self.continues,
         ] {
             block.put_u64(field);
         }
+        block.resize(BLOCK, 0);
         let crc = checksum(&block[..SEGMENT_FIELDS]);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
-        block.resize(BLOCK, 0);
         out.put(&block);
         out.put(&block);
     }
@@ -250,7 +183,7 @@ impl SegmentHeader {
         let version = take.u32()?;
         let crc = take.u32()?;
         fields[12..16].fill(0);
-        if checksum(&fields) != crc {
+        if checksum(&fields) != crc && checksum(&fields[..SEGMENT_FIELDS_1]) != crc {
             return None;
         }
         if version != FORMAT_VERSION {
@@ -258,11 +191,13 @@ impl SegmentHeader {
         }
         Some(HeaderBlock::Valid(Self {
             nonce: take.u64()?,
+            log: take.u64()?,
             number: take.u64()?,
             bytes: take.u64()?,
             first_sequence: take.u64()?,
             previous: take.u64()?,
             previous_first: take.u64()?,
+            previous_nonce: take.u64()?,
             continues: take.u64()?,
         }))
     }

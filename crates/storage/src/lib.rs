@@ -56,24 +56,35 @@
 //!   attested frame has said `floor > segment`.
 //! - A block that holds an acknowledged frame is not written again while its segment is live.
 //! - `snapshot.index ≤ last.index` of each shard, and every index between is in one live segment.
-//! - Recovery gives back all frames that were reported durable, or an error that names what is
-//!   damaged; it never gives back part of a frame, or anything after a hole.
+//! - Recovery gives back all that was reported durable, or names what of it is damaged or lost; it
+//!   never gives back part of a frame, or anything behind a frame of which nothing is known unless
+//!   a later checkpoint restates it.
 //!
-//! # What is left out
+//! # When the disk goes bad
 //!
-//! Repair of damaged entries from other replicas: damage is found, named and refused. What it
-//! needs (the table of each frame, twice) is on disk already.
+//! | damaged | what recovery, or the log while it runs, says |
+//! |---|---|
+//! | payloads of entries | their identity is known: [`flotilla_raft::Recovered::damaged`], [`Damage::Frame`] |
+//! | one copy of a table | nothing is lost: the next frame repeats it |
+//! | both, and no later checkpoint | the shard is in [`RecoveredLane::lost`] (P4) |
+//! | a snapshot | [`RecoveredLane::lost_snapshots`], [`Damage::Snapshot`] |
+//! | everything, or it is of another log | a [`RecoverError`] |
+//!
+//! Payloads that were found elsewhere come back by [`Log::repair`].
 
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod carry;
 mod chain;
 mod chore;
 mod disk;
 mod error;
 mod format;
 mod frame;
+mod image;
 mod live;
+mod load;
 mod log;
 mod memory_disk;
 mod recovery;
@@ -82,13 +93,15 @@ mod scan;
 mod segment;
 mod shelf;
 mod snapshot;
+mod table;
 
 pub use buffer::AlignedBuffer;
-pub use chore::{CarryLoad, Chore};
+pub use chore::Chore;
 pub use disk::{Disk, DiskError};
 pub use error::{DamagedFrame, RecoverError};
 pub use format::BLOCK;
-pub use log::{FrameWrite, Log, Options, SEGMENT_BYTES};
+pub use load::CarryLoad;
+pub use log::{Damage, FrameWrite, Log, Options, SEGMENT_BYTES};
 pub use memory_disk::{Counters, MemoryDisk};
 pub use recovery::{Cut, RecoveredLane, RecoveryReport};
 pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};

@@ -1,19 +1,20 @@
 //! What of each shard's log is live, and in which segment it is.
 //!
 //! Kept per shard: term and vote, the snapshot the log begins at, the terms of its entries as
-//! runs, and *extents*: which frame holds which indexes. No payload is kept in memory.
+//! runs, and *extents*: which frame holds which indexes. No payload is kept in memory. An entry
+//! whose payload is damaged is a *hole*: its extent is where its identity stands.
 //!
 //! Invariants: extents are in the order of their indexes, without gap or overlap, from
-//! `snapshot.index + 1` to `last`; so are the runs of terms. [`Live`] counts the extents of each
-//! segment.
+//! `snapshot.index + 1` to `last`; so are the runs of terms. The holes are the entries of the
+//! extents that are not whole. [`Live`] counts the extents of each segment.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use flotilla_raft::{Entry, HardState, Index, SnapshotMeta, Term};
+use flotilla_raft::{Entry, EntryKind, HardState, Index, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
 
-use crate::frame::ShardCheckpoint;
 use crate::snapshot::SnapshotFile;
+use crate::table::{Identities, Identity, ShardCheckpoint};
 
 /// Where a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub(crate) struct Extent {
     pub(crate) place: Place,
     /// Their size in the log, in bytes; a share of it once part of them is dead.
     pub(crate) bytes: u64,
+    /// Their payloads are there.
+    pub(crate) whole: bool,
 }
 
 impl Extent {
@@ -78,9 +81,12 @@ pub(crate) struct ShardLog {
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) file: Option<SnapshotFile>,
+    /// This replica forgot something that it had promised (P4): nothing is written to it.
+    pub(crate) lost: bool,
     last: Index,
     terms: VecDeque<(Index, Term)>,
     extents: VecDeque<Extent>,
+    holes: BTreeMap<Index, EntryKind>,
     bytes: u64,
 }
 
@@ -132,7 +138,7 @@ impl ShardLog {
             bytes += (crate::format::ENTRY_HEAD + entry.payload.len()) as u64;
         }
         self.last = entries[entries.len() - 1].index;
-        self.push(Extent { first, last: self.last, place, bytes }, live);
+        self.push(Extent { first, last: self.last, place, bytes, whole: true }, live);
         previous
     }
 
@@ -178,22 +184,83 @@ impl ShardLog {
         self.extents.iter().filter(move |extent| extent.place.segment == segment)
     }
 
-    /// The entries of the extent that begins at `first` now stand in frame `to`.
-    pub(crate) fn relocate(&mut self, first: Index, to: Place, live: &mut Live) {
-        let at = self.extents.partition_point(|extent| extent.first < first);
-        let extent = &mut self.extents[at];
-        assert_eq!(extent.first, first, "an extent that is carried is live");
-        live.remove(extent);
-        extent.place = to;
-        live.add(extent);
+    /// The entries `first..=last` now stand in frame `to`, with their payloads if `whole`.
+    pub(crate) fn settle(&mut self, run: Extent, live: &mut Live) {
+        self.split_at(run.first, live);
+        self.split_at(run.last.next(), live);
+        let start = self.extents.partition_point(|extent| extent.first < run.first);
+        let end = self.extents.partition_point(|extent| extent.first <= run.last);
+        assert!(start < end, "what settles is in the log");
+        for extent in self.extents.drain(start..end) {
+            live.remove(&extent);
+            self.bytes -= extent.bytes;
+        }
+        live.add(&run);
+        self.bytes += run.bytes;
+        self.extents.insert(start, run);
+        if run.whole {
+            let mut later = self.holes.split_off(&run.first);
+            self.holes.append(&mut later.split_off(&run.last.next()));
+        }
     }
 
-    /// Adds an extent at the end, as recovery found it, with the terms of its entries.
-    pub(crate) fn restore(&mut self, extent: Extent, terms: &[(Index, Term)], live: &mut Live) {
+    /// The frame at `place` can't be read: its entries become holes. `kind` tells what they are.
+    /// Gives back which they are.
+    pub(crate) fn puncture(
+        &mut self,
+        place: Place,
+        kind: impl Fn(Index) -> EntryKind,
+    ) -> Vec<Index> {
+        let mut damaged = Vec::new();
+        for extent in self.extents.iter_mut().filter(|e| e.place == place && e.whole) {
+            extent.whole = false;
+            damaged.extend((extent.first.0..=extent.last.0).map(Index));
+        }
+        self.holes.extend(damaged.iter().map(|&index| (index, kind(index))));
+        damaged
+    }
+
+    /// The holes of `first..=last` in runs without a gap, each at most `limit` long.
+    pub(crate) fn holes_within(&self, first: Index, last: Index, limit: usize) -> Vec<Identities> {
+        let mut runs: Vec<Vec<Identity>> = Vec::new();
+        for (&index, &kind) in self.holes.range(first..=last) {
+            let term = self.term_at(index).expect("a hole is in the log");
+            let joins = |run: &&mut Vec<Identity>| {
+                run.len() < limit && run.last().is_some_and(|end| end.0.next() == index)
+            };
+            match runs.last_mut().filter(joins) {
+                Some(run) => run.push((index, term, kind)),
+                None => runs.push(vec![(index, term, kind)]),
+            }
+        }
+        runs.into_iter().map(Identities::of).collect()
+    }
+
+    /// Whether the entry at `index` is a hole.
+    pub(crate) fn is_hole(&self, index: Index) -> bool {
+        self.holes.contains_key(&index)
+    }
+
+    /// How many holes there are.
+    pub(crate) fn hole_count(&self) -> usize {
+        self.holes.len()
+    }
+
+    /// The first and the last hole.
+    pub(crate) fn hole_range(&self) -> Option<(Index, Index)> {
+        let (first, last) = (self.holes.first_key_value()?, self.holes.last_key_value()?);
+        Some((*first.0, *last.0))
+    }
+
+    /// Adds an extent at the end, as recovery found it, with its entries' identities.
+    pub(crate) fn restore(&mut self, extent: Extent, entries: &[Identity], live: &mut Live) {
         assert_eq!(extent.first, self.last.next(), "recovered extents are contiguous");
-        for &(index, term) in terms {
+        for &(index, term, kind) in entries {
             if self.terms.back().is_none_or(|run| run.1 != term) {
                 self.terms.push_back((index, term));
+            }
+            if !extent.whole {
+                self.holes.insert(index, kind);
             }
         }
         self.last = extent.last;
@@ -230,7 +297,25 @@ impl ShardLog {
             last: self.last(),
             snapshot: self.snapshot.clone(),
             file: self.file.clone(),
+            lost: self.lost,
         }
+    }
+
+    /// Makes an extent begin at `index`, if one goes across it.
+    fn split_at(&mut self, index: Index, live: &mut Live) {
+        let at = self.extents.partition_point(|extent| extent.last < index);
+        let Some(extent) = self.extents.get_mut(at).filter(|extent| extent.first < index) else {
+            return;
+        };
+        live.remove(extent);
+        let (mut before, mut behind) = (*extent, *extent);
+        shrink(&mut before, |extent| extent.last = index.previous());
+        behind.first = index;
+        behind.bytes = extent.bytes - before.bytes;
+        *extent = before;
+        live.add(&before);
+        live.add(&behind);
+        self.extents.insert(at + 1, behind);
     }
 
     fn push(&mut self, extent: Extent, live: &mut Live) {
@@ -250,6 +335,7 @@ impl ShardLog {
             }
         }
         while self.terms.pop_back_if(|run| run.0 >= first).is_some() {}
+        self.holes.split_off(&first);
         self.last = self.last.min(first.previous());
     }
 
@@ -265,6 +351,7 @@ impl ShardLog {
                 self.extents.push_front(extent);
             }
         }
+        self.holes = self.holes.split_off(&index.next());
         while self.terms.get(1).is_some_and(|run| run.0 <= index.next()) {
             self.terms.pop_front();
         }
@@ -324,7 +411,7 @@ mod tests {
             [1, 2, 3, 4].map(|i| log.term_at(Index(i)).map(|t| t.0)),
             [Some(1), Some(1), Some(4), None]
         );
-        assert_eq!((live.bytes(), log.bytes()), (60, 60));
+        assert_eq!((live.bytes(), log.bytes()), (33, 33));
     }
 
     #[test]
@@ -335,7 +422,7 @@ mod tests {
             log.replace(SHARD, &entries(5, &[2]), place(2), &mut live);
             assert_eq!(log.reset(SHARD, &snapshot(3, term), &mut live), kept);
             assert_eq!(log.last(), if kept { (Index(5), Term(2)) } else { (Index(3), Term(3)) });
-            assert_eq!(live.bytes(), if kept { 40 } else { 0 });
+            assert_eq!(live.bytes(), if kept { 22 } else { 0 });
             assert_eq!(log.term_at(Index(2)), None);
             assert_eq!(log.term_at(Index(3)), Some(Term(term)));
         }

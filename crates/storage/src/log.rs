@@ -1,21 +1,25 @@
 //! The log of a lane: one frame per turn, and the bookkeeping of what is durable and live.
 
 mod append;
+mod damage;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use flotilla_raft::{Index, SnapshotMeta, Write};
+use flotilla_raft::{Entry, Index, SnapshotMeta, Write};
 use flotilla_shard::ShardId;
 
 use crate::buffer::AlignedBuffer;
-use crate::chore::{Carry, CarryLoad, CarryPiece, Chore};
-use crate::frame::Identity;
+use crate::carry::Carry;
+use crate::chore::Chore;
 use crate::live::{Live, ShardLog};
+use crate::load::{CarryLoad, CarryPiece};
+use crate::scan::segment_id;
 use crate::segment::Segments;
 use crate::shelf::Shelf;
 use crate::snapshot::{SnapshotFile, SnapshotWriter};
 use append::Turn;
+pub use damage::Damage;
 
 /// The default size of a segment in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -107,11 +111,18 @@ pub struct Log {
     random: SplitMix,
     shards: BTreeMap<ShardId, ShardLog>,
     node_state: Option<Vec<u8>>,
+    /// A newer one may have been lost.
+    incomplete: bool,
     live: Live,
     segments: Segments,
     shelf: Shelf,
     carry: Carry,
     leaving: Vec<ShardId>,
+    renewed: Vec<ShardId>,
+    /// What was found damaged and not told yet.
+    damage: Vec<Damage>,
+    /// The next frame begins a segment, whose checkpoint restates everything.
+    wants_segment: bool,
     /// The last sequence given out.
     sequence: u64,
     /// The last frame of the log; differs from `sequence` only after recovery.
@@ -121,7 +132,8 @@ pub struct Log {
     attested_through: u64,
     in_flight: VecDeque<InFlight>,
     floors: Floors,
-    previous_table: Vec<u8>,
+    /// The table of the last frame; `None` if nobody knows it.
+    previous_table: Option<Vec<u8>>,
     spare_table: Vec<u8>,
     spare_buffer: AlignedBuffer,
 }
@@ -131,6 +143,7 @@ pub(crate) struct Parts {
     pub(crate) random: SplitMix,
     pub(crate) shards: BTreeMap<ShardId, ShardLog>,
     pub(crate) node_state: Option<Vec<u8>>,
+    pub(crate) incomplete: bool,
     pub(crate) live: Live,
     pub(crate) segments: Segments,
     pub(crate) shelf: Shelf,
@@ -139,7 +152,7 @@ pub(crate) struct Parts {
     /// The sequence of the last frame kept, all of which is durable.
     pub(crate) last_kept: u64,
     pub(crate) floor: u64,
-    pub(crate) previous_table: Vec<u8>,
+    pub(crate) previous_table: Option<Vec<u8>>,
 }
 
 impl Log {
@@ -150,11 +163,15 @@ impl Log {
             random: parts.random,
             shards: parts.shards,
             node_state: parts.node_state,
+            incomplete: parts.incomplete,
             live: parts.live,
             segments: parts.segments,
             shelf: parts.shelf,
             carry: Carry::default(),
             leaving: Vec::new(),
+            renewed: Vec::new(),
+            damage: Vec::new(),
+            wants_segment: false,
             sequence: parts.sequence,
             last_kept: parts.last_kept,
             last_is_empty: true,
@@ -170,16 +187,46 @@ impl Log {
 
     /// Encodes one turn as one frame: the node's own state if it changed, and the shards' writes
     /// in order. Panics if a write does not fit its shard's log (a gap, an unknown snapshot, a
-    /// term or vote that goes back).
+    /// term or vote that goes back), or if the shard is lost.
     pub fn append(&mut self, node_state: Option<&[u8]>, writes: &[(ShardId, Write)]) -> FrameWrite {
         let carried = self.carry.take(self.options.carry_frame_bytes, &self.shards);
         let leaving = std::mem::take(&mut self.leaving);
-        self.write_frame(&Turn { node_state, writes, carried, leaving })
+        let renewed = std::mem::take(&mut self.renewed);
+        self.write_frame(&Turn { node_state, leaving, renewed, carried, writes })
     }
 
-    /// Forgets a shard with the next frame.
+    /// Forgets a shard with the next frame, before that frame's writes.
     pub fn remove_shard(&mut self, shard: ShardId) {
         self.leaving.push(shard);
+    }
+
+    /// What is left of a lost shard (P4) is from the next frame on the log of a new replica, which
+    /// promised nothing; that frame may hold its first writes. Panics then if it is not lost.
+    pub fn renew_shard(&mut self, shard: ShardId) {
+        self.renewed.push(shard);
+    }
+
+    /// Payloads that were damaged have been found elsewhere: they are written with the next frame.
+    /// Entries that the log does not have, or has whole, are left out.
+    pub fn repair(&mut self, shard: ShardId, entries: Vec<Entry>) {
+        self.carry.repaired(shard, entries);
+    }
+
+    /// Whether something waits for a frame that no turn asks for: [`Log::append`] without writes
+    /// makes one.
+    pub fn needs_frame(&self) -> bool {
+        !self.carry.is_empty() || !self.leaving.is_empty() || !self.renewed.is_empty()
+    }
+
+    /// What was found damaged while running, each once. The node tells the core of the entries
+    /// ([`flotilla_raft::Input::Damaged`]), and writes a new snapshot in place of one.
+    pub fn take_damage(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// How many entries of a shard lack their payload.
+    pub fn holes(&self, shard: ShardId) -> usize {
+        self.shards.get(&shard).map_or(0, ShardLog::hole_count)
     }
 
     /// The frame of that sequence is durable. Panics if it is not in flight.
@@ -237,18 +284,21 @@ impl Log {
             Chore::Remove { .. } => {}
             Chore::Load(load) => {
                 self.carry.loaded(load);
+                for bad in &load.damaged {
+                    self.puncture(load.id.number, &load.file, bad);
+                }
                 self.release_segments();
             }
         }
     }
 
-    /// A chore could not be done: it will be given out again. (Not for a failed
-    /// [`Chore::Load`], which is damage, and final.)
+    /// A chore could not be done: it will be given out again. Panics for a chore that only reads,
+    /// which never fails.
     pub fn chore_failed(&mut self, chore: &Chore) {
         match chore {
             Chore::Prepare { name, bytes } => self.segments.prepared(name, *bytes, false),
             Chore::Remove { name } => self.segments.removals.push(name.clone()),
-            Chore::Load(_) => panic!("a log that can't be read any more is final"),
+            Chore::Load(_) => panic!("what can't be read is damage, no failure"),
         }
     }
 
@@ -351,6 +401,15 @@ impl Log {
         self.shards.iter().filter(|(_, log)| holds(log)).map(|(&shard, _)| shard).collect()
     }
 
+    /// Every hole is to be stated in a frame.
+    pub(crate) fn state_all_holes(&mut self) {
+        for (&shard, log) in &self.shards {
+            if let Some((first, last)) = log.hole_range() {
+                self.carry.state_holes(shard, first, last);
+            }
+        }
+    }
+
     /// Frees the segments that nothing needs any more; one that is being read is needed.
     fn release_segments(&mut self) {
         let floor = self.floors.attested.min(self.carry.loading.unwrap_or(u64::MAX));
@@ -375,19 +434,28 @@ impl Log {
         if next.first_sequence > self.durable_through {
             return None;
         }
-        let mut wanted = Vec::new();
+        let (mut wanted, mut holes) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         for (&shard, log) in &self.shards {
             for extent in log.extents_in(oldest.number) {
-                if bytes < self.options.carry_load_bytes {
-                    let (place, first, last) = (extent.place, extent.first, extent.last);
+                let (place, first, last) = (extent.place, extent.first, extent.last);
+                if !extent.whole {
+                    holes.push((shard, first, last));
+                } else if bytes < self.options.carry_load_bytes {
                     wanted.push(CarryPiece { shard, place, first, last, entries: Vec::new() });
                     bytes += extent.bytes;
                 }
             }
         }
-        self.carry.loading = Some(oldest.number);
-        let identity = Identity { nonce: oldest.nonce, number: oldest.number };
-        Some(CarryLoad { file: oldest.file.to_string(), identity, wanted })
+        let id = segment_id(oldest.nonce, oldest.number, oldest.bytes);
+        let file = oldest.file.to_string();
+        for (shard, first, last) in holes {
+            self.carry.state_holes(shard, first, last);
+        }
+        if wanted.is_empty() {
+            return None;
+        }
+        self.carry.loading = Some(id.number);
+        Some(CarryLoad { file, id, wanted, damaged: Vec::new() })
     }
 }

@@ -4,17 +4,21 @@
 //! 2. From the newest segment on, follow `previous` down to the floor. A segment whose checkpoint
 //!    is not whole was begun and not finished. The first frame, in the order of sequences, that
 //!    is not whole ends the log, if no frame anywhere says that it was durable; else it is damage.
-//! 3. Replay what is left, oldest first. Each segment counts up to the sequence at which the next
-//!    one continues: what lies above it was cut by an earlier recovery and is void.
-//! 4. Check that each shard's snapshot is there. Remove unfinished and unnamed snapshot files.
+//! 3. Replay what is left, oldest first; of a damaged frame its table, which the next frame
+//!    repeats. Each segment counts up to the sequence at which the next one continues: what lies
+//!    above it was cut by an earlier recovery and is void.
+//! 4. Look for each shard's snapshot. Remove unfinished and unnamed snapshot files.
 //! 5. Open a fresh segment, with sequences 2^20 above all ever seen, whose checkpoint restates
-//!    everything and names the last frame kept. Nothing is ever written behind a tail.
+//!    everything and names the last frame kept. Nothing is ever written behind a tail. The frames
+//!    behind the checkpoint state what the entries are whose payloads are lost.
 //!
 //! Every segment is synced before it is read: what recovery relies on can't be lost afterwards.
 //!
-//! Invariant: whatever was reported durable comes back, or an error does. The one exception is
-//! decay of the very last frames that no later frame attests, which looks like a torn write; the
-//! driver's seal keeps that window at 2 ms.
+//! Invariants: whatever was reported durable comes back, or is named as damaged or lost; no part
+//! of a frame and nothing behind an unknown frame comes back, except what a later checkpoint
+//! restates. What is lost stays lost, also for the next recovery, until the host has a new replica
+//! begin there. The one exception is decay of the very last frames that no later frame attests,
+//! which looks like a torn write; the driver's seal keeps that window at 2 ms.
 //!
 //! Sources: [Protocol-Aware Recovery, FAST'18] for telling a crash from damage.
 
@@ -23,34 +27,73 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_raft::Recovered;
 use flotilla_shard::ShardId;
 
-use crate::chain::{Link, Search, Survey};
-use crate::disk::Disk;
-use crate::error::RecoverError;
+use crate::chain::{Chain, Search, Survey};
+use crate::disk::{Disk, DiskError};
+use crate::error::{DamagedFrame, RecoverError};
 use crate::frame::read_frame;
+use crate::image::Image;
 use crate::live::{Live, Place};
 use crate::log::{Log, Options, Parts, SplitMix};
-use crate::replay::Replay;
-use crate::scan::Found;
+use crate::replay::{Frame, Replay};
+use crate::scan::{Content, Found, Slot};
 use crate::segment::{FreeFile, Segment, Segments};
 use crate::shelf::Shelf;
-use crate::snapshot::{SnapshotFile, SnapshotReader};
+use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotReader};
+use crate::table::read_table;
 
 /// How far sequences jump at a recovery: more than any number of frames in flight at a crash.
 const SEQUENCE_JUMP: u64 = 1 << 20;
 
 /// What was found on the disk of a lane.
+///
+/// A replica in [`RecoveredLane::shards`] has kept every promise: it may vote and acknowledge by
+/// identity at once, whatever its [`Recovered::damaged`] names. One in [`RecoveredLane::lost`] may
+/// have forgotten some and takes no part under its replica id (P4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredLane {
     /// The last durable state of the node itself.
     pub node_state: Option<Vec<u8>>,
     /// Each shard's part. A snapshot of index 0 has no configuration: the shard never had one.
     pub shards: BTreeMap<ShardId, Recovered>,
-    /// The snapshot file that each shard's log begins at.
+    /// The shards whose replica here may have forgotten a promise, each with what is left: the
+    /// beginning of the log of a new replica ([`Log::renew_shard`]).
+    pub lost: BTreeMap<ShardId, Recovered>,
+    /// Frames were lost and no checkpoint came after them: there may have been other shards, and a
+    /// newer state of the node. It stays so until the node's state is written again.
+    pub incomplete: bool,
+    /// The snapshot file that each shard's log begins at, lost shards' too, as far as it is there
+    /// and its frame can be read. Its chunks are checked when they are read.
     pub snapshots: BTreeMap<ShardId, SnapshotFile>,
+    /// Snapshots that are missing or damaged. Such a replica knows what it promised and votes and
+    /// acknowledges; it has no state to apply anything to until a newer snapshot is installed.
+    pub lost_snapshots: BTreeMap<ShardId, SnapshotError>,
     /// There was no log here: nothing was ever made durable.
     pub fresh: bool,
+    /// Every frame up to here was durable. Whoever was told of a later one before this start has
+    /// met a newer image of this disk (P4); later sequences begin 2^20 above.
+    pub durable_through: u64,
     /// How it went.
     pub report: RecoveryReport,
+}
+
+impl RecoveredLane {
+    /// For a host that can't have anything repaired: what is damaged or lost, in words.
+    pub fn check_whole(&self) -> Result<(), String> {
+        let mut wrong: Vec<String> = self.report.damage.iter().map(ToString::to_string).collect();
+        wrong.extend(self.lost.keys().map(|shard| format!("shard {} is lost", shard.0)));
+        wrong.extend(self.lost_snapshots.iter().map(|(shard, error)| {
+            format!("the snapshot of shard {} can't be used: {error}", shard.0)
+        }));
+        let damaged = self.shards.iter().filter(|(_, found)| !found.damaged.is_empty());
+        wrong.extend(damaged.clone().map(|(shard, found)| {
+            format!("shard {}: {} entries are damaged", shard.0, found.damaged.len())
+        }));
+        let harmless = self.lost.is_empty()
+            && self.lost_snapshots.is_empty()
+            && !self.incomplete
+            && damaged.count() == 0;
+        if harmless { Ok(()) } else { Err(wrong.join("; ")) }
+    }
 }
 
 /// How a recovery went, for the operator's log.
@@ -64,6 +107,8 @@ pub struct RecoveryReport {
     pub last_sequence: u64,
     /// The unfinished end that was cut off.
     pub cut: Option<Cut>,
+    /// Acknowledged frames that can't be read, oldest first, also those that cost nothing.
+    pub damage: Vec<DamagedFrame>,
     /// Unfinished and unneeded snapshot files that were removed.
     pub removed: Vec<String>,
 }
@@ -93,78 +138,233 @@ impl Log {
         let survey = Survey::take(disk)?;
         let mut search = Search::new(&survey);
         let chain = search.find_chain(disk)?;
-        search.check_claims(&chain)?;
-        if let (true, Some(snapshot)) = (chain.is_empty(), survey.snapshots.first()) {
-            return Err(RecoverError::MissingLog { snapshot: snapshot.clone() });
+        if chain.links.is_empty() {
+            check_blank(&survey, &chain)?;
         }
-        let replay = replay(disk, &survey, &chain)?;
-        let mut report = RecoveryReport {
-            segments: chain.len(),
-            frames: replay.frames,
-            last_sequence: chain.last().map_or(0, |link| link.last_kept),
-            cut: search.cut.take(),
-            removed: Vec::new(),
+        let mut reading = Reading::default();
+        reading.chain(disk, &survey, &chain)?;
+        let Reading { replay, damage } = reading;
+        let mut lane = RecoveredLane {
+            fresh: chain.links.is_empty(),
+            incomplete: replay.in_doubt || replay.incomplete,
+            durable_through: chain.last_kept(),
+            report: RecoveryReport {
+                segments: chain.links.len(),
+                frames: replay.frames,
+                last_sequence: chain.last_kept(),
+                cut: search.cut.take(),
+                damage,
+                removed: Vec::new(),
+            },
+            ..RecoveredLane::default()
         };
-        let snapshots = check_snapshots(disk, &replay)?;
-        report.removed = remove_unneeded(disk, &survey, &snapshots)?;
-        let (log, shards, node_state) =
-            open_log(disk, options, seed, &search, &chain, replay, &snapshots)?;
-        let fresh = chain.is_empty();
-        Ok((log, RecoveredLane { node_state, shards, snapshots, fresh, report }))
+        find_snapshots(disk, &replay, &mut lane)?;
+        lane.report.removed = remove_unneeded(disk, &survey, &replay)?;
+        let mut log = build(options, seed, &search, &chain, replay, &mut lane);
+        log.begin(disk)?;
+        Ok((log, lane))
+    }
+
+    /// Opens the fresh segment and states what was found damaged.
+    fn begin(&mut self, disk: &mut dyn Disk) -> Result<(), RecoverError> {
+        self.state_all_holes();
+        let mut write = self.open_segment();
+        loop {
+            if let Some(bytes) = write.create {
+                disk.create(&write.file, bytes)?;
+            }
+            disk.write(&write.file, write.offset, &write.data)?;
+            disk.sync(&write.file)?;
+            self.written(write.sequence);
+            if !self.needs_frame() {
+                return Ok(());
+            }
+            write = self.append(None, &[]);
+        }
     }
 }
 
-fn replay(disk: &mut dyn Disk, survey: &Survey, chain: &[Link]) -> Result<Replay, RecoverError> {
-    let mut replay = Replay::default();
-    let mut at = (String::new(), 0);
-    for link in chain {
-        let found = &survey.found[link.position];
-        let bytes = disk.read(&found.file, 0, found.size as usize)?;
-        for &(offset, sequence) in &link.scan.frames {
-            if sequence > link.last_kept {
-                break;
+/// Without a segment that counts there must be no sign that there ever was one.
+fn check_blank(survey: &Survey, chain: &Chain) -> Result<(), RecoverError> {
+    if let Some(reason) = &chain.missing_after {
+        return Err(RecoverError::Unreadable(reason.clone()));
+    }
+    match survey.snapshots.first() {
+        Some(snapshot) => Err(RecoverError::MissingLog { snapshot: snapshot.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Reading the chain's frames, and what is found damaged.
+#[derive(Default)]
+struct Reading {
+    replay: Replay,
+    damage: Vec<DamagedFrame>,
+}
+
+impl Reading {
+    fn chain(
+        &mut self,
+        disk: &mut dyn Disk,
+        survey: &Survey,
+        chain: &Chain,
+    ) -> Result<(), RecoverError> {
+        let mut at = (String::new(), 0);
+        if let Some(reason) = &chain.missing_before {
+            self.missing(survey, chain.links.first().map(|link| link.position), reason);
+        }
+        for link in &chain.links {
+            let found = &survey.found[link.position];
+            let image = Image::read(disk, &found.file, 0, found.size as usize)?;
+            for slot in &link.scan.slots {
+                at = (found.file.to_string(), slot.offset);
+                if slot.content == Content::Whole && !image.is_whole() {
+                    check_still_whole(&image.bytes, found, slot)?;
+                }
+                self.slot(&image.bytes, found, slot).map_err(|detail| inconsistent(&at, detail))?;
             }
-            at = (found.file.to_string(), offset);
-            let place = Place { segment: found.header.number, offset };
-            let outcome = match read_frame(&bytes[offset as usize..], offset, found.identity()) {
-                Ok(frame) => replay.frame(&frame, place),
-                Err(flaw) => Err(format!("it read well before, and now: {}", flaw.describe())),
-            };
-            outcome.map_err(|detail| inconsistent(&at, detail))?;
+        }
+        if let Some(reason) = &chain.missing_after {
+            self.missing(survey, chain.links.last().map(|link| link.position), reason);
+        }
+        self.replay.check().map_err(|detail| inconsistent(&at, detail))
+    }
+
+    fn slot(&mut self, bytes: &[u8], found: &Found, slot: &Slot) -> Result<(), String> {
+        let id = found.id();
+        let place = Place { segment: id.number, offset: slot.offset };
+        let is_checkpoint = slot.first == found.header.first_sequence;
+        let mut frame =
+            Frame { table: &[], body: None, is_checkpoint, entries_max: id.entries_max };
+        match &slot.content {
+            Content::Unknown => {
+                self.note(found, slot, None);
+                self.replay.doubt();
+                return Ok(());
+            }
+            Content::Table(table) => {
+                self.note(found, slot, Some(table));
+                frame.table = table;
+                self.replay.frame(&frame, place)
+            }
+            Content::Whole => {
+                let rest = &bytes[slot.offset as usize..];
+                let read = read_frame(rest, slot.offset, id)
+                    .map_err(|flaw| format!("it read well before, and now: {}", flaw.describe()))?;
+                (frame.table, frame.body) = (read.table, Some(read.body));
+                self.replay.frame(&frame, place)
+            }
         }
     }
-    replay.check_whole().map_err(|detail| inconsistent(&at, detail))?;
-    Ok(replay)
+
+    fn note(&mut self, found: &Found, slot: &Slot, table: Option<&[u8]>) {
+        let (shards, holds) = match table {
+            None => (None, String::new()),
+            Some(table) => {
+                let (shards, holds) = describe_table(table, found.id().entries_max);
+                (Some(shards), holds)
+            }
+        };
+        let several = match slot.last - slot.first {
+            0 => String::new(),
+            more => format!(", as are {more} after it"),
+        };
+        self.damage.push(DamagedFrame {
+            file: found.file.to_string(),
+            offset: slot.offset,
+            sequence: slot.first,
+            shards,
+            detail: format!("{}{several}{holds}", slot.reason),
+        });
+    }
+
+    fn missing(&mut self, survey: &Survey, neighbour: Option<usize>, reason: &str) {
+        let neighbour = neighbour.map(|position| &survey.found[position]);
+        self.damage.push(DamagedFrame {
+            file: neighbour.map_or_else(String::new, |found| found.file.to_string()),
+            offset: 0,
+            sequence: neighbour.map_or(0, |found| found.header.first_sequence),
+            shards: None,
+            detail: reason.to_string(),
+        });
+        self.replay.doubt();
+    }
+}
+
+/// A medium on which something can be read at one moment and not at the next has to be left alone.
+fn check_still_whole(bytes: &[u8], found: &Found, slot: &Slot) -> Result<(), RecoverError> {
+    match read_frame(&bytes[slot.offset as usize..], slot.offset, found.id()) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let (file, offset) = (&found.file, slot.offset);
+            Err(DiskError(format!("{file}: offset {offset} could be read, and now it can't"))
+                .into())
+        }
+    }
 }
 
 fn inconsistent(at: &(String, u64), detail: String) -> RecoverError {
     RecoverError::Inconsistent { file: at.0.clone(), offset: at.1, detail }
 }
 
-fn check_snapshots(
-    disk: &mut dyn Disk,
-    replay: &Replay,
-) -> Result<BTreeMap<ShardId, SnapshotFile>, RecoverError> {
-    let mut snapshots = BTreeMap::new();
-    for (&shard, log) in &replay.shards {
-        let Some(file) = &log.file else { continue };
-        let opened = SnapshotReader::open(disk, &file.name);
-        let (_, reader) = opened.map_err(|error| RecoverError::Snapshot { shard, error })?;
-        if reader.file() != *file {
-            let error = reader.is_not(file);
-            return Err(RecoverError::Snapshot { shard, error });
+/// The shards of a table, and in words what the frame holds of them.
+fn describe_table(table: &[u8], entries_max: u64) -> (Vec<ShardId>, String) {
+    let mut shards = BTreeSet::new();
+    let mut words = String::new();
+    for record in read_table(table, entries_max).unwrap_or_default() {
+        let whose = match record.shard() {
+            None => String::new(),
+            Some(shard) => {
+                shards.insert(shard);
+                format!("shard {}: ", shard.0)
+            }
+        };
+        if let Some(what) = record.describe() {
+            words.extend(["; ", &whose, &what]);
         }
-        snapshots.insert(shard, file.clone());
     }
-    Ok(snapshots)
+    (shards.into_iter().collect(), words)
 }
 
+/// Looks for the snapshot that each log begins at.
+fn find_snapshots(
+    disk: &mut dyn Disk,
+    replay: &Replay,
+    lane: &mut RecoveredLane,
+) -> Result<(), RecoverError> {
+    for (&shard, log) in &replay.shards {
+        let Some(file) = &log.file else { continue };
+        let found = SnapshotReader::open(disk, &file.name).and_then(|(_, reader)| {
+            if reader.file() == *file { Ok(()) } else { Err(reader.is_not(file)) }
+        });
+        match found {
+            Ok(()) => {
+                lane.snapshots.insert(shard, file.clone());
+            }
+            Err(SnapshotError::Version { name, found }) => {
+                return Err(RecoverError::Version { file: name, found });
+            }
+            Err(error) => {
+                lane.lost_snapshots.insert(shard, error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the snapshot files that no log begins at; one that is damaged stays until a newer one
+/// has taken its place.
 fn remove_unneeded(
     disk: &mut dyn Disk,
     survey: &Survey,
-    snapshots: &BTreeMap<ShardId, SnapshotFile>,
+    replay: &Replay,
 ) -> Result<Vec<String>, RecoverError> {
-    let needed: BTreeSet<&str> = snapshots.values().map(|file| &file.name[..]).collect();
+    if replay.in_doubt {
+        // A log that is not known may begin at one of them: whoever looks may need it.
+        return Ok(Vec::new());
+    }
+    let files = replay.shards.values().filter_map(|log| log.file.as_ref());
+    let needed: BTreeSet<&str> = files.map(|file| &file.name[..]).collect();
     let unneeded = survey.snapshots.iter().filter(|name| !needed.contains(&name[..]));
     let removed: Vec<_> = survey.temporary.iter().chain(unneeded).cloned().collect();
     for name in &removed {
@@ -174,81 +374,76 @@ fn remove_unneeded(
     Ok(removed)
 }
 
-type Opened = (Log, BTreeMap<ShardId, Recovered>, Option<Vec<u8>>);
-
-fn open_log(
-    disk: &mut dyn Disk,
+/// The log that goes on behind the chain.
+fn build(
     options: Options,
     seed: u64,
     search: &Search<'_>,
-    chain: &[Link],
+    chain: &Chain,
     replay: Replay,
-    snapshots: &BTreeMap<ShardId, SnapshotFile>,
-) -> Result<Opened, RecoverError> {
+    lane: &mut RecoveredLane,
+) -> Log {
     let survey = search.survey;
-    let segments = chain_segments(survey, chain, &options, search.highest_number);
-    let (mut live, mut shards, mut logs) = (Live::default(), BTreeMap::new(), BTreeMap::new());
+    let (mut live, mut logs) = (Live::default(), BTreeMap::new());
     for (shard, replayed) in replay.shards {
         let (recovered, log) = replayed.finish(&mut live);
-        shards.insert(shard, recovered);
+        let known = if log.lost { &mut lane.lost } else { &mut lane.shards };
+        known.insert(shard, recovered);
         logs.insert(shard, log);
     }
+    lane.node_state.clone_from(&replay.node_state);
     let mut shelf = Shelf::default();
-    snapshots.values().cloned().for_each(|file| shelf.restore(file));
+    lane.snapshots.values().cloned().for_each(|file| shelf.restore(file));
     let blank = survey.found.is_empty() && search.highest_sequence == 0;
-    let sequence = if blank { 0 } else { search.highest_sequence + SEQUENCE_JUMP };
-    let newest = segments.chain.back().map_or(0, |segment| segment.number);
+    let highest = search.highest_sequence.max(chain.last_kept());
+    let sequence = if blank { 0 } else { highest + SEQUENCE_JUMP };
     // The seed alone may repeat (a replayed run); with the sequence no nonce comes twice.
     let mut random = SplitMix(seed);
     random.0 ^= SplitMix(sequence).next();
+    let log = survey.found.first().map_or_else(|| random.next(), |found| found.header.log);
+    let segments = chain_segments(survey, chain, &options, log, search.highest_number);
+    let newest = segments.chain.back().map_or(0, |segment| segment.number);
     let parts = Parts {
         random,
         shards: logs,
-        node_state: replay.node_state.clone(),
+        node_state: replay.node_state,
+        incomplete: lane.incomplete,
         floor: live.oldest().unwrap_or(newest),
         live,
         segments,
         shelf,
         sequence,
-        last_kept: chain.last().map_or(0, |link| link.last_kept),
-        previous_table: replay.table,
+        last_kept: chain.last_kept(),
+        previous_table: if lane.fresh { Some(Vec::new()) } else { replay.table },
     };
-    let mut log = Log::from_parts(options, parts);
-    let first = log.open_segment();
-    if let Some(bytes) = first.create {
-        disk.create(&first.file, bytes)?;
-    }
-    disk.write(&first.file, first.offset, &first.data)?;
-    disk.sync(&first.file)?;
-    log.written(first.sequence);
-    Ok((log, shards, replay.node_state))
+    Log::from_parts(options, parts)
 }
 
 /// The chain as the log keeps it, and all other segment files as free ones.
 fn chain_segments(
     survey: &Survey,
-    chain: &[Link],
+    chain: &Chain,
     options: &Options,
+    log: u64,
     highest_number: u64,
 ) -> Segments {
-    let mut segments = Segments::new(options, survey.last_file, highest_number);
+    let mut segments = Segments::new(options, log, survey.last_file, highest_number);
     let mut used = BTreeSet::new();
-    for link in chain {
+    for link in &chain.links {
         let Found { file, header, .. } = &survey.found[link.position];
         used.insert(link.position);
-        let kept = link.scan.frames.iter().find(|frame| frame.1 > link.last_kept);
         segments.chain.push_back(Segment {
             number: header.number,
             file: file.clone(),
             nonce: header.nonce,
             bytes: header.bytes,
             first_sequence: header.first_sequence,
-            written: kept.map_or(link.scan.stop.offset, |frame| frame.0),
+            written: link.scan.end_offset,
         });
     }
     let dead = survey.found.iter().enumerate().filter(|(position, _)| !used.contains(position));
     let dead = dead.map(|(_, found)| (found.file.clone(), found.size));
-    let others = survey.others.iter().map(|(name, size, _)| (name.as_str().into(), *size));
+    let others = survey.others.iter().map(|other| (other.file.as_str().into(), other.size));
     for (name, bytes) in others.chain(dead) {
         segments.release(FreeFile { name, bytes });
     }

@@ -1,27 +1,52 @@
 //! Replaying the frames of a chain: what each shard's log is after them.
 //!
 //! Replay begins at the checkpoint of the oldest segment that is needed. What lies in segments
-//! before it is dead by then, so a log may have a hole at its beginning while it is replayed;
-//! at the end no hole may be left. Later checkpoints are compared with what was replayed.
+//! before it is dead by then, so a log may have a gap at its beginning while it is replayed; at
+//! the end none may be left. Later checkpoints are compared with what was replayed.
+//!
+//! Of a damaged frame the table is replayed: its entries are in the log and their payloads are
+//! lost. Behind a frame of which nothing is known every shard is in *doubt*, until a checkpoint
+//! says what its log was: by log matching [Raft §5.3] what was replayed agrees with that if both
+//! have the same last entry, else it is dropped. Whoever is in doubt at the end, or lacks entries
+//! since a doubt, is lost (P4).
+//!
+//! Invariant: a shard's `entries` are of one log, at any moment: behind a doubt they are dropped
+//! unless what follows joins them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_raft::{Entry, HardState, Index, Recovered, SnapshotMeta, Term};
+use flotilla_raft::{Entry, HardState, Index, Payload, Recovered, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
 
-use crate::format::{ENTRY_HEAD, FLAG_CHECKPOINT};
-use crate::frame::{Frame, ItemKind, Record, ShardCheckpoint, read_records, read_table};
+use crate::format::ENTRY_HEAD;
+use crate::frame::Payloads;
 use crate::live::{Extent, Live, Place, ShardLog};
 use crate::snapshot::SnapshotFile;
+use crate::table::{Identities, Identity, Record, ShardCheckpoint, read_table};
+
+/// One frame as far as it is known.
+pub(crate) struct Frame<'a> {
+    pub(crate) table: &'a [u8],
+    /// `None` if it is damaged.
+    pub(crate) body: Option<&'a [u8]>,
+    pub(crate) is_checkpoint: bool,
+    /// The most entries it can have.
+    pub(crate) entries_max: u64,
+}
 
 /// The state of a lane while its log is replayed.
 #[derive(Default)]
 pub(crate) struct Replay {
     pub(crate) node_state: Option<Vec<u8>>,
     pub(crate) shards: BTreeMap<ShardId, ReplayedShard>,
+    /// Frames read.
     pub(crate) frames: u64,
-    /// The table of the last frame.
-    pub(crate) table: Vec<u8>,
+    /// The table of the last frame, if it is known.
+    pub(crate) table: Option<Vec<u8>>,
+    /// There may be shards that are not known, and a newer state of the node.
+    pub(crate) in_doubt: bool,
+    /// As above, as an earlier recovery found, and the node has not written its state since.
+    pub(crate) incomplete: bool,
 }
 
 /// One shard's log while it is replayed.
@@ -31,7 +56,18 @@ pub(crate) struct ReplayedShard {
     snapshot: SnapshotMeta,
     pub(crate) file: Option<SnapshotFile>,
     last: (Index, Term),
-    entries: BTreeMap<Index, (Entry, Place)>,
+    entries: BTreeMap<Index, Replayed>,
+    in_doubt: bool,
+    /// It was in doubt once: what is missing is lost.
+    was_in_doubt: bool,
+    lost: bool,
+}
+
+/// An entry, where it stands, and whether its payload is known.
+struct Replayed {
+    entry: Entry,
+    place: Place,
+    whole: bool,
 }
 
 /// How the log contradicts itself.
@@ -40,37 +76,75 @@ type Contradiction = String;
 impl Replay {
     /// Takes one frame.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>, place: Place) -> Result<(), Contradiction> {
-        let table = read_table(frame.table).ok_or("the table makes no sense")?;
-        let records = read_records(frame.body).ok_or("the records make no sense")?;
-        let checkpoint = frame.header.flags & FLAG_CHECKPOINT != 0;
-        for entry in table.iter().filter(|_| !checkpoint) {
-            let leaves = entry.items.iter().any(|item| item.kind == ItemKind::Removed);
-            if !leaves {
-                self.shards.entry(entry.shard).or_default().hard_state = entry.hard_state;
-            }
+        let records =
+            read_table(frame.table, frame.entries_max).ok_or("the table makes no sense")?;
+        let mut payloads = frame.body.map(Payloads::new);
+        let begins = self.frames == 0 && self.table.is_none() && !self.in_doubt;
+        if frame.is_checkpoint {
+            self.incomplete = false;
+            self.checkpoint(&records, begins)?;
         }
         for record in records {
-            self.record(record, place)?;
+            self.record(record, place, &mut payloads, frame.is_checkpoint)?;
+        }
+        if payloads.is_some_and(|payloads| !payloads.is_empty()) {
+            return Err("the body is longer than its table says".into());
         }
         self.frames += 1;
-        self.table = frame.table.to_vec();
+        self.table = Some(frame.table.to_vec());
         Ok(())
     }
 
-    fn record(&mut self, record: Record<'_>, place: Place) -> Result<(), Contradiction> {
+    /// Here stood frames of which nothing is known.
+    pub(crate) fn doubt(&mut self) {
+        self.in_doubt = true;
+        self.table = None;
+        for log in self.shards.values_mut() {
+            (log.in_doubt, log.was_in_doubt) = (true, true);
+        }
+    }
+
+    fn record(
+        &mut self,
+        record: Record<'_>,
+        place: Place,
+        payloads: &mut Option<Payloads<'_>>,
+        is_checkpoint: bool,
+    ) -> Result<(), Contradiction> {
         match record {
-            Record::Node(state) => self.node_state = Some(state.to_vec()),
+            Record::Incomplete => self.incomplete = true,
+            Record::Node(state) => {
+                self.incomplete &= is_checkpoint;
+                self.node_state = Some(state.to_vec());
+            }
+            Record::State { .. } | Record::Checkpoint(_) if is_checkpoint => {}
+            Record::Checkpoint(_) => return Err("a checkpoint inside a segment".into()),
+            Record::State { shard, hard_state } => {
+                let in_doubt = self.in_doubt;
+                let log = self.shards.entry(shard).or_insert_with(|| ReplayedShard {
+                    in_doubt,
+                    was_in_doubt: in_doubt,
+                    ..ReplayedShard::default()
+                });
+                log.hard_state = hard_state;
+            }
             Record::Removed { shard } => {
                 self.shards.remove(&shard);
             }
-            Record::Checkpoint(shards) if self.frames == 0 => self.begin(shards),
-            Record::Checkpoint(shards) => self.compare(shards)?,
-            Record::Entries { shard, previous_term, entries } => {
-                self.shard(shard)?.replace(shard, previous_term, entries, place)?;
+            Record::Renewed { shard } => self.shard(shard)?.lost = false,
+            Record::Entries { shard, previous_term, identities } => {
+                let entries = placed(&identities, place, payloads)?;
+                self.shard(shard)?.replace(shard, previous_term, entries)?;
             }
-            Record::Carry { shard, entries } => self.shard(shard)?.carry(shard, entries, place)?,
+            Record::Carry { shard, identities } => {
+                let entries = placed(&identities, place, payloads)?;
+                self.shard(shard)?.carry(shard, entries)?;
+            }
+            Record::Holes { shard, identities } => {
+                let entries = identities.iter().map(|id| without_payload(id, place)).collect();
+                self.shard(shard)?.carry(shard, entries)?;
+            }
             Record::Reset { shard, keeps_later, meta, file } => {
-                let file = file.map(|file| *file);
                 self.shard(shard)?.reset(shard, keeps_later, meta, file)?;
             }
         }
@@ -79,50 +153,74 @@ impl Replay {
 
     fn shard(&mut self, shard: ShardId) -> Result<&mut ReplayedShard, Contradiction> {
         let found = self.shards.get_mut(&shard);
-        found.ok_or_else(|| format!("a record of shard {} that the table does not name", shard.0))
+        found.ok_or_else(|| format!("a record of shard {} behind its removal", shard.0))
     }
 
-    fn begin(&mut self, shards: Vec<ShardCheckpoint>) {
-        for said in shards {
-            let replayed = ReplayedShard {
-                hard_state: said.hard_state,
-                snapshot: said.snapshot,
-                file: said.file,
-                last: said.last,
-                entries: BTreeMap::new(),
-            };
-            self.shards.insert(said.shard, replayed);
-        }
-    }
-
-    fn compare(&self, shards: Vec<ShardCheckpoint>) -> Result<(), Contradiction> {
-        let replayed = self.shards.iter().map(|(&shard, log)| log.checkpoint(shard));
-        for (shard, (said, replayed)) in shards.iter().zip(replayed).enumerate() {
-            if *said != replayed {
-                return Err(format!("checkpoint entry {shard}: {said:?}, but {replayed:?}"));
+    /// A checkpoint begins the replay, ends a doubt, or says what is known already.
+    fn checkpoint(&mut self, table: &[Record<'_>], begins: bool) -> Result<(), Contradiction> {
+        let mut named = BTreeSet::new();
+        for said in table {
+            let Record::Checkpoint(said) = said else { continue };
+            named.insert(said.shard);
+            if begins || self.in_doubt {
+                let log = self.shards.entry(said.shard).or_default();
+                log.adopt(said, !begins);
+            } else {
+                let known = self.shards.get(&said.shard).map(|log| log.checkpoint(said.shard));
+                if known.as_ref() != Some(&**said) {
+                    return Err(format!("a checkpoint: {said:?}, but {known:?}"));
+                }
             }
         }
-        if shards.len() != self.shards.len() {
+        if self.in_doubt {
+            self.shards.retain(|shard, _| named.contains(shard));
+            self.in_doubt = false;
+        }
+        if named.len() != self.shards.len() {
             return Err("a checkpoint names other shards than the log before it".into());
         }
         Ok(())
     }
 
-    /// Fails if a log has a hole.
-    pub(crate) fn check_whole(&self) -> Result<(), Contradiction> {
-        for (shard, log) in &self.shards {
-            let first = log.snapshot.index.next().0;
-            let present = log.entries.keys().map(|index| index.0);
-            let mut expected = first..=log.last.0.0;
-            if let Some((_, hole)) = present.zip(&mut expected).find(|(have, want)| have != want) {
-                return Err(format!("shard {} lacks entry {hole}", shard.0));
+    /// At the end: what is incomplete although there never was a doubt contradicts itself.
+    pub(crate) fn check(&mut self) -> Result<(), Contradiction> {
+        for (shard, log) in &mut self.shards {
+            log.lost |= log.in_doubt;
+            if log.lost {
+                log.entries = log.entries.split_off(&log.snapshot.index.next());
             }
-            if let Some(missing) = expected.next() {
-                return Err(format!("shard {} lacks entry {missing}", shard.0));
+            let Some(gap) = log.first_gap() else { continue };
+            if !log.was_in_doubt && !log.lost {
+                return Err(format!("shard {} lacks entry {gap}", shard.0));
             }
+            log.lost = true;
+            log.entries.split_off(&gap);
+        }
+        for log in self.shards.values_mut().filter(|log| log.lost) {
+            let last = log.entries.last_key_value().map(|(_, last)| &last.entry);
+            let snapshot = (log.snapshot.index, log.snapshot.term);
+            log.last = last.map_or(snapshot, |last| (last.index, last.term));
         }
         Ok(())
     }
+}
+
+fn without_payload((index, term, kind): Identity, place: Place) -> Replayed {
+    let payload = Payload::new(Vec::new());
+    Replayed { entry: Entry { index, term, kind, payload }, place, whole: false }
+}
+
+/// Entries with their payloads, or without if those are damaged.
+fn placed(
+    identities: &Identities,
+    place: Place,
+    payloads: &mut Option<Payloads<'_>>,
+) -> Result<Vec<Replayed>, Contradiction> {
+    let Some(payloads) = payloads else {
+        return Ok(identities.iter().map(|id| without_payload(id, place)).collect());
+    };
+    let entries = payloads.take(identities).ok_or("the body is shorter than its table says")?;
+    Ok(entries.into_iter().map(|entry| Replayed { entry, place, whole: true }).collect())
 }
 
 impl ReplayedShard {
@@ -130,39 +228,45 @@ impl ReplayedShard {
         &mut self,
         shard: ShardId,
         previous_term: Term,
-        entries: Vec<Entry>,
-        place: Place,
+        entries: Vec<Replayed>,
     ) -> Result<(), Contradiction> {
-        let first = entries[0].index;
-        if first <= self.snapshot.index || first > self.last.0.next() {
+        let first = entries[0].entry.index;
+        let joins = self.term_at(first.previous());
+        if self.in_doubt {
+            if joins != Some(previous_term) {
+                self.entries.clear();
+            }
+        } else if first <= self.snapshot.index || first > self.last.0.next() {
             let (snapshot, last) = (self.snapshot.index, self.last.0);
             let log = format!("a log with snapshot {snapshot} and last {last}");
             return Err(format!("shard {}: entries from {first} on in {log}", shard.0));
-        }
-        if self.term_at(first.previous()).is_some_and(|term| term != previous_term) {
+        } else if joins.is_some_and(|term| term != previous_term) {
             return Err(format!("shard {}: entry {first} follows another term", shard.0));
         }
         self.entries.split_off(&first);
-        for entry in entries {
-            self.last = (entry.index, entry.term);
-            self.entries.insert(entry.index, (entry, place));
+        for replayed in entries {
+            self.last = (replayed.entry.index, replayed.entry.term);
+            self.entries.insert(replayed.entry.index, replayed);
         }
         Ok(())
     }
 
-    fn carry(
-        &mut self,
-        shard: ShardId,
-        entries: Vec<Entry>,
-        place: Place,
-    ) -> Result<(), Contradiction> {
-        for entry in entries {
-            let index = entry.index;
+    /// Entries of the log stand elsewhere now. A copy without its payload replaces none with it.
+    fn carry(&mut self, shard: ShardId, entries: Vec<Replayed>) -> Result<(), Contradiction> {
+        for replayed in entries {
+            let Entry { index, term, .. } = replayed.entry;
+            let known = self.term_at(index);
             let inside = index > self.snapshot.index && index <= self.last.0;
-            if !inside || self.term_at(index).is_some_and(|term| term != entry.term) {
+            if self.in_doubt && (!inside || known != Some(term)) {
+                continue;
+            }
+            if !inside || known.is_some_and(|known| known != term) {
                 return Err(format!("shard {}: {index} is carried but not in the log", shard.0));
             }
-            self.entries.insert(index, (entry, place));
+            let better = replayed.whole || self.entries.get(&index).is_none_or(|old| !old.whole);
+            if better {
+                self.entries.insert(index, replayed);
+            }
         }
         Ok(())
     }
@@ -177,7 +281,7 @@ impl ReplayedShard {
         let index = meta.index;
         let known = self.term_at(index);
         let fits = !keeps_later || (index <= self.last.0 && known.is_none_or(|t| t == meta.term));
-        if index <= self.snapshot.index || file.is_none() || !fits {
+        if !self.in_doubt && (index <= self.snapshot.index || file.is_none() || !fits) {
             return Err(format!("shard {}: a reset to {index} does not fit its log", shard.0));
         }
         if keeps_later {
@@ -191,15 +295,45 @@ impl ReplayedShard {
         Ok(())
     }
 
+    /// What was replayed counts as far as it is of the log that the checkpoint speaks of.
+    fn adopt(&mut self, said: &ShardCheckpoint, after_doubt: bool) {
+        let (last, term) = said.last;
+        if self.entries.get(&last).is_some_and(|found| found.entry.term == term) {
+            self.entries.split_off(&last.next());
+            self.entries = self.entries.split_off(&said.snapshot.index.next());
+        } else {
+            self.entries.clear();
+        }
+        self.hard_state = said.hard_state;
+        self.snapshot = said.snapshot.clone();
+        self.file.clone_from(&said.file);
+        self.last = said.last;
+        self.lost = said.lost;
+        self.in_doubt = false;
+        self.was_in_doubt = after_doubt;
+    }
+
+    /// The first index that should be there and is not.
+    fn first_gap(&self) -> Option<Index> {
+        let mut expected = self.snapshot.index.next();
+        for &index in self.entries.keys() {
+            if index != expected {
+                return Some(expected);
+            }
+            expected = index.next();
+        }
+        (expected <= self.last.0).then_some(expected)
+    }
+
     /// The term at an index, where it is known.
     fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.snapshot.index {
             return Some(self.snapshot.term);
         }
-        if index == self.last.0 {
+        if index == self.last.0 && !self.in_doubt {
             return Some(self.last.1);
         }
-        self.entries.get(&index).map(|(entry, _)| entry.term)
+        self.entries.get(&index).map(|replayed| replayed.entry.term)
     }
 
     fn checkpoint(&self, shard: ShardId) -> ShardCheckpoint {
@@ -209,6 +343,7 @@ impl ReplayedShard {
             last: self.last,
             snapshot: self.snapshot.clone(),
             file: self.file.clone(),
+            lost: self.lost,
         }
     }
 
@@ -216,29 +351,35 @@ impl ReplayedShard {
     pub(crate) fn finish(self, live: &mut Live) -> (Recovered, ShardLog) {
         let (hard_state, snapshot) = (self.hard_state, self.snapshot);
         let mut log = ShardLog::begin(hard_state, snapshot.clone(), self.file);
+        log.lost = self.lost;
         let mut entries = Vec::with_capacity(self.entries.len());
-        let mut open: Option<(Extent, Vec<(Index, Term)>)> = None;
-        for (index, (entry, place)) in self.entries {
+        let mut damaged = Vec::new();
+        let mut open: Option<(Extent, Vec<Identity>)> = None;
+        for (index, Replayed { entry, place, whole }) in self.entries {
             let bytes = (ENTRY_HEAD + entry.payload.len()) as u64;
+            let identity = (index, entry.term, entry.kind);
             match &mut open {
-                Some((extent, terms)) if extent.place == place => {
+                Some((extent, identities)) if (extent.place, extent.whole) == (place, whole) => {
                     extent.last = index;
                     extent.bytes += bytes;
-                    terms.push((index, entry.term));
+                    identities.push(identity);
                 }
                 _ => {
-                    if let Some((extent, terms)) = open.take() {
-                        log.restore(extent, &terms, live);
+                    if let Some((extent, identities)) = open.take() {
+                        log.restore(extent, &identities, live);
                     }
-                    let extent = Extent { first: index, last: index, place, bytes };
-                    open = Some((extent, vec![(index, entry.term)]));
+                    let extent = Extent { first: index, last: index, place, bytes, whole };
+                    open = Some((extent, vec![identity]));
                 }
+            }
+            if !whole {
+                damaged.push(index);
             }
             entries.push(entry);
         }
-        if let Some((extent, terms)) = open {
-            log.restore(extent, &terms, live);
+        if let Some((extent, identities)) = open {
+            log.restore(extent, &identities, live);
         }
-        (Recovered { hard_state, snapshot, entries, damaged: Vec::new() }, log)
+        (Recovered { hard_state, snapshot, entries, damaged }, log)
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct FreeFile {
 /// The segments and the files behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Segments {
+    /// What all segments of this log name.
+    pub(crate) log: u64,
     pub(crate) chain: VecDeque<Segment>,
     free: Vec<FreeFile>,
     preparing: BTreeSet<String>,
@@ -57,11 +59,12 @@ fn file_name(number: u64) -> String {
 
 impl Segments {
     /// No segments yet. The numbers of the next file and of the next segment follow these.
-    pub(crate) fn new(options: &Options, last_file: u64, last_number: u64) -> Self {
+    pub(crate) fn new(options: &Options, log: u64, last_file: u64, last_number: u64) -> Self {
         let least = SEGMENT_HEAD as usize + 2 * BLOCK;
         let standard_bytes = whole_blocks((options.segment_bytes as usize).max(least)) as u64;
         let next_number = last_number + 1;
         Self {
+            log,
             chain: VecDeque::new(),
             free: Vec::new(),
             preparing: BTreeSet::new(),

@@ -1,41 +1,21 @@
 //! Snapshot files: chunks that can be written as they come and read by number.
 //!
 //! A file is written under a `.tmp` name, synced, renamed, and its directory synced, before
-//! anything names it; from then on it is never changed. Its name is used once.
-//!
-//! | part | size | content |
-//! |---|---|---|
-//! | header | 8 | magic `FLOTSNAP` |
-//! | | 4 | format version, 1 |
-//! | | 4 | checksum of id, shard and what it stands for |
-//! | | 8 | id: random, also part of the name |
-//! | | 4 | shard |
-//! | | 4 | length of what follows |
-//! | | | index, term, configuration as in the log |
-//! | chunks | 4 | length of the content |
-//! | | 4 | length as stored; equal means not compressed, else LZ4 block |
-//! | | 4 | checksum of id, number of the chunk, both lengths and the stored bytes |
-//! | | | the stored bytes |
-//! | footer | 8 each | offset of every chunk |
-//! | trailer | 8 | number of chunks |
-//! | | 8 | digest: CRC-64/NVMe of everything before the footer |
-//! | | 8 | id |
-//! | | 4 | checksum of the footer and the three fields before |
-//! | | 8 | magic `FLOTSEND` |
+//! anything names it; from then on it is never changed. Its name is used once. Its bytes are in
+//! `docs/internals/storage-format.md`.
 
 use flotilla_raft::{Index, SnapshotMeta};
 use flotilla_shard::ShardId;
 use thiserror::Error;
 
 use crate::disk::{Disk, DiskError};
-use crate::format::{Put, Take, checksum, put_meta, take_meta};
+use crate::format::{FORMAT_VERSION, Put, Take, checksum, put_meta, take_meta};
 
 /// The most bytes one chunk may have.
 pub const MAX_CHUNK_BYTES: usize = 64 << 20;
 
 const MAGIC: [u8; 8] = *b"FLOTSNAP";
 const END_MAGIC: [u8; 8] = *b"FLOTSEND";
-const VERSION: u32 = 1;
 const HEAD: usize = 32;
 const TRAILER: usize = 36;
 const CHUNK_HEAD: usize = 12;
@@ -76,6 +56,14 @@ pub enum SnapshotError {
         name: String,
         /// What the disk said.
         error: DiskError,
+    },
+    /// Another version of this program wrote it.
+    #[error("{name} has format version {found}, this program knows version {FORMAT_VERSION}")]
+    Version {
+        /// The file.
+        name: String,
+        /// The version it has.
+        found: u32,
     },
     /// The content is not what was written.
     #[error("{name} is damaged at offset {offset}: {detail}")]
@@ -161,14 +149,15 @@ impl SnapshotWriter {
             let mut rest = Vec::new();
             put_meta(&mut rest, &self.meta);
             let mut covered = Vec::new();
+            covered.put_u32(FORMAT_VERSION);
             covered.put_u64(self.id);
             covered.put_u32(self.shard.0);
             covered.put_u32(u32::try_from(rest.len()).expect("a configuration is small"));
             covered.put(&rest);
             out.put(&MAGIC);
-            out.put_u32(VERSION);
+            out.put_u32(FORMAT_VERSION);
             out.put_u32(checksum(&covered));
-            out.put(&covered);
+            out.put(&covered[4..]);
         }
         out
     }
@@ -318,6 +307,7 @@ impl Source<'_> {
         let name = self.name.to_string();
         let bytes =
             self.disk.size(self.name).map_err(|error| SnapshotError::Disk { name, error })?;
+        self.check_version(bytes)?;
         let trailer_at = bytes
             .checked_sub(TRAILER as u64)
             .filter(|&at| at >= HEAD as u64)
@@ -362,11 +352,34 @@ impl Source<'_> {
         if end > limit {
             return Err(unreadable);
         }
-        let mut covered = head[16..].to_vec();
+        let mut covered = [&head[8..12], &head[16..]].concat();
         covered.extend(self.read(HEAD as u64, length)?);
         read_head_fields(head, &covered, id)
             .map(|(shard, meta)| (shard, meta, end))
             .ok_or(unreadable)
+    }
+
+    /// Another version's file is not taken for a damaged one: in all versions the header has magic,
+    /// version, checksum and length at these places. Version 1 left the version unchecked.
+    fn check_version(&mut self, bytes: u64) -> Result<(), SnapshotError> {
+        let Ok(head) = self.read(0, (HEAD as u64).min(bytes)) else { return Ok(()) };
+        let mut take = Take(&head);
+        let magic = take.bytes(8) == Some(&MAGIC);
+        let (Some(found), Some(crc), Some(length)) =
+            (take.u32(), take.u32(), head.get(28..).and_then(|rest| Take(rest).u32()))
+        else {
+            return Ok(());
+        };
+        let length = u64::from(length);
+        if !magic || found == FORMAT_VERSION || HEAD as u64 + length > bytes {
+            return Ok(());
+        }
+        let rest = self.read(HEAD as u64, length).unwrap_or_default();
+        let covered = [&head[8..12], &head[16..], &rest[..]].concat();
+        if crc == checksum(&covered) || crc == checksum(&covered[4..]) {
+            return Err(SnapshotError::Version { name: self.name.to_string(), found });
+        }
+        Ok(())
     }
 }
 
@@ -379,11 +392,11 @@ fn read_trailer(trailer: &[u8]) -> Option<(u64, u64, u64)> {
 
 fn read_head_fields(head: &[u8], covered: &[u8], id: u64) -> Option<(ShardId, SnapshotMeta)> {
     let mut take = Take(head);
-    let magic = take.bytes(8)? == MAGIC && take.u32()? == VERSION;
+    let magic = take.bytes(8)? == MAGIC && take.u32()? == FORMAT_VERSION;
     if !magic || take.u32()? != checksum(covered) {
         return None;
     }
-    let mut take = Take(covered);
+    let mut take = Take(&covered[4..]);
     if take.u64()? != id {
         return None;
     }

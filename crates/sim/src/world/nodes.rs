@@ -110,7 +110,11 @@ impl World {
                 return None;
             }
         }
-        let error = match recovered {
+        let whole = recovered.map_err(|error| error.to_string()).and_then(|(log, lane)| {
+            lane.check_whole()?;
+            Ok((log, lane))
+        });
+        let error = match whole {
             Ok(recovered) => return Some(recovered),
             Err(error) => error,
         };
@@ -122,7 +126,7 @@ impl World {
             self.after(delay, Happening::SwitchOn { at });
         } else if spoiled {
             self.counters.marks.reach(Mark::RefusedDisk);
-            self.refuse(at, error.to_string());
+            self.refuse(at, error);
         } else {
             self.fail(format!("node {} can't recover its log: {error}", at + 1));
         }

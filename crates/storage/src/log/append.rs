@@ -4,27 +4,31 @@
 
 use std::sync::Arc;
 
-use flotilla_raft::{Entry, SnapshotMeta, Write};
+use flotilla_raft::{HardState, SnapshotMeta, Write};
 use flotilla_shard::ShardId;
 
 use super::{FrameWrite, InFlight, Log};
 use crate::buffer::AlignedBuffer;
+use crate::carry::Carried;
 use crate::format::{
-    FLAG_CHECKPOINT, FLAG_NODE, FrameHeader, SEGMENT_HEAD, SegmentHeader, whole_blocks,
+    ENTRY_HEAD, FLAG_CHECKPOINT, FLAG_PREVIOUS_UNKNOWN, FrameHeader, SEGMENT_HEAD, SegmentHeader,
+    whole_blocks,
 };
-use crate::frame::{FrameEncoder, Measure, ShardCheckpoint};
-use crate::live::Place;
+use crate::frame::FrameEncoder;
+use crate::live::{Extent, Place};
 use crate::segment::Segment;
 use crate::shelf::Shelf;
 use crate::snapshot::SnapshotFile;
+use crate::table::{Measure, ShardCheckpoint};
 
 /// What one frame is made of.
 #[derive(Default)]
 pub(super) struct Turn<'a> {
     pub(super) node_state: Option<&'a [u8]>,
-    pub(super) writes: &'a [(ShardId, Write)],
-    pub(super) carried: Vec<(ShardId, Vec<Entry>)>,
     pub(super) leaving: Vec<ShardId>,
+    pub(super) renewed: Vec<ShardId>,
+    pub(super) carried: Vec<(ShardId, Carried)>,
+    pub(super) writes: &'a [(ShardId, Write)],
 }
 
 impl Turn<'_> {
@@ -33,19 +37,29 @@ impl Turn<'_> {
         if let Some(state) = self.node_state {
             measure.node(state);
         }
-        for (_, entries) in &self.carried {
-            measure.head();
-            measure.entries(entries);
+        for _ in &self.leaving {
+            measure.state();
+            measure.removed();
+        }
+        for _ in &self.renewed {
+            measure.state();
+            measure.renewed();
+        }
+        for (_, carried) in &self.carried {
+            measure.state();
+            match carried {
+                Carried::Holes(identities) => measure.holes(identities),
+                Carried::Entries(entries) => measure.carry(entries),
+            }
         }
         for (shard, write) in self.writes {
-            measure.head();
+            measure.state();
             if let Some(meta) = &write.snapshot {
                 measure.reset(durable_file(shelf, *shard, meta));
             }
-            measure.entries(&write.entries);
-        }
-        for _ in &self.leaving {
-            measure.removed();
+            if !write.entries.is_empty() {
+                measure.entries(&write.entries);
+            }
         }
         measure
     }
@@ -64,47 +78,71 @@ impl Log {
         self.sequence += 1;
         let offset = out.offset + out.data.len() as u64;
         let place = Place { segment: self.segments.active().number, offset };
-        let previous = std::mem::take(&mut self.previous_table);
+        let (previous, flags) = self.take_previous_table();
         let table = std::mem::take(&mut self.spare_table);
         let mut frame = FrameEncoder::begin(&mut out.data, measure, &previous, table);
         if let Some(state) = turn.node_state {
             frame.node(state);
             self.node_state = Some(state.to_vec());
-        }
-        for (shard, entries) in &turn.carried {
-            self.carry_run(&mut frame, *shard, entries, place);
-        }
-        for (shard, write) in turn.writes {
-            self.write_shard(&mut frame, *shard, write, place);
+            self.incomplete = false;
         }
         for &shard in &turn.leaving {
-            frame.removed(shard);
+            frame.state(shard, &HardState::default());
+            frame.removed();
             if let Some(mut log) = self.shards.remove(&shard) {
                 log.clear(&mut self.live);
             }
             self.shelf.retire_all(shard, self.sequence);
         }
-        let flags = if turn.node_state.is_some() { FLAG_NODE } else { 0 };
-        self.previous_table = frame.finish(self.header(place, flags));
+        for &shard in &turn.renewed {
+            self.renew(&mut frame, shard);
+        }
+        for (shard, carried) in &turn.carried {
+            self.carry_run(&mut frame, *shard, carried, place);
+        }
+        for (shard, write) in turn.writes {
+            self.write_shard(&mut frame, *shard, write, place);
+        }
+        self.previous_table = Some(frame.finish(self.header(place, flags)));
         self.spare_table = previous;
         self.last_is_empty = measure.body == 0 && measure.table == 0;
         self.account(&mut out);
         out
     }
 
+    /// What is left of a lost shard belongs to a new replica, which promised nothing.
+    fn renew(&mut self, frame: &mut FrameEncoder<'_>, shard: ShardId) {
+        let log = self.shards.get_mut(&shard).filter(|log| log.lost);
+        let log = log.expect("only what is lost begins anew");
+        log.lost = false;
+        log.hard_state = HardState { term: log.last().1, voted_for: None };
+        frame.state(shard, &log.hard_state);
+        frame.renewed();
+    }
+
     fn carry_run(
         &mut self,
         frame: &mut FrameEncoder<'_>,
         shard: ShardId,
-        entries: &[Entry],
+        carried: &Carried,
         place: Place,
     ) {
         let log = self.shards.get_mut(&shard).expect("only what is live is carried");
-        let first = entries[0].index;
-        let previous = log.term_at(first.previous()).expect("the log begins before its entries");
-        frame.head(shard, FrameEncoder::items(entries), &log.hard_state);
-        frame.carry(shard, previous, entries);
-        log.relocate(first, place, &mut self.live);
+        frame.state(shard, &log.hard_state);
+        let (first, last, bytes, whole) = match carried {
+            Carried::Holes(identities) => {
+                frame.holes(identities);
+                let (first, last) = (identities.first, identities.last());
+                (first, last, ENTRY_HEAD as u64 * (last.0 + 1 - first.0), false)
+            }
+            Carried::Entries(entries) => {
+                frame.carry(entries);
+                let payloads: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+                let bytes = (ENTRY_HEAD * entries.len() + payloads) as u64;
+                (entries[0].index, entries[entries.len() - 1].index, bytes, true)
+            }
+        };
+        log.settle(Extent { first, last, place, bytes, whole }, &mut self.live);
     }
 
     fn write_shard(
@@ -115,18 +153,18 @@ impl Log {
         place: Place,
     ) {
         let log = self.shards.entry(shard).or_default();
+        assert!(!log.lost, "shard {}: a replica that forgot a promise makes no other", shard.0);
         log.promise(shard, write.hard_state);
-        let items = usize::from(write.snapshot.is_some()) + FrameEncoder::items(&write.entries);
-        frame.head(shard, items, &write.hard_state);
+        frame.state(shard, &write.hard_state);
         if let Some(meta) = &write.snapshot {
             let file = durable_file(&self.shelf, shard, meta);
             let keeps_later = log.reset(shard, file, &mut self.live);
-            frame.reset(shard, keeps_later, file);
+            frame.reset(keeps_later, file);
             self.shelf.retire_below(shard, meta.index, self.sequence);
         }
         if !write.entries.is_empty() {
             let previous = log.replace(shard, &write.entries, place, &mut self.live);
-            frame.entries(shard, previous, &write.entries);
+            frame.entries(previous, &write.entries);
         }
     }
 
@@ -171,9 +209,10 @@ impl Log {
 
     /// A write with room for a frame of that measure, perhaps begun with a new segment's head.
     fn open_for(&mut self, measure: Measure) -> FrameWrite {
-        let length = measure.frame_length(self.previous_table.len());
+        let length = measure.frame_length(self.previous_length());
         let active = self.segments.active();
-        if active.written + length as u64 > active.bytes {
+        let full = active.written + length as u64 > active.bytes;
+        if full || std::mem::take(&mut self.wants_segment) {
             return self.begin_segment(Some(measure));
         }
         let (file, offset) = (Arc::clone(&active.file), active.written);
@@ -194,11 +233,14 @@ impl Log {
         let shards: Vec<ShardCheckpoint> =
             self.shards.iter().map(|(&shard, log)| log.checkpoint(shard)).collect();
         let mut measure = Measure::default();
-        measure.checkpoint(&shards);
         if let Some(state) = &self.node_state {
             measure.node(state);
         }
-        let checkpoint = measure.frame_length(self.previous_table.len());
+        if self.incomplete {
+            measure.incomplete();
+        }
+        shards.iter().for_each(|said| measure.checkpoint(said));
+        let checkpoint = measure.frame_length(self.previous_length());
         let first = then.map_or(0, |then| then.frame_length(measure.table));
         let length = SEGMENT_HEAD as usize + checkpoint + first;
         let (file, create) = self.segments.take_file(length as u64);
@@ -218,11 +260,13 @@ impl Log {
         self.segments.next_number += 1;
         let header = SegmentHeader {
             nonce: self.random.next(),
+            log: self.segments.log,
             number,
             bytes,
             first_sequence: self.sequence + 1,
             previous: before.map_or(0, |segment| segment.number),
             previous_first: before.map_or(0, |segment| segment.first_sequence),
+            previous_nonce: before.map_or(0, |segment| segment.nonce),
             continues: self.last_kept,
         };
         let SegmentHeader { nonce, first_sequence, .. } = header;
@@ -246,16 +290,31 @@ impl Log {
     ) {
         self.sequence += 1;
         let place = Place { segment: self.segments.active().number, offset: data.len() as u64 };
-        let previous = std::mem::take(&mut self.previous_table);
+        let (previous, unknown) = self.take_previous_table();
         let table = std::mem::take(&mut self.spare_table);
         let mut frame = FrameEncoder::begin(data, measure, &previous, table);
-        frame.checkpoint(shards);
-        let mut flags = FLAG_CHECKPOINT;
         if let Some(state) = &self.node_state {
             frame.node(state);
-            flags |= FLAG_NODE;
         }
-        self.previous_table = frame.finish(self.header(place, flags));
+        if self.incomplete {
+            frame.incomplete();
+        }
+        shards.iter().for_each(|said| frame.checkpoint(said));
+        let header = self.header(place, FLAG_CHECKPOINT | unknown);
+        self.previous_table = Some(frame.finish(header));
         self.spare_table = previous;
+    }
+
+    /// How long the table is that the next frame repeats.
+    fn previous_length(&self) -> usize {
+        self.previous_table.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The table that the next frame repeats, and the flag if nobody knows it.
+    fn take_previous_table(&mut self) -> (Vec<u8>, u32) {
+        match self.previous_table.take() {
+            Some(table) => (table, 0),
+            None => (Vec::new(), FLAG_PREVIOUS_UNKNOWN),
+        }
     }
 }

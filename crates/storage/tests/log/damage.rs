@@ -1,10 +1,12 @@
-//! Damage is found and named, and never taken for the end of the log.
+//! Damage is found and named, costs as little as can be, and is never taken for the end of the log.
 
 use flotilla_raft::{HardState, ReplicaId, Term, Write, WriteSeq};
 use flotilla_shard::ShardId;
-use flotilla_storage::{BLOCK, Disk, Log, MemoryDisk, Options, RecoverError, SnapshotWriter};
+use flotilla_storage::{
+    BLOCK, Disk, Log, MemoryDisk, Options, RecoverError, RecoveredLane, SnapshotWriter,
+};
 
-use crate::support::{Lane, Twin, files, meta, small, write};
+use crate::support::{Lane, Twin, compare, files, meta, small, write};
 
 fn tiny() -> Options {
     Options { segment_bytes: 6 * BLOCK as u64, spare_segments: 0, ..small() }
@@ -42,8 +44,8 @@ fn sample() -> (Lane, Vec<Twin>) {
     (lane, states)
 }
 
-fn recover(disk: &mut MemoryDisk) -> Result<Twin, RecoverError> {
-    Log::recover(disk, tiny(), 5).map(|(_, lane)| Twin::of(&lane))
+fn recover(disk: &mut MemoryDisk) -> Result<RecoveredLane, RecoverError> {
+    Log::recover(disk, tiny(), 5).map(|(_, lane)| lane)
 }
 
 /// Offsets worth damaging: every byte that is not in a long run of zeros, and some of those.
@@ -55,25 +57,30 @@ fn offsets(disk: &mut MemoryDisk, file: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_harmless_or_found() {
+fn a_flipped_bit_anywhere_costs_payloads_at_most_and_never_a_promise() {
     let (mut lane, states) = sample();
     let whole = states.last().expect("some");
-    let (mut harmless, mut found) = (0, 0);
+    let (mut harmless, mut damaged, mut snapshots) = (0, 0, 0);
     for file in files(&mut lane.disk, "") {
         for offset in offsets(&mut lane.disk, &file) {
             let mut disk = lane.disk.clone();
             assert!(disk.flip(&file, offset, (offset % 8) as u8));
-            match recover(&mut disk) {
-                Ok(twin) => {
-                    assert!(twin == *whole, "{file} at {offset}: silently lost");
-                    harmless += 1;
-                }
-                Err(RecoverError::Damaged(_) | RecoverError::Snapshot { .. }) => found += 1,
-                Err(error) => panic!("{file} at {offset}: {error}"),
+            let found = recover(&mut disk).unwrap_or_else(|e| panic!("{file} at {offset}: {e}"));
+            let holes =
+                compare(&found, whole).unwrap_or_else(|e| panic!("{file} at {offset}: {e}"));
+            assert!(found.lost.is_empty() && !found.incomplete, "{file} at {offset}");
+            assert!(found.report.damage.len() <= 1, "{file} at {offset}");
+            harmless += u64::from(found.check_whole().is_ok());
+            damaged += u64::from(holes > 0);
+            snapshots += found.lost_snapshots.len();
+            if holes > 0 {
+                // What was lost once is known to be lost from then on, and nothing else is.
+                let again = recover(&mut disk).expect("it was repaired as far as it can be");
+                assert_eq!(again.shards, found.shards, "{file} at {offset}");
             }
         }
     }
-    assert!(harmless > 300 && found > 1000, "{harmless} harmless, {found} found");
+    assert!(harmless > 900 && damaged > 1000 && snapshots > 50, "{harmless} {damaged} {snapshots}");
 }
 
 #[test]
@@ -115,47 +122,61 @@ fn a_log_torn_at_any_byte_is_a_prefix() {
 
 #[test]
 fn a_file_that_lost_its_end_is_damaged() {
-    let (mut lane, _) = sample();
+    let (mut lane, states) = sample();
+    let whole = states.last().expect("some");
+    let (mut lost, mut kept) = (0, 0);
     for file in files(&mut lane.disk, ".log") {
         let size = lane.disk.size(&file).expect("it is there");
         for at in (0..size).step_by(509) {
             let mut disk = lane.disk.clone();
             disk.cut(&file, at);
-            // Of the newest segment nothing may be left, not even a sign that it was there: then
-            // it is as if the file were missing, which only peers can tell.
-            let outcome = recover(&mut disk);
-            let gone = at == 0 && outcome.is_ok();
-            assert!(outcome.is_err() || gone, "{file} cut to {at} bytes was accepted");
+            match recover(&mut disk) {
+                Err(error) => panic!("{file} cut to {at} bytes: {error}"),
+                // Of the newest segment nothing may be left, not even a sign that it was there:
+                // then it is as if the file were missing, which only peers can tell.
+                Ok(found) if at == 0 && found.report.damage.is_empty() => {}
+                Ok(found) => {
+                    let holes = compare(&found, whole);
+                    let holes = holes.unwrap_or_else(|e| panic!("{file} cut to {at}: {e}"));
+                    let cost = holes + found.lost.len();
+                    assert!(cost == 0 || !found.report.damage.is_empty(), "{file} cut to {at}");
+                    lost += found.lost.len();
+                    kept += found.shards.len();
+                }
+            }
         }
     }
+    assert!(lost > 20 && kept > 20, "{lost} lost, {kept} kept");
 }
 
-/// Flips a byte of the frame that holds `entry 3..=4` of shard 1, and gives back the error.
-fn damage(lane: &Lane, place: &(String, u64), within: u64) -> RecoverError {
+/// Flips a bit within a frame and recovers.
+fn damage(lane: &Lane, place: &(String, u64), within: u64) -> RecoveredLane {
     let mut disk = lane.disk.clone();
     assert!(disk.flip(&place.0, place.1 + within, 3));
-    recover(&mut disk).expect_err("it is damaged")
+    recover(&mut disk).expect("one place is damaged")
 }
 
 #[test]
-fn damage_names_file_offset_and_shards_from_either_copy_of_the_table() {
+fn damage_names_file_offset_shards_and_entries_from_either_copy_of_the_table() {
     let mut lane = Lane::new(tiny());
     lane.turn(&[write(1, 1, 1, 1)]);
     let frame = lane.log.append(None, &[write(7, 1, 1, 2), write(9, 4, 1, 1)]);
     let place = (frame.file.to_string(), frame.offset);
     let body = frame.data.len() as u64;
+    lane.twin.apply(None, &[write(7, 1, 1, 2), write(9, 4, 1, 1)]);
     lane.store(frame);
     lane.seal();
     assert!(body >= BLOCK as u64);
-    // The header, the table, and the body: 88 bytes, then tables, then records.
-    for within in [40, 100, 88 + 150 + 60] {
-        let RecoverError::Damaged(frame) = damage(&lane, &place, within) else {
-            panic!("damage at {within}")
-        };
+    // The header, the table, and the body: 88 bytes, then tables, then payloads.
+    for within in [40, 100, 88 + 250] {
+        let found = damage(&lane, &place, within);
+        let frame = &found.report.damage[0];
         assert_eq!((&frame.file, frame.offset), (&place.0, place.1));
-        assert_eq!(frame.shards, [ShardId(7), ShardId(9)]);
+        assert_eq!(frame.shards, Some(vec![ShardId(7), ShardId(9)]));
         let words = frame.to_string();
-        assert!(words.contains("shard 7: entries 1 to 2 of term 1"), "{words}");
+        assert!(words.contains("shard 7: entries 1 to 2"), "{words}");
+        assert_eq!(compare(&found, &lane.twin), Ok(3));
+        assert_eq!(found.shards[&ShardId(1)].damaged, []);
     }
 }
 
@@ -167,19 +188,20 @@ fn an_unattested_last_frame_that_decays_is_cut_and_an_attested_one_is_not() {
         let before = lane.twin.clone();
         let frame = lane.log.append(None, &[write(1, 1, 2, 2)]);
         let (file, offset) = (frame.file.to_string(), frame.offset);
+        lane.twin.apply(None, &[write(1, 1, 2, 2)]);
         lane.store(frame);
         if sealed {
             lane.seal();
         }
         lane.disk.flip(&file, offset + 300, 1);
-        let outcome = Log::recover(&mut lane.disk, tiny(), 5);
-        match outcome {
-            Ok((_, found)) => {
-                assert!(!sealed && Twin::of(&found) == before);
-                let cut = found.report.cut.expect("it is reported");
-                assert_eq!((cut.file, cut.offset), (file, offset));
-            }
-            Err(error) => assert!(sealed, "{error}"),
+        let found = recover(&mut lane.disk).expect("one place is damaged");
+        if sealed {
+            assert_eq!(compare(&found, &lane.twin), Ok(1));
+            assert_eq!(found.report.cut, None);
+        } else {
+            assert_eq!(Twin::of(&found), before);
+            let cut = found.report.cut.expect("it is reported");
+            assert_eq!((cut.file, cut.offset), (file, offset));
         }
     }
 }
@@ -195,7 +217,8 @@ fn a_recovery_attests_what_it_keeps() {
     let mut lane = lane.reopen();
     assert!(lane.log.sequence() > last + (1 << 20), "no sequence comes twice");
     lane.disk.flip(&file, offset + 100, 1);
-    assert!(matches!(recover(&mut lane.disk), Err(RecoverError::Damaged(_))));
+    let found = recover(&mut lane.disk).expect("one place is damaged");
+    assert_eq!(compare(&found, &lane.twin), Ok(1));
 }
 
 #[test]
@@ -231,30 +254,41 @@ fn a_value_that_looks_like_a_frame_attests_nothing() {
 }
 
 #[test]
-fn a_missing_segment_is_not_the_end_of_the_log() {
-    let (mut lane, _) = sample();
+fn without_a_segment_what_it_held_is_lost_and_the_rest_is_not() {
+    let (mut lane, states) = sample();
+    let whole = states.last().expect("some");
     let names = files(&mut lane.disk, ".log");
     assert!(names.len() >= 3);
     for name in &names[..names.len() - 1] {
         let mut disk = lane.disk.clone();
         disk.remove(name).expect("it is there");
-        let error = recover(&mut disk).expect_err("a segment is gone");
-        assert!(matches!(error, RecoverError::MissingSegment { .. }), "{error}");
+        let found = recover(&mut disk).expect("others are there");
+        compare(&found, whole).expect("what is there is right");
+        assert!(!found.lost.is_empty(), "{name}: its entries are nowhere else");
+        let words = found.check_whole().expect_err("something is lost");
+        assert!(words.contains("is missing"), "{words}");
     }
 }
 
 #[test]
-fn both_headers_gone_is_damage_of_the_newest_segment_too() {
-    let (mut lane, _) = sample();
+fn both_headers_gone_is_a_missing_segment_also_if_it_is_the_newest() {
+    let (mut lane, states) = sample();
+    let whole = states.last().expect("some");
     for name in files(&mut lane.disk, ".log") {
-        let mut disk = lane.disk.clone();
-        disk.flip(&name, 20, 1);
-        disk.flip(&name, 20 + BLOCK as u64, 1);
-        let error = recover(&mut disk).expect_err("no header can be read");
-        assert!(error.to_string().contains(&name), "{name}: {error}");
-        let mut disk = lane.disk.clone();
-        disk.write(&name, 0, &[0; 2 * BLOCK]).expect("room");
-        recover(&mut disk).expect_err("both headers are blank, but frames are there");
+        for blank in [false, true] {
+            let mut disk = lane.disk.clone();
+            if blank {
+                disk.write(&name, 0, &[0; 2 * BLOCK]).expect("room");
+            } else {
+                disk.flip(&name, 20, 1);
+                disk.flip(&name, 20 + BLOCK as u64, 1);
+            }
+            let found = recover(&mut disk).expect("others are there");
+            compare(&found, whole).expect("what is there is right");
+            let words = found.check_whole().expect_err("no header can be read");
+            assert!(words.contains(&name), "{name}: {words}");
+            assert!(!found.lost.is_empty());
+        }
     }
 }
 
@@ -274,37 +308,65 @@ fn an_old_life_of_a_recycled_file_is_never_read() {
 
 #[test]
 fn another_format_version_is_refused() {
+    for version in [1, 3, 1 << 20] {
+        refuses_segments_of(version);
+    }
+}
+
+fn refuses_segments_of(version: u32) {
     let mut lane = Lane::new(tiny());
     lane.turn(&[write(1, 1, 1, 1)]);
     let name = files(&mut lane.disk, ".log").remove(0);
-    let mut fields = lane.disk.read(&name, 0, 72).expect("a header");
-    fields[8] = 2;
+    let mut fields = lane.disk.read(&name, 0, 128).expect("a header");
+    fields[8..12].copy_from_slice(&version.to_le_bytes());
     fields[12..16].fill(0);
-    let crc = crc_fast::crc32_iscsi(&fields);
+    // Version 1 covered less.
+    let covered = if version == 1 { &fields[..72] } else { &fields[..] };
+    let crc = crc_fast::crc32_iscsi(covered);
     fields[12..16].copy_from_slice(&crc.to_le_bytes());
     lane.disk.write(&name, 0, &fields).expect("room");
-    let error = recover(&mut lane.disk).expect_err("version 2");
-    assert_eq!(error, RecoverError::Version { file: name, found: 2 });
+    let error = recover(&mut lane.disk).expect_err("another version");
+    assert_eq!(error, RecoverError::Version { file: name, found: version });
 }
 
 #[test]
-fn a_lost_log_beside_snapshots_and_a_lost_snapshot_are_refused() {
+fn a_lost_log_beside_snapshots_is_refused() {
     let (mut lane, _) = sample();
-    let mut disk = lane.disk.clone();
-    for name in files(&mut disk, ".log") {
-        disk.remove(&name).expect("it is there");
+    for name in files(&mut lane.disk, ".log") {
+        lane.disk.remove(&name).expect("it is there");
     }
-    assert!(matches!(recover(&mut disk), Err(RecoverError::MissingLog { .. })));
+    assert!(matches!(recover(&mut lane.disk), Err(RecoverError::MissingLog { .. })));
+}
+
+/// The state of a sample whose snapshot was made unusable, which is all that is lost.
+fn check_only_the_snapshot_is_lost(found: &RecoveredLane, whole: &Twin) {
+    assert_eq!(compare(found, whole), Ok(0));
+    assert!(found.lost.is_empty() && !found.snapshots.contains_key(&ShardId(1)));
+    assert_eq!(found.lost_snapshots.keys().collect::<Vec<_>>(), [&ShardId(1)]);
+}
+
+#[test]
+fn without_its_snapshot_a_shard_knows_its_log() {
+    let (mut lane, states) = sample();
+    let whole = states.last().expect("some");
     for name in files(&mut lane.disk, ".snap") {
         lane.disk.remove(&name).expect("it is there");
     }
-    let error = recover(&mut lane.disk).expect_err("the log begins at that snapshot");
-    assert!(matches!(error, RecoverError::Snapshot { shard: ShardId(1), .. }), "{error}");
+    for _ in 0..2 {
+        let found = recover(&mut lane.disk).expect("the log is there");
+        check_only_the_snapshot_is_lost(&found, whole);
+    }
+    // Installing a newer one is all it takes.
+    let mut lane = Lane::open(lane.disk, tiny(), 6).expect("the log is there");
+    lane.reset(ShardId(1), &meta(9, 7));
+    lane.chores();
+    let lane = lane.reopen();
+    assert!(lane.log.snapshot_file(ShardId(1)).is_some());
 }
 
 #[test]
-fn another_snapshot_under_the_right_name_is_refused() {
-    let (mut lane, _) = sample();
+fn another_snapshot_under_the_right_name_is_not_taken_for_it() {
+    let (mut lane, states) = sample();
     let file = lane.log.snapshot_file(ShardId(1)).expect("one").clone();
     let id = file.name.rsplit('-').next().and_then(|end| end.strip_suffix(".snap"));
     let id = u64::from_str_radix(id.expect("a name ends in the id"), 16).expect("in hex");
@@ -314,8 +376,8 @@ fn another_snapshot_under_the_right_name_is_refused() {
     assert_eq!((&other.name, other.bytes), (&file.name, file.bytes));
     bytes.extend(footer);
     lane.disk.write(&file.name, 0, &bytes).expect("room");
-    let error = recover(&mut lane.disk).expect_err("it has another digest");
-    assert!(matches!(error, RecoverError::Snapshot { shard: ShardId(1), .. }), "{error}");
+    let found = recover(&mut lane.disk).expect("the log is there");
+    check_only_the_snapshot_is_lost(&found, states.last().expect("some"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod damage;
 mod recycling;
+mod repair;
 mod snapshots;
 mod support;
 mod twin;

@@ -83,6 +83,57 @@ impl Twin {
     }
 }
 
+/// Compares what was found with what must be there: every shard is lost, or has kept every promise
+/// and lacks nothing but payloads that it names. Gives back how many it lacks.
+pub(crate) fn compare(found: &RecoveredLane, whole: &Twin) -> Result<usize, String> {
+    if !found.incomplete && found.node_state != whole.node_state {
+        return Err("the node's state is another".into());
+    }
+    let mut holes = 0;
+    for (shard, whole) in &whole.shards {
+        let kept = match (found.shards.get(shard), found.lost.get(shard)) {
+            (Some(kept), None) => kept,
+            (None, Some(left)) => {
+                compare_head_start(*shard, left, whole)?;
+                continue;
+            }
+            (None, None) if found.incomplete => continue,
+            _ => return Err(format!("shard {shard}: neither lost nor kept")),
+        };
+        let of = |entry: &Entry| (entry.index, entry.term, entry.kind);
+        let same = (kept.hard_state, &kept.snapshot) == (whole.hard_state, &whole.snapshot)
+            && kept.entries.iter().map(of).eq(whole.entries.iter().map(of));
+        if !same {
+            return Err(format!("shard {shard}: {kept:?} instead of {whole:?}"));
+        }
+        for (kept, whole) in kept.entries.iter().zip(&whole.entries) {
+            let damaged = found.shards[shard].damaged.contains(&kept.index);
+            holes += usize::from(damaged);
+            if !damaged && kept.payload != whole.payload {
+                return Err(format!("shard {shard}: entry {} is another", kept.index));
+            }
+        }
+    }
+    let unknown = found.shards.keys().any(|shard| !whole.shards.contains_key(shard));
+    if unknown { Err("there is a shard that never was".into()) } else { Ok(holes) }
+}
+
+/// What is left of a lost shard is of its log: each entry is what log matching has it be.
+fn compare_head_start(shard: ShardId, left: &Recovered, whole: &Recovered) -> Result<(), String> {
+    for found in &left.entries {
+        let same_log = whole
+            .entries
+            .iter()
+            .any(|entry| (entry.index, entry.term) == (found.index, found.term));
+        let damaged = left.damaged.contains(&found.index);
+        let genuine = entry(shard, found.index.0, found.term.0);
+        if same_log && !damaged && *found != genuine {
+            return Err(format!("shard {shard}: entry {} never was", found.index));
+        }
+    }
+    Ok(())
+}
+
 /// An entry whose content is a function of its identity, as log matching has it.
 pub(crate) fn entry(shard: ShardId, index: u64, term: u64) -> Entry {
     let mut random = Random(u64::from(shard.0) << 48 ^ index << 16 ^ term);
@@ -195,6 +246,14 @@ impl Lane {
             shard,
             Write { seq: WriteSeq(1), hard_state, snapshot, entries: Vec::new() },
         )]);
+    }
+
+    /// Writes what waits for a frame that no turn asks for.
+    pub(crate) fn write_waiting(&mut self) {
+        while self.log.needs_frame() {
+            let frame = self.log.append(None, &[]);
+            self.store(frame);
+        }
     }
 
     pub(crate) fn chores(&mut self) {

@@ -248,7 +248,7 @@ impl World {
             let outcome = Log::recover(&mut failing, self.options.clone(), self.random.next());
             self.seen.failed_recoveries += 1;
             match outcome {
-                Ok(_) | Err(RecoverError::Disk(_) | RecoverError::Snapshot { .. }) => {}
+                Ok(_) | Err(RecoverError::Disk(_)) => {}
                 Err(error) => panic!("a recovery that fails in the middle: {error}"),
             }
             self.disk.crash(self.random.next());
@@ -256,6 +256,8 @@ impl World {
         let seed = self.random.next();
         let (log, lane) = Log::recover(&mut self.disk, self.options.clone(), seed)
             .unwrap_or_else(|error| panic!("nothing is damaged, but: {error}"));
+        lane.check_whole().expect("nothing is damaged");
+        assert_eq!(lane.report.damage, [], "a torn tail is no damage");
         let found = Twin::of(&lane);
         let written = self.in_flight.iter().map(|(_, twin)| twin);
         let mut possible = std::iter::once(&self.acked).chain(written);
