@@ -3,10 +3,11 @@
 //! table of what it prints.
 //!
 //! A group commits payloads one at a time, or in batches: all of a batch are proposed, in one call
-//! or in a call each, then the group runs until every replica has applied them; then the next. Storage and network are
-//! function calls: what is written is kept in memory and durable at once, messages are handed over.
-//! There is no compaction, so that at the end every replica's log is seen to hold every payload.
-//! One thread does all of it; the figures are for the three replicas together.
+//! or in a call each, then the group runs until every replica has applied them; then the next.
+//! Storage and network are function calls: what is written is kept in memory and durable at once,
+//! messages are handed over. There is no compaction, so that at the end every replica's log is seen
+//! to hold every payload. One thread does all of it; the figures are for the three replicas
+//! together.
 //!
 //! What is printed, a line for each group that was measured, separated by tabs: the work, the
 //! system, commits, wall time and CPU time, both in nanoseconds.

@@ -3,9 +3,9 @@
 //! Settings: one thread (`singlethreaded`), no snapshots, no ticks (nothing here needs a clock once
 //! there is a leader), no limit on the entries of a message that matters. A call of a peer's
 //! function stands in for an RPC. A batch is always proposed in a call for each payload, without
-//! waiting for one answer before the next (`client_write_ff`): there is no call for many. The leader tells at once what is committed. The log is a vector, and
-//! payloads are reference-counted. Logging is compiled out. All of a group's work is within one
-//! run of the runtime.
+//! waiting for one answer before the next (`client_write_ff`): there is no call for many. The
+//! leader tells at once what is committed. The log is a vector, and payloads are reference-counted.
+//! Logging is compiled out. All of a group's work is within one run of the runtime.
 
 mod store;
 

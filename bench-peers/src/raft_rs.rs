@@ -4,8 +4,9 @@
 //! are not limited in size, and the default window of 256 messages is not reached. Hosts commit in
 //! groups: they take all messages that are there before they ask for what is ready. In one call, a
 //! batch is proposed as one message of many entries, which its API allows though it has no method
-//! for it. The leader tells at once what is committed, by its default, so that followers apply without a
-//! heartbeat. No ticks: nothing here needs a clock once there is a leader. Logging is compiled out.
+//! for it. The leader tells at once what is committed, by its default, so that followers apply
+//! without a heartbeat. No ticks: nothing here needs a clock once there is a leader. Logging is
+//! compiled out.
 
 use std::collections::VecDeque;
 use std::ops::Range;

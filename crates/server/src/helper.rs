@@ -159,8 +159,8 @@ impl Work {
         match job {
             Job::Chore(mut chore) => match chore.run(&mut self.disk) {
                 Ok(()) => Ok(Some(Answer::ChoreDone(chore))),
-                // A segment that can't be prepared, or a file that can't be removed, may be for want
-                // of space, and holds nothing.
+                // A segment that can't be prepared, or a file that can't be removed, may be for
+                // want of space, and holds nothing.
                 Err(error) => Ok(Some(Answer::ChoreFailed(chore, error.0))),
             },
             Job::Begin { shard, writer, name } => {
