@@ -46,6 +46,15 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Gives back the memory that an idle client does not need. One with a parked command is not
+    /// idle, however long it has been silent: the command's arguments are in those buffers.
+    pub(crate) fn rest(&mut self) {
+        if self.parked.is_none() && !self.stalled {
+            self.client.rest();
+            self.open.rest();
+        }
+    }
+
     /// Whether it sends no more and waits for nothing: half a request is none.
     pub(crate) fn is_over(&self) -> bool {
         self.ended && !self.stalled && self.parked.is_none() && self.client.pending() == 0
@@ -240,7 +249,35 @@ impl Conns {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_raft::Time;
+
     use super::*;
+    use crate::client::Next;
+    use crate::{Face, Now, Options};
+
+    #[test]
+    fn a_parked_command_keeps_its_arguments() {
+        let (options, now) = (Options::default(), Now { time: Time(0), wall_ms: 0 });
+        let (remote, local) = (String::new(), String::new());
+        let connected = Connected { id: 1, face: Face::Plain, remote, local };
+        let mut client = Client::new(connected, &options, now);
+        client.feed(b"GET key\r\n", now);
+        let Next::Command(spec) = client.next(&options) else { panic!("a whole command") };
+        let mut caller = Caller {
+            client,
+            parked: Some(spec),
+            open: OpenByShard::default(),
+            stalled: true,
+            paused: false,
+            ended: false,
+            congested: false,
+        };
+        caller.rest();
+        assert_eq!(caller.client.args().get(1), Some(&b"key"[..]));
+        (caller.parked, caller.stalled) = (None, false);
+        caller.rest();
+        assert_eq!(caller.client.args().len(), 0);
+    }
 
     #[test]
     fn what_is_open_is_found_by_shard_and_forgotten_when_nothing_is() {

@@ -40,8 +40,7 @@ impl Node {
         self.rested_at = now.time;
         let reached = self.conns.next_clients(self.rested, LOOKED_AT, |caller| {
             if now.time.since(caller.client.heard()) >= IDLE_MICROS {
-                caller.client.rest();
-                caller.open.rest();
+                caller.rest();
             }
         });
         self.rested = reached.unwrap_or(ConnId(0));

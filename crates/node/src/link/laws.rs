@@ -13,6 +13,8 @@ use crate::founding::FoundingMessage;
 
 /// Frames made of one input, at most: each may be long.
 const FRAMES_MAX: usize = 6;
+/// Pieces that one input is cut into, at most.
+const PIECES_MAX: usize = 2_048;
 
 /// The packets and the error that come of bytes which arrive in pieces of this size.
 fn read(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
@@ -31,7 +33,9 @@ fn read(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
     (packets, None)
 }
 
+/// Reads bytes at once and in pieces, of which there are at most [`PIECES_MAX`].
 fn is_read_alike(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
+    let piece = piece.max(bytes.len().div_ceil(PIECES_MAX));
     let whole = read(bytes, bytes.len().max(1));
     assert_eq!(whole, read(bytes, piece), "pieces of {piece} bytes give something else");
     whole
@@ -48,8 +52,8 @@ impl Numbers<'_> {
     /// A length: mostly short, now and then about as long as a frame's body can be.
     fn length(&mut self) -> usize {
         match (self.next(), self.next()) {
-            (0..240, short) => short.into(),
-            (240..248, near) => MAX_BODY - 8 + usize::from(near % 16),
+            (0..252, short) => short.into(),
+            (252..254, near) => MAX_BODY - 8 + usize::from(near % 16),
             (_, far) => MAX_BODY * 2 - 8 + usize::from(far % 16),
         }
     }
