@@ -19,7 +19,7 @@ pub fn describe_link(bytes: &[u8]) -> String {
             (PacketKind::Raft, Ok(messages)) => {
                 words.extend(messages.iter().map(|(shard, message)| {
                     format!("s{shard}/t{}:{}", message.term, body(&message.body))
-                }))
+                }));
             }
             (kind, _) => words.push(format!("{kind:?}({})", packet.body.len())),
         }
