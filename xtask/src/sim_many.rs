@@ -338,15 +338,12 @@ fn directory() -> anyhow::Result<PathBuf> {
 pub(crate) fn run_one(arguments: &[String]) -> anyhow::Result<()> {
     let what = arguments.first().context("which seed, or which file with a script?")?;
     let named = arguments.iter().position(|word| word == "--family");
-    let mut script = match what.parse::<u64>() {
-        Ok(seed) => {
-            let name = named.and_then(|at| arguments.get(at + 1)).cloned();
-            Script::of(&name.unwrap_or_else(|| scenario(seed).family.to_owned()), seed)
-        }
-        Err(_) => {
-            let text = fs::read_to_string(what).with_context(|| format!("can't read {what}"))?;
-            Script::parse(&text).map_err(anyhow::Error::msg)?
-        }
+    let mut script = if let Ok(seed) = what.parse::<u64>() {
+        let name = named.and_then(|at| arguments.get(at + 1)).cloned();
+        Script::of(&name.unwrap_or_else(|| scenario(seed).family.to_owned()), seed)
+    } else {
+        let text = fs::read_to_string(what).with_context(|| format!("can't read {what}"))?;
+        Script::parse(&text).map_err(anyhow::Error::msg)?
     };
     if arguments.iter().any(|word| word == "--shrink") {
         let (smaller, _) = shrink(script, SHRINK_RUNS).context("it does not fail")?;
