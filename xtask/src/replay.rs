@@ -1,4 +1,5 @@
 //! `cargo xtask replay TRACE`: a run of the simulator, line by line or as a drawing.
+#![expect(clippy::print_stdout, reason = "a person steps through a trace")]
 
 use std::fs;
 use std::io::{BufRead as _, Write as _, stdin, stdout};
@@ -29,7 +30,7 @@ impl Options {
                 "--until" => options.until = value()?.parse().context("--until takes seconds")?,
                 "--all" => options.all = true,
                 _ if options.trace.is_empty() && !word.starts_with('-') => {
-                    options.trace = word.to_owned();
+                    word.clone_into(&mut options.trace);
                 }
                 _ => bail!("'{word}' is not understood: try `cargo xtask help`"),
             }

@@ -4,8 +4,10 @@
 //! which runs every n-th seed and says a line about each. So a run that aborts or overflows its
 //! stack takes no more with it than its worker, and the seed is known. What failed is made smaller,
 //! and its script and its trace are written to `target/sim`.
+#![expect(clippy::print_stdout, reason = "what a run has seen is what was asked for")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
@@ -270,7 +272,7 @@ fn tell(counters: &Counters) {
     let mut lines = String::new();
     let mut line = |verb: &str, name: &str, value: u64| {
         if value > 0 {
-            lines.push_str(&format!("{verb} {name} {value}\n"));
+            writeln!(lines, "{verb} {name} {value}").expect("a string takes everything");
         }
     };
     for (name, value) in counters.named() {
@@ -336,15 +338,12 @@ fn directory() -> anyhow::Result<PathBuf> {
 pub(crate) fn run_one(arguments: &[String]) -> anyhow::Result<()> {
     let what = arguments.first().context("which seed, or which file with a script?")?;
     let named = arguments.iter().position(|word| word == "--family");
-    let mut script = match what.parse::<u64>() {
-        Ok(seed) => {
-            let name = named.and_then(|at| arguments.get(at + 1)).cloned();
-            Script::of(&name.unwrap_or_else(|| scenario(seed).family.to_owned()), seed)
-        }
-        Err(_) => {
-            let text = fs::read_to_string(what).with_context(|| format!("can't read {what}"))?;
-            Script::parse(&text).map_err(anyhow::Error::msg)?
-        }
+    let mut script = if let Ok(seed) = what.parse::<u64>() {
+        let name = named.and_then(|at| arguments.get(at + 1)).cloned();
+        Script::of(&name.unwrap_or_else(|| scenario(seed).family.to_owned()), seed)
+    } else {
+        let text = fs::read_to_string(what).with_context(|| format!("can't read {what}"))?;
+        Script::parse(&text).map_err(anyhow::Error::msg)?
     };
     if arguments.iter().any(|word| word == "--shrink") {
         let (smaller, _) = shrink(script, SHRINK_RUNS).context("it does not fail")?;
@@ -380,8 +379,9 @@ fn write_ledger(
     let days = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
     let counters = &sum.counters;
     let faults: u64 = counters.faults.iter().sum();
-    text.push_str(&format!(
-        "| {} | {commit} | {first} | {} | {} | {:.1} | {:.1} | {} | {} | {faults} | {wrong} |\n",
+    writeln!(
+        text,
+        "| {} | {commit} | {first} | {} | {} | {:.1} | {:.1} | {} | {} | {faults} | {wrong} |",
         date(days),
         sum.seeds,
         seconds * jobs / 60,
@@ -389,7 +389,7 @@ fn write_ledger(
         counters.busy_micros as f64 / 3.6e9,
         counters.events,
         counters.operations_checked,
-    ));
+    )?;
     fs::write(&place, text)?;
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) enum Party {
 
 impl Party {
     /// The machine, if it is a node.
-    fn machine(self) -> Option<usize> {
+    pub(crate) fn machine(self) -> Option<usize> {
         match self {
             Self::Node { at, .. } => Some(at),
             Self::Client { .. } => None,

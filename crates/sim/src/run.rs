@@ -71,8 +71,8 @@ impl fmt::Display for Failure {
         let Self { seed, family, reason } = self;
         write!(
             f,
-            "seed {seed} ({family}): {reason}\n  replay: SIM_SEED={seed} cargo test \
-             -p flotilla-sim --test seeds one_seed -- --nocapture   (SIM_TRACE=1 tells the story)"
+            "seed {seed} ({family}): {reason}\n  replay: cargo xtask sim-one {seed} --family \
+             \"{family}\"   (writes a trace; --shrink makes it smaller)"
         )
     }
 }

@@ -112,7 +112,9 @@ impl Shape {
         match (self, reply) {
             (Self::Ok, Value::Simple(text)) if text == "OK" => Ok(vec![Answer::Done; keys]),
             (Self::OkOrNull, Value::Simple(text)) if text == "OK" => Ok(vec![Answer::Number(1)]),
-            (Self::OkOrNull, Value::Null) => Ok(vec![Answer::Number(0)]),
+            (Self::OkOrNull, Value::Null) | (Self::GroupCount, Value::Integer(0)) => {
+                Ok(vec![Answer::Number(0)])
+            }
             (Self::Value, reply) => Ok(vec![value(reply)?]),
             (Self::Number, Value::Integer(number)) => Ok(vec![Answer::Number(*number)]),
             (Self::Count, Value::Integer(_)) => Ok(vec![Answer::Done; keys]),
@@ -123,7 +125,6 @@ impl Shape {
                 let values: Vec<Answer> = values.iter().map(value).collect::<Result<_, _>>()?;
                 Ok(vec![Answer::Value(atomicity::check(&values)?)])
             }
-            (Self::GroupCount, Value::Integer(0)) => Ok(vec![Answer::Number(0)]),
             (Self::GroupCount, Value::Integer(count)) if *count == GROUP as i64 => {
                 Ok(vec![Answer::Number(1)])
             }
@@ -216,23 +217,21 @@ impl Commands {
 
     fn counter(&mut self, random: &mut Random) -> Command {
         let key = self.key(Kind::Counter, random);
-        if !self.reads(random) {
-            Command::new(&[b"INCR", key.as_bytes()], &key, Call::Incr, Shape::Number)
-        } else {
-            Command::get(&key)
+        if self.reads(random) {
+            return Command::get(&key);
         }
+        Command::new(&[b"INCR", key.as_bytes()], &key, Call::Incr, Shape::Number)
     }
 
     fn tokens(&mut self, random: &mut Random) -> Command {
         let key = self.key(Kind::Tokens, random);
-        if !self.reads(random) {
-            self.last_value += 1;
-            let token = format!("t{};", self.last_value).into_bytes();
-            let words: [&[u8]; 3] = [b"APPEND", key.as_bytes(), &token];
-            Command::new(&words, &key, Call::Append(token.clone()), Shape::Number)
-        } else {
-            Command::get(&key)
+        if self.reads(random) {
+            return Command::get(&key);
         }
+        self.last_value += 1;
+        let token = format!("t{};", self.last_value).into_bytes();
+        let words: [&[u8]; 3] = [b"APPEND", key.as_bytes(), &token];
+        Command::new(&words, &key, Call::Append(token.clone()), Shape::Number)
     }
 
     fn register(&mut self, random: &mut Random) -> Command {

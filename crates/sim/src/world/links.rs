@@ -115,12 +115,11 @@ impl World {
                 Party::Node { at, .. } => format!("node-{}", at + 1),
                 Party::Client { at } => format!("client-{at}"),
             };
-            let what = match (from, to) {
-                (Party::Node { .. }, Party::Node { .. }) => flotilla_node::describe_link(bytes),
-                _ => {
-                    let text = bytes.escape_ascii().to_string();
-                    text.chars().take(60).collect()
-                }
+            let link = from.machine().is_some() && to.machine().is_some();
+            let what = if link {
+                flotilla_node::describe_link(bytes)
+            } else {
+                bytes.escape_ascii().to_string().chars().take(60).collect()
             };
             format!("message {} {} {what}", name(from), name(to))
         });
