@@ -14,16 +14,21 @@ use crate::link::{FrameReader, Hello, Purpose};
 #[derive(Debug)]
 pub(crate) enum Conn {
     /// Accepted on the plain port; its first bytes will tell what it is.
-    Unknown {
-        /// What is known of it.
-        connected: Connected,
-        /// What it sent so far.
-        buffer: Vec<u8>,
-    },
+    Unknown(Box<Newcomer>),
     /// A client.
     Client(Box<Caller>),
     /// A link to another node.
     Link(Box<Link>),
+}
+
+/// A connection that has not said yet what it is. It is boxed as the others are: there are many
+/// connections, and a place in their map is as large as the largest kind.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    /// What is known of it.
+    pub(crate) connected: Connected,
+    /// What it sent so far.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A client and what it waits for.
@@ -198,7 +203,7 @@ impl Conns {
     pub(crate) fn links(&self, strangers_only: bool) -> Vec<ConnId> {
         let wanted = |(id, conn): (&ConnId, &Conn)| match conn {
             Conn::Link(link) => (link.stranger || !strangers_only).then_some(*id),
-            Conn::Client(_) | Conn::Unknown { .. } => None,
+            Conn::Client(_) | Conn::Unknown(_) => None,
         };
         self.map.iter().filter_map(wanted).collect()
     }
@@ -209,7 +214,7 @@ impl Conns {
             Conn::Link(link) => {
                 (link.node == Some(node) && link.purpose == Purpose::Snapshots).then_some(*id)
             }
-            Conn::Client(_) | Conn::Unknown { .. } => None,
+            Conn::Client(_) | Conn::Unknown(_) => None,
         };
         self.map.iter().filter_map(wanted).collect()
     }
@@ -237,7 +242,7 @@ impl Conns {
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Caller> {
         self.map.values().filter_map(|conn| match conn {
             Conn::Client(caller) => Some(caller.as_ref()),
-            Conn::Unknown { .. } | Conn::Link(_) => None,
+            Conn::Unknown(_) | Conn::Link(_) => None,
         })
     }
 

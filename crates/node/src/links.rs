@@ -4,7 +4,7 @@ use flotilla_raft::{Input, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::client::{Client, Connected};
-use crate::conns::{Caller, Conn, Link, OpenByShard};
+use crate::conns::{Caller, Conn, Link, Newcomer, OpenByShard};
 use crate::founding::{FoundingMessage, Output as FoundingOutput, Standing};
 use crate::io::{ConnId, Face, Notice, Now, Output};
 use crate::link::{
@@ -31,7 +31,7 @@ impl Node {
     ) {
         let connected = Connected { id: conn.0, face, remote, local };
         let accepted = match face {
-            Face::Plain => Conn::Unknown { connected, buffer: Vec::new() },
+            Face::Plain => Conn::Unknown(Box::new(Newcomer { connected, buffer: Vec::new() })),
             Face::Cluster => self.client(connected, now),
         };
         self.conns.insert(conn, accepted);
@@ -67,9 +67,9 @@ impl Node {
                     self.drop_link(conn, "it sends much and is no node of this cluster", now);
                 }
             }
-            Some(Conn::Unknown { buffer, .. }) => {
-                buffer.extend_from_slice(bytes);
-                match sniff(buffer) {
+            Some(Conn::Unknown(newcomer)) => {
+                newcomer.buffer.extend_from_slice(bytes);
+                match sniff(&newcomer.buffer) {
                     Sniff::NeedMore => {}
                     Sniff::Client => self.become_client(conn, now),
                     Sniff::Link => self.become_link(conn, now),
@@ -89,14 +89,15 @@ impl Node {
     }
 
     fn become_client(&mut self, conn: ConnId, now: Now) {
-        let Some(Conn::Unknown { connected, buffer }) = self.conns.remove(conn) else { return };
+        let Some(Conn::Unknown(newcomer)) = self.conns.remove(conn) else { return };
+        let Newcomer { connected, buffer } = *newcomer;
         let client = self.client(connected, now);
         self.conns.insert(conn, client);
         self.on_received(conn, &buffer, now);
     }
 
     fn become_link(&mut self, conn: ConnId, now: Now) {
-        let Some(Conn::Unknown { buffer, .. }) = self.conns.remove(conn) else { return };
+        let Some(Conn::Unknown(newcomer)) = self.conns.remove(conn) else { return };
         if !self.booted {
             // Nothing is sent before this boot's incarnation is durable: the peer dials again.
             self.outputs.push(Output::Close { conn });
@@ -112,7 +113,7 @@ impl Node {
             dialed: false,
         };
         self.conns.insert(conn, Conn::Link(Box::new(link)));
-        self.on_received(conn, &buffer[PREFACE.len()..], now);
+        self.on_received(conn, &newcomer.buffer[PREFACE.len()..], now);
     }
 
     /// Dials `node`; the answer is [`crate::Event::Dialed`].
@@ -394,7 +395,7 @@ impl Node {
 
     pub(crate) fn on_closed(&mut self, conn: ConnId, now: Now) {
         match self.conns.remove(conn) {
-            None | Some(Conn::Unknown { .. }) => {}
+            None | Some(Conn::Unknown(_)) => {}
             Some(Conn::Client(_)) => {
                 self.ready.remove(&conn);
                 self.held.remove(&conn);
