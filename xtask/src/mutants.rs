@@ -6,6 +6,8 @@
 //! change that does not compile is found by where the compiler complains, and left out. Then every
 //! test binary runs once for each change, until one of them fails.
 
+#![expect(clippy::print_stdout, reason = "the table is what was asked for")]
+
 mod join;
 mod run;
 
@@ -45,7 +47,7 @@ pub(crate) fn hunt(files: &[String]) -> anyhow::Result<()> {
     let mutants = list(files)?;
     let tree = root().join("target/mutants/tree");
     copy_tree(&tree)?;
-    let joined = Joined::new(&root(), &mutants)?;
+    let joined = Joined::new(root(), &mutants)?;
     let mut unviable = BTreeSet::new();
     let tests = loop {
         let lines = joined.write(&tree, &unviable)?;
@@ -86,13 +88,10 @@ fn list(files: &[String]) -> anyhow::Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     for value in &listed {
         let file = text(value, "file")?;
-        let source = match sources.get(&file) {
-            Some(source) => source,
-            None => {
-                let source = fs::read_to_string(root().join(&file))?;
-                sources.entry(file.clone()).or_insert(source)
-            }
-        };
+        if !sources.contains_key(&file) {
+            sources.insert(file.clone(), fs::read_to_string(root().join(&file))?);
+        }
+        let source = &sources[&file];
         mutants.push(Mutant {
             name: text(value, "name")?,
             function: span(source, &value["function"]["span"])?,

@@ -28,7 +28,8 @@ const LEGEND: &str = "<p><b>Legend.</b> A column is a node; the last one stands 
 Time goes down, not to scale: a row is one happening, its time in seconds stands on the left. A \
 <span style=\"color:#3367d6\">blue arrow</span> is what one node sends another, drawn when it \
 arrives: <code>s1/t4:Append(7..=9,commit=6)</code> is an append of shard 1 in term 4. A \
-<span style=\"color:#188038\">green arrow</span> is a request of a client or its answer. Words on a \
+<span style=\"color:#188038\">green arrow</span> is a request of a client or its answer. \
+Words on a \
 lifeline are what a node does or comes to be: ▲ it is up, ▼ it is gone, ★ it leads, ⟳ its state \
 after a change. <span style=\"color:#b00020\">✖ red words</span> are faults, ✔ repairs.</p>";
 

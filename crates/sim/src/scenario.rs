@@ -12,7 +12,7 @@ use crate::world::address;
 pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
-/// The families. Of each [`TURN`] seeds one is of each family, and the rest are of the last.
+/// The families. Of each `TURN` seeds one is of each family, and the rest are of the last.
 pub const FAMILIES: [&str; 16] = [
     "founding",
     "leaders crash",

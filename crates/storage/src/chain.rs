@@ -63,7 +63,7 @@ impl Survey {
     fn segment(&mut self, disk: &mut dyn Disk, file: String) -> Result<(), RecoverError> {
         disk.sync(&file)?;
         let size = disk.size(&file)?;
-        match read_head(disk, &file, size)? {
+        match read_head(disk, &file, size) {
             Head::Segment(header) => self.found.push(Found { file: file.into(), size, header }),
             Head::Version(found) => return Err(RecoverError::Version { file, found }),
             Head::Blank | Head::Unreadable => {

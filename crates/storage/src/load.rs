@@ -89,7 +89,9 @@ fn fill(
         let range = found.get(&piece.shard).map(|log| log.range(piece.first..=piece.last));
         piece.entries = range.into_iter().flatten().map(|(_, entry)| entry.clone()).collect();
         if piece.entries.len() as u64 != piece.last.0 + 1 - piece.first.0 {
-            pieces.iter_mut().for_each(|piece| piece.entries.clear());
+            for piece in pieces {
+                piece.entries.clear();
+            }
             return Err(bad("it lacks entries"));
         }
     }

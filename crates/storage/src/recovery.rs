@@ -240,7 +240,7 @@ impl Reading {
             Content::Unknown => {
                 self.note(found, slot, None);
                 self.replay.doubt();
-                return Ok(());
+                Ok(())
             }
             Content::Table(table) => {
                 self.note(found, slot, Some(table));
@@ -293,13 +293,11 @@ impl Reading {
 
 /// A medium on which something can be read at one moment and not at the next has to be left alone.
 fn check_still_whole(bytes: &[u8], found: &Found, slot: &Slot) -> Result<(), RecoverError> {
-    match read_frame(&bytes[slot.offset as usize..], slot.offset, found.id()) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let (file, offset) = (&found.file, slot.offset);
-            Err(DiskError(format!("{file}: offset {offset} could be read, and now it can't"))
-                .into())
-        }
+    if read_frame(&bytes[slot.offset as usize..], slot.offset, found.id()).is_ok() {
+        Ok(())
+    } else {
+        let (file, offset) = (&found.file, slot.offset);
+        Err(DiskError(format!("{file}: offset {offset} could be read, and now it can't")).into())
     }
 }
 

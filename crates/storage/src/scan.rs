@@ -90,15 +90,15 @@ pub(crate) enum Head {
 
 /// Reads both copies of a segment's header. If they differ, a new life of the file was begun and
 /// torn; the newer one counts, since the older one was over by then.
-pub(crate) fn read_head(disk: &mut dyn Disk, file: &str, size: u64) -> Result<Head, DiskError> {
+pub(crate) fn read_head(disk: &mut dyn Disk, file: &str, size: u64) -> Head {
     let length = size.min(SEGMENT_HEAD) as usize;
     // Where neither copy can be read, the frames are still asked.
-    let Ok(image) = Image::read(disk, file, 0, length) else { return Ok(Head::Unreadable) };
+    let Ok(image) = Image::read(disk, file, 0, length) else { return Head::Unreadable };
     let copies: Vec<_> = image.bytes.chunks(BLOCK).map(SegmentHeader::decode).collect();
     let mut best: Option<SegmentHeader> = None;
     for copy in &copies {
         match copy {
-            HeaderBlock::Version(version) => return Ok(Head::Version(*version)),
+            HeaderBlock::Version(version) => return Head::Version(*version),
             HeaderBlock::Valid(header) => {
                 if best.as_ref().is_none_or(|best| header.number > best.number) {
                     best = Some(header.clone());
@@ -108,11 +108,11 @@ pub(crate) fn read_head(disk: &mut dyn Disk, file: &str, size: u64) -> Result<He
         }
     }
     let blank = copies.len() == 2 && copies.iter().all(|copy| *copy == HeaderBlock::Blank);
-    Ok(match best {
+    match best {
         Some(header) => Head::Segment(header),
         None if blank && image.is_whole() => Head::Blank,
         None => Head::Unreadable,
-    })
+    }
 }
 
 /// Reads a whole segment.

@@ -242,6 +242,7 @@ impl Measure {
 }
 
 /// One record of a table.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, while a table is read")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
     Node(&'a [u8]),

@@ -239,7 +239,9 @@ impl Log {
         if self.incomplete {
             measure.incomplete();
         }
-        shards.iter().for_each(|said| measure.checkpoint(said));
+        for said in &shards {
+            measure.checkpoint(said);
+        }
         let checkpoint = measure.frame_length(self.previous_length());
         let first = then.map_or(0, |then| then.frame_length(measure.table));
         let length = SEGMENT_HEAD as usize + checkpoint + first;
@@ -299,7 +301,9 @@ impl Log {
         if self.incomplete {
             frame.incomplete();
         }
-        shards.iter().for_each(|said| frame.checkpoint(said));
+        for said in shards {
+            frame.checkpoint(said);
+        }
         let header = self.header(place, FLAG_CHECKPOINT | unknown);
         self.previous_table = Some(frame.finish(header));
         self.spare_table = previous;
