@@ -268,6 +268,26 @@ mod tests {
     }
 
     #[test]
+    fn a_sole_voter_is_alone_in_both_halves() {
+        let sole = |voters: &[u64], outgoing: &[u64]| {
+            let (voters, outgoing) = (ids(voters), ids(outgoing));
+            let configuration = Configuration { voters, outgoing, ..Configuration::default() };
+            configuration.is_sole_voter(ReplicaId(1))
+        };
+        assert!(sole(&[1], &[]) && sole(&[1], &[1]));
+        assert!(!sole(&[1], &[2]) && !sole(&[1], &[1, 2]) && !sole(&[2], &[]) && !sole(&[], &[]));
+    }
+
+    #[test]
+    fn who_left_last_is_remembered() {
+        let next = Configuration::of_voters(ids(&[1, 2]));
+        let before = Configuration { retired: ReplicaId(5), ..Configuration::of_voters(ids(&[1])) };
+        assert_eq!(before.succeeded_by(next.clone()).retired, ReplicaId(5), "nobody left");
+        let before = Configuration::of_voters(ids(&[1, 2, 3, 4]));
+        assert_eq!(before.succeeded_by(next).retired, ReplicaId(4));
+    }
+
+    #[test]
     fn a_truncation_rolls_back_several_configurations() {
         let entry = |index, voters: &[u64]| Entry {
             index: Index(index),

@@ -161,15 +161,6 @@ impl Raft {
         }
     }
 
-    /// A configuration that makes this replica a voter binds it as if it had promised.
-    pub(crate) fn promise_if_promoted(&mut self, was_voter: bool) {
-        let lease = self.configuration().lease;
-        if lease > 0 && !was_voter && self.is_voter() {
-            let until = (self.now + lease).max(self.promise.until);
-            self.promise = Promise { until, ..self.promise };
-        }
-    }
-
     /// Changes the length of leases; 0 turns them off.
     pub(crate) fn on_set_lease(&mut self, id: RequestId, lease: u64, effects: &mut Vec<Effect>) {
         let target = Configuration { lease, ..self.configuration().clone() };
@@ -183,4 +174,29 @@ impl Raft {
 /// The longest lease that any of these configurations may have made this replica promise.
 pub(crate) fn longest<'a>(known: impl Iterator<Item = &'a Configuration>) -> u64 {
     known.map(|configuration| configuration.lease).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_from_the_newest_round_that_was_answered_and_is_not_too_old() {
+        let mut lease = Lease::default();
+        for (number, sent) in [(1, 10), (2, 20), (3, 30)] {
+            lease.on_round(number, Time(sent));
+        }
+        lease.forget_before(Time(20));
+        lease.on_answered(1);
+        assert_eq!(lease.from, None, "it was forgotten");
+        lease.on_answered(2);
+        assert_eq!(lease.from, Some(Time(20)));
+        lease.on_answered(2);
+        assert_eq!(lease.from, Some(Time(20)));
+        lease.forgo();
+        lease.on_round(4, Time(40));
+        lease.on_answered(4);
+        assert_eq!(lease.from, Some(Time(20)));
+        lease.check(4);
+    }
 }

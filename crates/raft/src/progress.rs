@@ -211,3 +211,59 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Position;
+    use crate::{Entry, EntryKind, HardState, Payload};
+
+    fn snapshot(at_least: u64) -> Progress {
+        let mut progress = Progress::new(ReplicaId(7), Index(1), Time(0));
+        let (pending, at_least) = (Index(9), Index(at_least));
+        progress.flow = Flow::Snapshot { pending, at_least, retry_at: Time::NEVER };
+        progress
+    }
+
+    /// Whoever needs a snapshot may have got what it lacks by another way: then the log suffices.
+    #[test]
+    fn a_snapshot_is_not_waited_for_once_the_log_suffices() {
+        let replicates = |at_least, matched, start| {
+            let mut progress = snapshot(at_least);
+            progress.on_matched(Index(matched), Index(start));
+            matches!(progress.flow, Flow::Replicate { .. })
+        };
+        assert!(replicates(3, 3, 1) && replicates(3, 4, 4));
+        assert!(!replicates(3, 2, 1) && !replicates(3, 3, 4));
+        assert!(!replicates(0, 0, 0), "an answer of nothing is none");
+        assert!(replicates(0, 1, 0));
+    }
+
+    /// A conflict counts if it is of what was sent last, and of nothing that is known to agree.
+    #[test]
+    fn late_conflicts_are_ignored() {
+        let start = Position { index: Index(0), term: Term(0) };
+        let mut log = Log::new(HardState::default(), start, alloc::vec::Vec::new());
+        for index in 1..=9 {
+            let (index, term, kind) = (Index(index), Term(1), EntryKind::Normal);
+            log.append(Entry { index, term, kind, payload: Payload::default() });
+        }
+        let next_after = |replicates: bool, matched, next, prev: u64| {
+            let mut progress = Progress::new(ReplicaId(7), Index(next), Time(0));
+            progress.on_matched(Index(matched), Index(0));
+            progress.next = Index(next);
+            if replicates {
+                let in_flight = VecDeque::new();
+                progress.flow = Flow::Replicate { in_flight, bytes: 0 };
+            }
+            progress.on_conflict(Index(prev), Index(0), Term(0), &log);
+            progress.next.0
+        };
+        assert_eq!(next_after(false, 0, 6, 5), 1, "of the probe");
+        assert_eq!(next_after(false, 0, 6, 4), 6, "of an earlier probe");
+        assert_eq!(next_after(true, 0, 6, 5), 1);
+        assert_eq!(next_after(true, 0, 6, 6), 6, "of what was never sent");
+        assert_eq!(next_after(true, 3, 6, 3), 6, "of what agrees");
+        assert_eq!(next_after(true, 3, 6, 4), 4);
+    }
+}

@@ -170,7 +170,6 @@ impl Raft {
     /// Appends what the log lacks of these entries. Only an entry that conflicts truncates: an
     /// old or repeated append must not remove what came after it.
     fn append_new(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-        let was_voter = self.is_voter();
         let mut whole = Vec::new();
         for entry in entries {
             if entry.index <= self.log.start().index
@@ -190,7 +189,6 @@ impl Raft {
             self.log.append(entry);
         }
         self.fill(whole, true, effects);
-        self.promise_if_promoted(was_voter);
     }
 
     /// Answers the leader, if it waits: with what is durable, in a durable term.

@@ -362,6 +362,16 @@ fn a_sender_fills_its_window_and_goes_on_where_the_receiver_is() {
     assert_eq!(sender.poll(Time(u64::MAX)), None);
 }
 
+/// Two answers together may say more than each: the first missing chunk is behind both.
+#[test]
+fn answers_add_up() {
+    let (mut sender, bytes) = sender();
+    pump(&mut sender, &bytes, Time(0));
+    sender.on_message(&have(&sender, 1, 2, 0b110), Time(1));
+    sender.on_message(&have(&sender, 1, 4, 0), Time(2));
+    assert_eq!(pump(&mut sender, &bytes, Time(2)), [6, 7, 8]);
+}
+
 #[test]
 fn what_is_not_answered_in_time_is_sent_again() {
     let (mut sender, bytes) = sender();

@@ -104,6 +104,7 @@ mod tests {
     fn pieces_do_not_show() {
         let whole = outline(4, &[b"0123456789"]);
         assert_eq!(whole, outline(4, &[b"012", b"", b"3", b"456789"]));
+        assert_eq!(whole, outline(4, &[b"01", b"23456789"]));
         assert_eq!(whole.manifest().chunks(), 3);
         assert_eq!(whole.crc(ChunkNumber(0)), Some(Crc::of(b"0123")));
         assert_eq!(whole.crc(ChunkNumber(2)), Some(Crc::of(b"89")));
