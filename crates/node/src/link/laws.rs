@@ -133,23 +133,27 @@ pub(crate) fn packets(input: &[u8]) {
         PacketKind::Claims => Claims::decode(body).map(|claims| claims.encode(&mut again)),
         PacketKind::Raft => decode_raft(&Arc::new(body.to_vec())).map(|messages| {
             let mut encoder = RaftEncoder::new(&mut again);
-            messages.iter().for_each(|(shard, message)| encoder.push(*shard, message));
+            for (shard, message) in &messages {
+                encoder.push(*shard, message);
+            }
         }),
         PacketKind::Requests => {
             let requests: Result<Vec<_>, _> = Requests::new(body).collect();
             requests.map(|requests| {
                 let mut encoder = RequestEncoder::new(&mut again);
-                requests.into_iter().for_each(|request| {
+                for request in requests {
                     look_into(&request);
                     encoder.push(request);
-                });
+                }
             })
         }
         PacketKind::Replies => {
             let replies: Result<Vec<_>, _> = Replies::new(body).collect();
             replies.map(|replies| {
                 let mut encoder = ReplyEncoder::new(&mut again);
-                replies.into_iter().for_each(|reply| encoder.push(reply));
+                for reply in replies {
+                    encoder.push(reply);
+                }
             })
         }
         PacketKind::Snapshot => Snapshot::decode(body).map(|chunk| chunk.encode(&mut again)),

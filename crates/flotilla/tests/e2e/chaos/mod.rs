@@ -29,7 +29,7 @@ use worker::{Life, Record, Shared, Tally, Worker, answer_of, common_counter, own
 /// How long the test runs, seconds.
 const SECONDS_VARIABLE: &str = "FLOTILLA_CHAOS_SECONDS";
 /// How long it runs if nobody says otherwise, and a round at most.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_mins(1);
 /// From one death to the next.
 const KILL_EVERY: Duration = Duration::from_secs(3);
 /// How long a node stays dead, milliseconds.
@@ -145,7 +145,7 @@ fn judge(nodes: &Nodes, shared: &Shared, round: u32, length: Duration, seen: See
     let last = read_everywhere(nodes, shared, &mut records);
     let keys = check_keys(history_of(records), &last);
     let killed: u32 = kills.values().sum();
-    println!(
+    eprintln!(
         "round {round}: {killed} leaders killed ({kills:?}), {answered} operations on {keys} keys, \
          {unknown} without an outcome, the longest took {longest:?}"
     );

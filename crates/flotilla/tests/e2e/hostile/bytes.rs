@@ -13,7 +13,7 @@ const P99_MAX: Duration = Duration::from_millis(250);
 const HALVES: usize = 500;
 
 /// A line typed by hand may have 64 KiB.
-const LONG_LINE: [u8; 65_538] = [b'a'; 65_538];
+static LONG_LINE: [u8; 65_538] = [b'a'; 65_538];
 
 /// What is sent, and what the error must say.
 const WRONG: [(&[u8], &str); 17] = [

@@ -38,7 +38,7 @@ fn check_cost(scene: &Scene, name: &str, before: u64, count: usize) {
         let each = grown / count as u64;
         if each < least {
             least = each;
-            println!("{name}: {each} bytes for each of {count} connections");
+            eprintln!("{name}: {each} bytes for each of {count} connections");
         }
         (each <= BYTES_MAX).then_some(())
     });
@@ -51,7 +51,7 @@ fn ten_thousand_idle_connections_cost_two_kibibytes_each() {
     let room = raise_descriptors().saturating_sub(OWN_DESCRIPTORS);
     let count = room.min(CONNECTIONS);
     if count < CONNECTIONS {
-        println!("this system allows for {count} connections only, not {CONNECTIONS}");
+        eprintln!("this system allows for {count} connections only, not {CONNECTIONS}");
     }
     let before = scene.memory().resident;
     let held = scene
@@ -98,7 +98,7 @@ fn who_was_busy_once_gives_back_what_that_took() {
         let before = scene.memory().resident;
         crowds.push(busy_once(&scene, &large));
         let growth = scene.memory().resident.saturating_sub(before);
-        println!("crowd {} of {BUSY} made the node grow by {growth} KiB", crowds.len());
+        eprintln!("crowd {} of {BUSY} made the node grow by {growth} KiB", crowds.len());
         (growth <= one_crowd / 10).then_some(())
     });
 }

@@ -112,7 +112,7 @@ impl Scene {
         let after = self.memory();
         let growth = after.peak.saturating_sub(before.resident);
         let p99 = waits[waits.len() * 99 / 100];
-        println!(
+        eprintln!(
             "{name}: memory grew by {growth} KiB at most (from {} KiB, then {} KiB); another \
              client's {} requests: p50 {:?}, p99 {p99:?}, max {:?}",
             before.resident,

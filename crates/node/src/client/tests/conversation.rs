@@ -194,7 +194,7 @@ fn who_gets_long_replies_has_few_commands_open() {
     }
     let others = run(&mut client, &world, b"");
     assert_eq!(others.len(), 84, "they are short");
-    let long = [b"$1048576\r\n".as_slice(), &[b'x'; 1 << 20], b"\r\n"].concat();
+    let long = [b"$1048576\r\n".as_slice(), &vec![b'x'; 1 << 20], b"\r\n"].concat();
     for (_, place) in others {
         client.fill(place, &long);
     }
@@ -211,7 +211,7 @@ fn who_gets_long_replies_has_few_commands_open() {
 fn an_idle_client_holds_no_buffers() {
     let (world, mut client) = (world(), client(1, Face::Plain));
     let mut input = Vec::new();
-    encode_command(&[b"ECHO", &[b'x'; 100_000]], &mut input);
+    encode_command(&[b"ECHO", &vec![b'x'; 100_000]], &mut input);
     input.extend_from_slice(&b"GET k\r\nPING\r\n".repeat(5));
     let deferred = run(&mut client, &world, &input);
     let held = |client: &Client| client.buffer.capacity() + client.args.as_args().bytes().len();
