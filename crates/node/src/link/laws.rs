@@ -42,24 +42,33 @@ fn is_read_alike(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>)
 }
 
 /// The numbers that an input is made of; zeros after its end.
-struct Numbers<'a>(std::slice::Iter<'a, u8>);
+struct Numbers<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    /// Whether a long length may come: one is enough, and takes its time.
+    long: bool,
+}
 
-impl Numbers<'_> {
+impl<'a> Numbers<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes: bytes.iter(), long: true }
+    }
+
     fn next(&mut self) -> u8 {
-        self.0.next().copied().unwrap_or(0)
+        self.bytes.next().copied().unwrap_or(0)
     }
 
     /// A length: mostly short, now and then about as long as a frame's body can be.
     fn length(&mut self) -> usize {
-        match (self.next(), self.next()) {
-            (0..252, short) => short.into(),
-            (252..254, near) => MAX_BODY - 8 + usize::from(near % 16),
-            (_, far) => MAX_BODY * 2 - 8 + usize::from(far % 16),
+        let (kind, number) = (self.next(), usize::from(self.next()));
+        if kind < 254 || !std::mem::take(&mut self.long) {
+            return number;
         }
+        let frames = usize::from(kind - 253);
+        MAX_BODY * frames - 8 + number % 16
     }
 
     fn is_over(&self) -> bool {
-        self.0.as_slice().is_empty()
+        self.bytes.as_slice().is_empty()
     }
 }
 
@@ -74,7 +83,7 @@ pub(crate) fn frames(input: &[u8]) {
 }
 
 fn forged(bytes: &[u8], piece: usize) {
-    let mut numbers = Numbers(bytes.iter());
+    let mut numbers = Numbers::of(bytes);
     let mut stream = Vec::new();
     for _ in 0..FRAMES_MAX {
         if numbers.is_over() {
@@ -104,7 +113,7 @@ pub(crate) fn forged_frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn written(bytes: &[u8], piece: usize) {
-    let mut numbers = Numbers(bytes.iter());
+    let mut numbers = Numbers::of(bytes);
     let mut writer = FrameWriter::default();
     let mut expected = Vec::new();
     for _ in 0..FRAMES_MAX {

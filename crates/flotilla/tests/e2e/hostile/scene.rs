@@ -75,6 +75,11 @@ impl Scene {
         count.and_then(|count| count.trim().parse().ok()).expect("it says how many")
     }
 
+    /// How many descriptors the victim has open, one for each connection and a few more.
+    pub(super) fn descriptors(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).expect("the victim lives").count()
+    }
+
     /// The victim's memory.
     pub(super) fn memory(&self) -> Memory {
         let status = std::fs::read_to_string(self.proc("status")).expect("the victim lives");
