@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-/// A test binary that takes longer than this hangs: all of them together take two seconds.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// A test binary that computes for longer than this hangs: all of them together take two seconds.
+const CPU_MAX: Duration = Duration::from_secs(8);
+/// One that waits for longer than this does too, however busy the machine is.
+const WAIT_MAX: Duration = Duration::from_mins(5);
 /// How often it is looked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Seeds of the random test, for each change.
@@ -78,11 +80,21 @@ fn run(folder: &Path, test: &Path, id: Option<usize>) -> Outcome {
         if let Some(status) = child.try_wait().expect("it is a child of this process") {
             return if status.success() { Outcome::Missed } else { Outcome::Caught };
         }
-        if began.elapsed() > TIMEOUT {
+        if began.elapsed() > WAIT_MAX || computed(child.id()) > CPU_MAX {
             let _ = child.kill();
             let _ = child.wait();
             return Outcome::Hangs;
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// What a process has computed so far; nothing if that can't be told.
+fn computed(process: u32) -> Duration {
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, come the state and, 11 and 12 further, the times.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND)
 }
