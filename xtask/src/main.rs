@@ -33,6 +33,11 @@ usage: cargo xtask <verb>
   chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
   coverage                    lines of the consensus core that its own tests run
+  explore                     every order of events of three replicas, up to bounds
+           [--long]             far more of them
+           [--scope NAME]       one scope only
+           [--states N]         so many distinct states of each scope
+           [--jobs N]           so many threads [default: one per core]
   mutants [FILE]...           change the consensus core in small ways, and see its tests notice
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
@@ -70,6 +75,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("coverage", []) => coverage::run(),
+        ("explore", options) => explore(options),
         ("mutants", options) => mutants::hunt(options),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
@@ -84,6 +90,15 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         _ => bail!("'{}' is not understood\n\n{USAGE}", arguments.join(" ")),
     }
+}
+
+/// The model checker, built to be quick.
+fn explore(options: &[String]) -> anyhow::Result<()> {
+    let mut explorer = cargo("run --quiet --release --package flotilla-explore --");
+    if !explorer.args(options).status().context("can't run cargo")?.success() {
+        bail!("the consensus core was not explored, or a claim about it does not hold");
+    }
+    Ok(())
 }
 
 /// What CI checks beside the tests. All steps run, so that one report names everything.

@@ -27,7 +27,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::{
@@ -41,7 +43,7 @@ pub(crate) const REPAIRS: Term = Term(0);
 const PLACES_MAX: usize = 64;
 
 /// How the search for whole entries goes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Search {
     /// When to ask again.
     at: Time,
@@ -55,6 +57,17 @@ pub(crate) struct Search {
     peers: Vec<ReplicaId>,
     /// Who lacks which damaged entry, by what was said in the term beside.
     missing: (Term, Vec<(Index, ReplicaId)>),
+}
+
+impl Search {
+    /// Feeds what decides who is asked and given what; `holes` tells whether something is missing.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, holes: bool, hasher: &mut H) {
+        let Self { at, turn, serving, sending, peers, missing } = self;
+        (serving, sending, holes).hash(hasher);
+        if holes {
+            (ages.until(*at), turn, peers, missing).hash(hasher);
+        }
+    }
 }
 
 impl Raft {
