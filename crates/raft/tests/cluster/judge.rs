@@ -20,6 +20,7 @@ pub(crate) struct Judge {
     pub(crate) reads_served: usize,
     pub(crate) lease_reads: usize,
     pub(crate) repaired: usize,
+    pub(crate) states_lost: usize,
     pub(crate) served: BTreeMap<RequestId, Index>,
     last_commit: BTreeMap<ReplicaId, (Term, Index)>,
     /// The last committed configuration, and who was ever a member.
