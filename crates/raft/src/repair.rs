@@ -164,6 +164,9 @@ impl Raft {
     /// What the log has behind it stays, since it may have been acknowledged.
     pub(crate) fn repair_by_snapshot(&mut self, meta: &SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
+        if self.is_beyond_lost_state(meta) {
+            return self.restore(meta.clone(), effects);
+        }
         let fills = self.log.holes().first().is_some_and(|&hole| hole <= index);
         let replaces = self.search.state_lost && index > self.log.snapshot().index;
         if !(fills || replaces) || self.log.term_at(index) != Some(meta.term) {

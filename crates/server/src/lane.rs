@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
 use flotilla_raft::{Index, Time};
 use flotilla_shard::ShardId;
-use flotilla_storage::Chore;
+use flotilla_storage::{Chore, Damage};
 
 use crate::clock::Clock;
 use crate::config::ServerError;
@@ -226,6 +226,7 @@ impl Lane {
                 let before = self.batch.replace(batch);
                 assert!(before.is_none(), "a node has at most one write open");
             }
+            Output::Repair { shard, entries } => self.frames.log().repair(shard, entries),
             Output::SnapshotBegin { shard, meta } => {
                 let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
                 self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
@@ -300,10 +301,8 @@ impl Lane {
             return Ok(());
         }
         self.chores_asked = now;
+        self.tell_damage();
         let log = self.frames.log();
-        for damage in log.take_damage() {
-            say(Level::Warning, damage);
-        }
         self.failed_chores.retain(|(retry_at, chore)| {
             let due = *retry_at <= now;
             if due {
@@ -316,6 +315,24 @@ impl Lane {
         }
         self.frames.write_waiting()?;
         Ok(())
+    }
+
+    /// What was found damaged while running: an operator reads it, and the node repairs it.
+    fn tell_damage(&mut self) {
+        for damage in self.frames.log().take_damage() {
+            say(Level::Warning, &damage);
+            match damage {
+                Damage::Frame { entries, .. } => {
+                    for (shard, indexes) in entries {
+                        self.network.tell(Event::Damaged { shard, indexes });
+                    }
+                }
+                Damage::Snapshot { file, .. } => {
+                    let (shard, index) = (file.shard, file.meta.index);
+                    self.network.tell(Event::SnapshotDamaged { shard, index });
+                }
+            }
+        }
     }
 
     fn publish_if_due(&mut self, now: Instant) {
