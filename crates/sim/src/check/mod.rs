@@ -351,7 +351,9 @@ impl Checkers {
         let logs = &mut self.logs[node];
         for log in [&mut logs.given, &mut logs.durable] {
             if let Some(log) = log.get_mut(&shard) {
-                entries.iter().for_each(|entry| log.fill(entry.index.0));
+                for entry in entries {
+                    log.fill(entry.index.0);
+                }
             }
         }
     }
@@ -364,7 +366,7 @@ impl Checkers {
         let has = |log: &Shadow, index: u64| {
             log.base >= index || (log.last() >= index && !log.holes().contains(&index))
         };
-        let mut holes = logs().flat_map(|log| log.holes());
+        let mut holes = logs().flat_map(Shadow::holes);
         let stateless = |node: &&usize| self.logs[**node].stateless.contains(&shard);
         nodes.iter().any(|&node| durability::holds(&self.logs[node], shard, last, entry))
             && holes.all(|&hole| logs().any(|log| has(log, hole)))
