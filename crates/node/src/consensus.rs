@@ -2,7 +2,7 @@
 
 use flotilla_kv::Machine;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::ShardId;
 
 use crate::io::{Notice, Now, Output};
 use crate::lead::Lead;
@@ -139,7 +139,7 @@ impl Node {
                 {
                     lead.give_up(shard, &mut self.replies);
                 }
-                self.forget_leader(shard, self.me);
+                self.leaders.forget(shard, self.me);
                 self.notice(Notice::Halted { shard, index, reason });
             }
         }
@@ -150,14 +150,14 @@ impl Node {
         match note {
             Note::BecameLeader { term } => {
                 replica.lead = Some(Lead::new(term));
-                self.learn_leader(shard, term.0, self.me);
+                self.leaders.learn(shard, term.0, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: true });
             }
             Note::SteppedDown { term } => {
                 if let Some(lead) = replica.lead.take() {
                     lead.give_up(shard, &mut self.replies);
                 }
-                self.forget_leader(shard, self.me);
+                self.leaders.forget(shard, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: false });
             }
             // It is followed by a transfer, which ends with a note of its own.
@@ -165,28 +165,11 @@ impl Node {
             Note::LeaderChanged { term, leader } => {
                 let leader = leader.and_then(|id| replica.node_of(id));
                 if let Some(node) = leader.filter(|node| *node != self.me) {
-                    self.learn_leader(shard, term.0, node);
+                    self.leaders.learn(shard, term.0, node);
                 }
             }
         }
         let _ = now;
-    }
-
-    /// `node` leads `shard` in `term`, unless something newer is known.
-    pub(crate) fn learn_leader(&mut self, shard: ShardId, term: u64, node: NodeId) {
-        let known = self.leaders.entry(shard).or_insert((term, None));
-        if term > known.0 || (term == known.0 && known.1.is_none()) {
-            *known = (term, Some(node));
-        }
-    }
-
-    /// `node` does not lead `shard` any more, if it did; an older claim will not be believed.
-    pub(crate) fn forget_leader(&mut self, shard: ShardId, node: NodeId) {
-        if let Some(known) = self.leaders.get_mut(&shard)
-            && known.1 == Some(node)
-        {
-            *known = (known.0 + 1, None);
-        }
     }
 
     /// The clock of a shard, if enough of its voters' clocks are known (P9).

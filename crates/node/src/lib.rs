@@ -34,6 +34,7 @@ mod install;
 mod intake;
 mod io;
 mod lead;
+mod leaders;
 mod link;
 mod links;
 mod node;

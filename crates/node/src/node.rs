@@ -17,6 +17,7 @@ use crate::conns::Conns;
 use crate::founding::{Founding, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
+use crate::leaders::Leaders;
 use crate::link::Claims;
 use crate::options::Options;
 use crate::peers::Peers;
@@ -59,8 +60,7 @@ pub struct Node {
     pub(crate) next_dial: u64,
     pub(crate) clock: Clock,
     pub(crate) replicas: BTreeMap<ShardId, Replica>,
-    /// Term and node of each shard's leader, as far as known; the term stays when the node goes.
-    pub(crate) leaders: BTreeMap<ShardId, (u64, Option<NodeId>)>,
+    pub(crate) leaders: Leaders,
     pub(crate) claims: Claims,
     pub(crate) streams: BTreeMap<ShardId, Stream>,
     pub(crate) last_seq: u64,
@@ -165,7 +165,7 @@ impl Node {
             next_dial: ConnId::FIRST_DIALED.0,
             clock: Clock::default(),
             replicas: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            leaders: Leaders::default(),
             claims: Claims { generation: 1, leads: Vec::new() },
             streams: BTreeMap::new(),
             last_seq: 0,
