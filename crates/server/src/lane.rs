@@ -30,6 +30,10 @@ const CHORES_EVERY: Duration = Duration::from_millis(10);
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// A timer that is very late waits for so many turns in which nodes' sockets are not read empty.
 const LATE_TURNS_MAX: u32 = 16;
+/// So often a part of what is cold is read, to see whether it still can be.
+const SCRUB_EVERY: Duration = Duration::from_secs(1);
+/// About so much of it, bytes: a gigabyte in a quarter of an hour.
+const SCRUB_BYTES: u64 = 1 << 20;
 /// A chore that failed is tried again so much later.
 const CHORE_RETRY: Duration = Duration::from_secs(5);
 /// At a stop, clients that have asked something are given so long to get their answers.
@@ -51,6 +55,9 @@ pub(crate) struct Lane {
     published: Option<Instant>,
     chores_asked: Instant,
     failed_chores: Vec<(Instant, Chore)>,
+    scrubbed: Instant,
+    /// Whether it was said that the disk is full.
+    lacked_room: bool,
     /// The batch of the present turn.
     batch: Option<WriteBatch>,
     /// A timer later than this waits until nodes' sockets are read empty, microseconds.
@@ -96,6 +103,8 @@ impl Lane {
             published: None,
             chores_asked: Instant::now(),
             failed_chores: Vec::new(),
+            scrubbed: Instant::now(),
+            lacked_room: false,
             batch: None,
             late_micros,
             late_turns: 0,
@@ -310,10 +319,17 @@ impl Lane {
             }
             !due
         });
-        for chore in log.housekeeping() {
+        let mut chores = log.housekeeping();
+        if now.duration_since(self.scrubbed) >= SCRUB_EVERY {
+            self.scrubbed = now;
+            chores.extend(log.scrub(SCRUB_BYTES));
+        }
+        let lacks_room = log.lacks_room();
+        for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }
         self.frames.write_waiting()?;
+        self.note_room(lacks_room);
         Ok(())
     }
 
@@ -333,6 +349,15 @@ impl Lane {
                 }
             }
         }
+    }
+
+    fn note_room(&mut self, lacks_room: bool) {
+        if lacks_room && !self.lacked_room {
+            say(Level::Warning, "the disk is full: only a reserve of the log is left");
+        } else if self.lacked_room && !lacks_room {
+            say(Level::Info, "there is room on the disk again");
+        }
+        self.lacked_room = lacks_room;
     }
 
     fn publish_if_due(&mut self, now: Instant) {
