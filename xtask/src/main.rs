@@ -11,6 +11,7 @@ mod coverage;
 mod mutants;
 mod replay;
 mod sim_many;
+mod spec;
 
 use std::env;
 use std::path::Path;
@@ -39,6 +40,11 @@ usage: cargo xtask <verb>
            [--states N]         so many distinct states of each scope
            [--jobs N]           so many threads [default: one per core]
   mutants [FILE]...           change the consensus core in small ways, and see its tests notice
+  spec                        the TLA+ specification under TLC: every model of CI
+           [--long]             far more states
+           [--mutants]          break it in each way that is listed, and see TLC notice
+           [--traces]           walk traces of the simulator along it
+           [--traces --spoil]   and see it notice spoiled ones
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --minutes N        run the simulator with many seeds for so long
@@ -79,6 +85,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("mutants", options) => mutants::hunt(options),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
+        ("spec", options) => spec::run(&spec::Task::parse(options)?),
         ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
         ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
         ("sim-worker", arguments) => sim_many::worker(arguments),

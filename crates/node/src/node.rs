@@ -85,7 +85,7 @@ pub struct Node {
     freeing: bool,
     /// The state of the jitter's generator.
     pub(crate) random: u64,
-    writes: Vec<(ShardId, flotilla_raft::Write)>,
+    pub(crate) writes: Vec<(ShardId, flotilla_raft::Write)>,
     state_to_write: Option<Vec<u8>>,
     open_write: Option<OpenWrite>,
     last_write: u64,

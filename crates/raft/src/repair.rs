@@ -62,11 +62,11 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Feeds what decides who is asked and given what; `holes` tells whether something is missing.
+    /// Feeds what decides who is asked and given what; `holes` tells whether payloads are lost.
     pub(crate) fn digest<H: Hasher>(&self, ages: Ages, holes: bool, hasher: &mut H) {
-        let Self { at, turn, serving, sending, peers, missing } = self;
-        (serving, sending, holes).hash(hasher);
-        if holes {
+        let Self { at, turn, serving, sending, peers, missing, state_lost } = self;
+        (serving, sending, holes, state_lost).hash(hasher);
+        if holes || *state_lost {
             (ages.until(*at), turn, peers, missing).hash(hasher);
         }
     }
