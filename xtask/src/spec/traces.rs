@@ -44,17 +44,20 @@ pub(super) fn check(tlc: &Tlc, spoil: bool) -> anyhow::Result<()> {
     traces.iter().flatten().for_each(|event| *kinds.entry(event.kind).or_default() += 1);
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("{} traces, {events} events: {}", traces.len(), kinds.join(", "));
-    let allowed = walk(tlc, &traces)?;
-    if let Some(refused) = (0..traces.len()).find(|number| !allowed.contains(number)) {
-        let place = last_allowed(tlc, &traces[refused])?;
-        let near = traces[refused].iter().take(place + 1).skip(place.saturating_sub(8));
-        let near: Vec<String> = near.map(Event::record).collect();
-        bail!("trace {refused} is not allowed from event {place} on:\n{}", near.join("\n"));
+    let (allowed, _) = walk(tlc, &traces)?;
+    let refused: Vec<usize> =
+        (0..traces.len()).filter(|number| !allowed.contains(number)).collect();
+    if let Some(&first) = refused.first() {
+        bail!(
+            "{} traces are not allowed: {refused:?}\n{}",
+            refused.len(),
+            why(tlc, &traces[first])?
+        );
     }
     println!("all are allowed");
     if spoil {
         let (spoiled, what): (Vec<_>, Vec<_>) = spoil_some(&traces).into_iter().unzip();
-        let allowed = walk(tlc, &spoiled)?;
+        let (allowed, _) = walk(tlc, &spoiled)?;
         report(&what, &allowed)?;
     }
     Ok(())
@@ -76,8 +79,8 @@ fn collect() -> anyhow::Result<Vec<Vec<Event>>> {
     bail!("a thousand seeds give fewer than {TRACES_FLOOR} traces or {EVENTS_FLOOR} events")
 }
 
-/// Walks traces in one run of TLC. Which of them come to their end.
-fn walk(tlc: &Tlc, traces: &[Vec<Event>]) -> anyhow::Result<BTreeSet<usize>> {
+/// Walks traces in one run of TLC. Which of them come to their end, and the states seen.
+fn walk(tlc: &Tlc, traces: &[Vec<Event>]) -> anyhow::Result<(BTreeSet<usize>, u64)> {
     let place = scratch("traces")?;
     for name in ["Raft.tla", "Trace.tla"] {
         fs::copy(directory().join(name), place.join(name))?;
@@ -96,22 +99,17 @@ fn walk(tlc: &Tlc, traces: &[Vec<Event>]) -> anyhow::Result<BTreeSet<usize>> {
             ended.insert(number - 1);
         }
     }
-    Ok(ended)
+    Ok((ended, report.states))
 }
 
-/// The first event that is not allowed.
-fn last_allowed(tlc: &Tlc, trace: &[Event]) -> anyhow::Result<usize> {
-    let prefixes: Vec<Vec<Event>> = (1..=trace.len()).map(|end| trace[..end].to_vec()).collect();
-    let (mut low, mut high) = (0, prefixes.len());
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if walk(tlc, &prefixes[middle..=middle])?.is_empty() {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    Ok(low)
+/// The first event that is not allowed, and those before it.
+fn why(tlc: &Tlc, trace: &[Event]) -> anyhow::Result<String> {
+    // A trace is walked in one way only, a state for each event and one before them all.
+    let (_, states) = walk(tlc, &[trace.to_vec()])?;
+    let place = usize::try_from(states)?;
+    let near: Vec<String> = trace.iter().take(place).map(Event::record).collect();
+    let near = &near[near.len().saturating_sub(40)..];
+    Ok(format!("the first of them from event {place} on, the last of these:\n{}", near.join("\n")))
 }
 
 fn module(traces: &[Vec<Event>]) -> String {
