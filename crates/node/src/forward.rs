@@ -4,7 +4,7 @@ use flotilla_kv::args::Args;
 use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
 
-use crate::io::{Notice, Now};
+use crate::io::Now;
 use crate::lead::{LeaderRead, refuse};
 use crate::link::{
     LinkError, ReadOutcome, RefusalReason, Replies as ReplyReader, Reply, ReplyEncoder, Request,
@@ -292,12 +292,13 @@ impl Node {
             }
             Answer::Fenced { min_incarnation, .. } => {
                 // Only this very boot hears this: another one has used its number, or a later one.
-                self.notice(Notice::Fatal(format!(
+                let reason = format!(
                     "shard {shard} knows boot {min_incarnation} of this node, and this is boot {}: \
-                     its disk is an older image of itself (P4) and must not take part. Put the \
-                     newer disk back",
+                     its disk is an older image of itself",
                     self.origin.incarnation
-                )));
+                );
+                self.renew(self.founding.own_disk().0, min_incarnation, &reason);
+                self.after_founding(now);
             }
             Answer::Refused { epoch, from_seq, .. } => {
                 stream.on_refused(epoch, from_seq, now.time, pause);

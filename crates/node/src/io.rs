@@ -88,6 +88,9 @@ pub enum Event<'a> {
     Written {
         /// Which.
         sequence: u64,
+        /// Every frame of the log up to this one is durable; only compared with what recovery
+        /// found, and what peers saw.
+        durable_through: u64,
     },
     /// Payloads of these entries of a running shard can't be read on disk any more: what is still
     /// in memory comes back as [`Output::Repair`].
@@ -216,6 +219,10 @@ pub struct WriteBatch {
     /// What the node itself remembers (storage id, founding record, incarnation); opaque; replaces
     /// what was stored before.
     pub node_state: Option<Vec<u8>>,
+    /// Shards of which nothing is to be known any more, before anything else of this batch.
+    pub removed: Vec<ShardId>,
+    /// Lost shards, what is left of which belongs to a new replica from this batch on.
+    pub renewed: Vec<ShardId>,
     /// The writes of the shards' cores, in order within a shard.
     pub writes: Vec<(ShardId, Write)>,
 }
@@ -253,6 +260,9 @@ pub enum Notice {
         /// What went wrong.
         reason: String,
     },
+    /// The node's disk is durably another one now (P4): the driver ends this node and starts it
+    /// again from its disk.
+    Restart(String),
     /// The node must not run (P4, a lost disk, another cluster's data): the driver prints this and
     /// exits with an error.
     Fatal(String),

@@ -94,6 +94,8 @@ pub(crate) struct Lead {
     /// Those whose round is over, in the order they were asked.
     ready: VecDeque<Group>,
     next_request: u64,
+    /// How many replicas it has given an id to.
+    pub(crate) admitted: u64,
 }
 
 impl Lead {
@@ -112,6 +114,7 @@ impl Lead {
             rounds: BTreeMap::new(),
             ready: VecDeque::new(),
             next_request: 1,
+            admitted: 0,
         }
     }
 

@@ -57,6 +57,18 @@ impl Node {
             return vec![format!("the founding: no answer of {}", addresses.join(", "))];
         }
         let mut reasons = Vec::new();
+        if self.revived_at.is_none() {
+            reasons
+                .push("what the other nodes have seen of this disk is not known yet".to_string());
+        }
+        for (shard, living) in self.unsettled() {
+            reasons.push(match living {
+                None => {
+                    format!("shard {shard}: the replica here is dead, and a new one is asked for")
+                }
+                Some(id) => format!("shard {shard}: the new replica {id} is not a member yet"),
+            });
+        }
         for replica in self.replicas.values() {
             match &replica.state {
                 State::Serving(_) => {}

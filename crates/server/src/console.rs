@@ -60,6 +60,7 @@ impl Console {
                     "halted shard={shard} index={index}: {reason}; the shard's other replicas go on"
                 ),
             ),
+            Notice::Restart(text) => say(Level::Warning, text),
             Notice::Fatal(text) => say(Level::Error, text),
             Notice::Link { node, up: true } => {
                 say(Level::Info, format_args!("link up node={node}"));

@@ -78,6 +78,7 @@ impl Frames {
 
     /// Appends a batch; its sequence comes out of [`Frames::next_written`] once it is durable.
     pub(crate) fn append(&mut self, batch: &WriteBatch) -> Result<(), ServerError> {
+        self.log.begin_anew(&batch.removed, &batch.renewed);
         let frame = self.log.append(batch.node_state.as_deref(), &batch.writes);
         self.submit(frame, Some(batch.sequence))
     }

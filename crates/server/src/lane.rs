@@ -215,7 +215,8 @@ impl Lane {
             let node = &mut self.node;
             let mut more = self.network.deliver_news(&mut |event| node.handle(now, event));
             while let Some(sequence) = self.frames.next_written() {
-                self.node.handle(now, Event::Written { sequence });
+                let durable_through = self.frames.log().durable_through();
+                self.node.handle(now, Event::Written { sequence, durable_through });
                 more = true;
             }
             if !more {
@@ -248,6 +249,10 @@ impl Lane {
             Output::SnapshotRead { shard, index, number } => {
                 self.read_snapshot(shard, index, number)?;
             }
+            Output::Notice(Notice::Restart(reason)) => {
+                say(Level::Warning, format_args!("{reason}; the node starts anew"));
+                return Err(ServerError::Restart);
+            }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),
         }
@@ -275,7 +280,8 @@ impl Lane {
     fn take_files(&mut self, now: Now) -> Result<(), ServerError> {
         self.frames.collect()?;
         while let Some(sequence) = self.frames.next_written() {
-            self.node.handle(now, Event::Written { sequence });
+            let durable_through = self.frames.log().durable_through();
+            self.node.handle(now, Event::Written { sequence, durable_through });
         }
         while let Some(answer) = self.helper.take()? {
             let event = match answer {

@@ -42,7 +42,8 @@ fn batch(sequence: u64) -> WriteBatch {
         snapshot: None,
         entries: vec![entry],
     };
-    WriteBatch { sequence, node_state: None, writes: vec![(SHARD, write)] }
+    let (removed, renewed) = (Vec::new(), Vec::new());
+    WriteBatch { sequence, node_state: None, removed, renewed, writes: vec![(SHARD, write)] }
 }
 
 /// Looks until `look` gives something; panics if that takes too long.

@@ -208,6 +208,7 @@ pub(crate) enum Incoming {
     },
     Written {
         sequence: u64,
+        durable_through: u64,
     },
     Damaged {
         shard: ShardId,
@@ -242,7 +243,9 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
-            Self::Written { sequence } => take(Event::Written { sequence }),
+            Self::Written { sequence, durable_through } => {
+                take(Event::Written { sequence, durable_through });
+            }
             Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
             Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),

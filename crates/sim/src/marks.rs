@@ -46,6 +46,8 @@ marks! {
     CameUpStateless,
     /// Payloads that were damaged came back from a peer.
     EntriesRepaired,
+    /// A disk that had forgotten something became another one.
+    DiskRenewed,
     /// A disk was spoiled where it did not matter.
     HarmlessDamage,
     /// A file of a snapshot could not be read.

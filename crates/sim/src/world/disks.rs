@@ -21,10 +21,13 @@ impl World {
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
         let Some(process) = &mut self.machines[at].process else { return };
         process.open_write = Some((batch.sequence, process.turns));
+        process.log.begin_anew(&batch.removed, &batch.renewed);
         let write = process.log.append(batch.node_state.as_deref(), &batch.writes);
         let early = self.config.mutant == Some(Mutant::ReportsBeforeSync);
         if early {
-            process.inbox.push_back(Incoming::Written { sequence: batch.sequence });
+            let durable_through = process.log.durable_through();
+            let sequence = batch.sequence;
+            process.inbox.push_back(Incoming::Written { sequence, durable_through });
         }
         let seen = self.checkers.on_write(at, write.sequence, batch, &mut self.counters);
         if let Err(broken) = seen {
@@ -137,8 +140,9 @@ impl World {
         while let Some(process) = self.machines[at].process_of(boot) {
             let Some(frame) = process.frames.pop_front_if(|frame| frame.done) else { break };
             process.log.reuse(frame.write.data);
+            let durable_through = process.log.durable_through();
             if let Some(sequence) = frame.batch {
-                self.tell_node(at, boot, Incoming::Written { sequence });
+                self.tell_node(at, boot, Incoming::Written { sequence, durable_through });
             }
         }
         let Some(process) = self.machines[at].process_of(boot) else { return };
