@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use flotilla_raft::{Input, ReplicaId, Term, Time};
 use flotilla_shard::{NodeId, ShardId};
 
+use crate::founding::Here;
 use crate::io::{ConnId, Notice, Now};
 use crate::link::{Admitted, Asking, PacketKind};
 use crate::node::Node;
@@ -54,10 +55,9 @@ impl Node {
         let mut unsettled = Vec::new();
         for (shard, founder) in record.replicas_on(self.me) {
             match self.founding.replica(shard) {
-                None => {}
-                Some(None) => unsettled.push((shard, None)),
-                Some(Some(id)) => {
-                    let id = ReplicaId(id);
+                Here::Founder => {}
+                Here::Dead => unsettled.push((shard, None)),
+                Here::Later(id) => {
                     let replica = self.replicas.get(&shard);
                     if !replica.is_some_and(|replica| is_settled(replica, id, founder.voter)) {
                         unsettled.push((shard, Some(id)));
@@ -102,7 +102,7 @@ impl Node {
             return;
         }
         match self.founding.replica(shard) {
-            Some(None) if self.revived_at.is_some() => {
+            Here::Dead if self.revived_at.is_some() => {
                 self.notice(Notice::Warning(format!(
                     "shard {shard}: a new replica, {replica}, takes the place of the one that died \
                      here"
@@ -112,13 +112,13 @@ impl Node {
                 self.revive_replica(shard, replica, now);
             }
             // The id it has came too late to be used: the same log goes on under another one.
-            Some(Some(id)) if replica.0 > id => {
+            Here::Later(id) if replica > id => {
                 self.replicas.remove(&shard);
                 let reason = format!("shard {shard}: its replica here is {replica} from now on");
                 self.founding.rename_replica(shard, replica.0, reason);
                 self.after_founding(now);
             }
-            Some(_) | None => {}
+            Here::Founder | Here::Dead | Here::Later(_) => {}
         }
     }
 }
@@ -223,14 +223,13 @@ impl Node {
         } else {
             let dead = here.iter().copied().find(|id| *id != living && proper.contains(id));
             let dead = dead.or_else(|| here.iter().copied().find(|id| *id != living));
-            match dead {
-                Some(dead) => Input::ReplaceReplica { id, dead, by: living },
-                None => {
-                    let (mut voters, mut learners) = (configuration.voters, configuration.learners);
-                    learners.retain(|id| *id != living);
-                    if votes { &mut voters } else { &mut learners }.push(living);
-                    Input::ChangeMembership { id, voters, learners }
-                }
+            if let Some(dead) = dead {
+                Input::ReplaceReplica { id, dead, by: living }
+            } else {
+                let (mut voters, mut learners) = (configuration.voters, configuration.learners);
+                learners.retain(|id| *id != living);
+                if votes { &mut voters } else { &mut learners }.push(living);
+                Input::ChangeMembership { id, voters, learners }
             }
         };
         self.step(shard, input, now);

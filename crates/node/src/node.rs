@@ -17,7 +17,7 @@ use flotilla_shard::{FoundingRecord, Layout, META, NodeId, ShardId, SlotMap, Sto
 use crate::admission::Admissions;
 use crate::clock::Clock;
 use crate::conns::Conns;
-use crate::founding::{Founding, NodeState};
+use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
@@ -355,9 +355,10 @@ impl Node {
         let Some(record) = &self.record else { return };
         let here: Vec<_> = record.replicas_on(self.me).collect();
         for (shard, founder) in here {
-            let id = self.founding.replica(shard).unwrap_or(Some(founder.id));
-            if let Some(id) = id {
-                self.revive_replica(shard, ReplicaId(id), now);
+            match self.founding.replica(shard) {
+                Here::Founder => self.revive_replica(shard, ReplicaId(founder.id), now),
+                Here::Later(id) => self.revive_replica(shard, id, now),
+                Here::Dead => {}
             }
         }
         self.ask_admission(now);

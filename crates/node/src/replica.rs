@@ -43,7 +43,7 @@ pub(crate) fn node_in(replica: ReplicaId) -> Option<NodeId> {
 /// it, nor did the founding, and it is above all that were given in earlier terms. `None` beyond
 /// 2^32 terms or 2^16 nodes or replicas.
 pub(crate) fn later_id(term: Term, serial: u64, node: NodeId) -> Option<ReplicaId> {
-    let fits = term.0 > 0 && term.0 <= u64::from(u32::MAX) && serial <= NODE_MASK;
+    let fits = term.0 > 0 && u32::try_from(term.0).is_ok() && serial <= NODE_MASK;
     let fits = fits && u64::from(node.0) <= NODE_MASK;
     let id = term.0 << TERM_SHIFT | serial << SERIAL_SHIFT | u64::from(node.0);
     fits.then_some(ReplicaId(id))

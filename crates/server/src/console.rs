@@ -53,14 +53,13 @@ impl Console {
             Notice::Leading { shard, term, leads: false } => {
                 say(Level::Info, format_args!("leads no longer shard={shard} term={term}"));
             }
-            Notice::Warning(text) => say(Level::Warning, text),
+            Notice::Warning(text) | Notice::Restart(text) => say(Level::Warning, text),
             Notice::Halted { shard, index, reason } => say(
                 Level::Error,
                 format_args!(
                     "halted shard={shard} index={index}: {reason}; the shard's other replicas go on"
                 ),
             ),
-            Notice::Restart(text) => say(Level::Warning, text),
             Notice::Fatal(text) => say(Level::Error, text),
             Notice::Link { node, up: true } => {
                 say(Level::Info, format_args!("link up node={node}"));

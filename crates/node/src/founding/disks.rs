@@ -13,6 +13,7 @@
 //!
 //! Invariants: a number goes up only; a disk is told under a number only after that is durable.
 
+use flotilla_raft::ReplicaId;
 use flotilla_shard::{FoundingRecord, NodeId, ShardId, StorageId};
 
 use super::state::NewerDisk;
@@ -31,6 +32,17 @@ pub(crate) enum Verdict {
     Renew(u64),
 }
 
+/// Which replica of a shard a disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Here {
+    /// The one that it was founded with.
+    Founder,
+    /// None: the one it had may have forgotten a promise.
+    Dead,
+    /// One that took the place of a dead one.
+    Later(ReplicaId),
+}
+
 impl Founding {
     /// Number and id of the newest disk of a node that is known here.
     pub(crate) fn disk_of(&self, node: NodeId) -> Option<(u64, StorageId)> {
@@ -46,9 +58,13 @@ impl Founding {
         (state.disk, state.storage_id)
     }
 
-    /// The replica of a shard here, where it is not the record's: the new one, or `None` for none.
-    pub(crate) fn replica(&self, shard: ShardId) -> Option<Option<u64>> {
-        self.state.replicas.get(&shard).copied()
+    /// Which replica of a shard is here, if one was placed here at the founding.
+    pub(crate) fn replica(&self, shard: ShardId) -> Here {
+        match self.state.replicas.get(&shard) {
+            None => Here::Founder,
+            Some(None) => Here::Dead,
+            Some(Some(id)) => Here::Later(ReplicaId(*id)),
+        }
     }
 
     /// From now on this is the replica of a shard here, or the one that was here is dead.

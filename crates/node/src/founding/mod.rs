@@ -41,7 +41,7 @@ use flotilla_shard::{ClusterId, FoundingRecord, Layout, NodeId, StorageId};
 
 use crate::link::Hello;
 
-pub(crate) use disks::Verdict;
+pub(crate) use disks::{Here, Verdict};
 pub(crate) use message::FoundingMessage;
 pub(crate) use state::NodeState;
 
