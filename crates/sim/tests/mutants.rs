@@ -31,6 +31,12 @@ fn a_write_reported_before_its_sync_is_caught() {
     check(Mutant::ReportsBeforeSync, &["one node", "power loss"], &words);
 }
 
+/// A wiped disk counts with what was durable on it: not with what its node only said was.
+#[test]
+fn a_write_reported_before_its_sync_is_caught_where_disks_are_wiped() {
+    check(Mutant::ReportsBeforeSync, &["damage"], &["disks of"]);
+}
+
 #[test]
 fn a_sync_that_does_nothing_is_caught() {
     let words = ["came up with another log", "recover"];
