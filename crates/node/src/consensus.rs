@@ -76,11 +76,18 @@ impl Node {
                     lead.on_busy();
                 }
             }
-            Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            Effect::SendSnapshot { to, at_least, term } => {
+                if replica.snapshot.index >= at_least {
+                    self.send_snapshot(shard, to, term, now);
+                } else {
+                    self.make_snapshot_for(shard, to, now);
+                }
+            }
+            Effect::Repair { entries } => self.repair(shard, entries),
             // Where this replica does not lead, the lead has ended with a note of its own, which
             // gives up everything; all other refusals answer changes of membership and transfers,
-            // which this node does not ask for; what is damaged stops it before it starts.
-            Effect::Refuse { .. } | Effect::Completed { .. } | Effect::Repair { .. } => {}
+            // which this node does not ask for.
+            Effect::Refuse { .. } | Effect::Completed { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();

@@ -40,6 +40,7 @@ mod links;
 mod node;
 mod options;
 mod peers;
+mod repair;
 mod replica;
 mod replies;
 mod report;
@@ -49,7 +50,7 @@ mod snapshots;
 mod status;
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_raft::Recovered;
 use flotilla_shard::{Layout, NodeId, ShardId};
@@ -86,6 +87,8 @@ pub struct Boot {
     pub node_state: Option<Vec<u8>>,
     /// What the log remembers of each shard.
     pub shards: BTreeMap<ShardId, Recovered>,
+    /// The shards among them whose snapshot can't be read: they need one from a peer.
+    pub stateless: BTreeSet<ShardId>,
     /// Random, used as the storage id if the disk is fresh.
     pub storage_id: [u8; 16],
     /// Random per boot.

@@ -60,6 +60,10 @@ impl Node {
         for replica in self.replicas.values() {
             match &replica.state {
                 State::Serving(_) => {}
+                State::Loading { .. } if replica.raft.lacks_state() => reasons.push(format!(
+                    "shard {}: its snapshot is damaged here, another one is fetched",
+                    replica.shard
+                )),
                 State::Loading { .. } => {
                     reasons.push(format!("shard {}: its snapshot is being loaded", replica.shard));
                 }
