@@ -74,6 +74,16 @@ fn a_key_that_outlives_its_time_is_caught() {
 }
 
 #[test]
+fn a_key_that_goes_before_its_time_is_caught() {
+    check(Mutant::HastyExpiry, &["clocks"], &["not linearizable"]);
+}
+
+#[test]
+fn a_shards_clock_ahead_of_all_others_is_caught() {
+    check(Mutant::HastyClocks, &["clocks", "partitions"], &["ahead of every clock"]);
+}
+
+#[test]
 fn a_read_of_a_part_of_a_write_is_caught() {
     check(Mutant::TornWrites, &["partitions"], &["that are written together"]);
 }
