@@ -133,6 +133,8 @@ counters! {
     operations_checked,
     /// Keys whose expiry was checked.
     expiries_checked,
+    /// Clocks of shards that were compared with those of machines.
+    clocks_checked,
     /// Reads of several keys of one slot that were compared.
     groups_checked,
     /// Entries whose commitment was checked.

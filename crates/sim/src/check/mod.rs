@@ -17,6 +17,7 @@
 //! | every write takes effect once | `once.rs` |
 //! | every slot has one owner | `slots.rs` |
 //! | what expires is gone, in time | `expiry.rs` |
+//! | and not before the shard's clock says so | `shard_clock.rs` |
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
 
@@ -35,6 +36,7 @@ pub mod once;
 pub mod order;
 mod recovery;
 pub(crate) mod shadow;
+pub(crate) mod shard_clock;
 mod slots;
 mod state_machine;
 

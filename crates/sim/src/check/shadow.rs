@@ -162,6 +162,13 @@ impl ShadowWrite {
         }
     }
 
+    /// A write of one entry.
+    #[cfg(test)]
+    pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
+        let (hard_state, entries) = (HardState::default(), vec![entry]);
+        Self { shard, hard_state, snapshot: None, first: index, entries }
+    }
+
     /// The index of the first entry, if it has any.
     pub(crate) fn first(&self) -> Option<u64> {
         (!self.entries.is_empty()).then_some(self.first)
@@ -175,6 +182,8 @@ pub(crate) struct NodeLogs {
     pub(crate) given: BTreeMap<ShardId, Shadow>,
     /// As they are known to be on the disk.
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
+    /// As they were on disks of this node that were wiped since, each at that moment.
+    pub(crate) wiped: Vec<BTreeMap<ShardId, Shadow>>,
     /// Frames given to the disk and not known to be there, oldest first.
     pending: VecDeque<Pending>,
     /// The shards whose snapshot could not be read when it came up.
@@ -262,9 +271,11 @@ impl NodeLogs {
         self.trusted = true;
     }
 
-    /// Nothing is known of its disk any more.
+    /// Its disk is blank from now on.
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        let mut wiped = std::mem::take(&mut self.wiped);
+        wiped.push(std::mem::take(&mut self.durable));
+        *self = Self { wiped, ..Self::default() };
     }
 }
 

@@ -310,7 +310,10 @@ impl World {
             Notice::Fatal(reason) => self.fail(format!("node {} gives up: {reason}", at + 1)),
             Notice::Halted { shard, index, reason } => self
                 .fail(format!("node {} shard {shard} halted at entry {index}: {reason}", at + 1)),
-            Notice::Founded { .. } => self.machines[at].founded = true,
+            Notice::Founded { .. } => {
+                self.machines[at].founded = true;
+                self.learn_owners(at);
+            }
             Notice::Warning(text) if text.contains("a frame of a link") => {
                 self.counters.marks.reach(Mark::LinkRefused);
             }
@@ -326,8 +329,11 @@ impl World {
         let mut broken = None;
         let all_given = process.has_given_all();
         let told = self.trace.is_told();
-        let mut news = Vec::new();
+        let (mut news, mut clocks) = (Vec::new(), Vec::new());
         for (place, replica) in process.node.inspect().enumerate() {
+            if self.shard_clocks.is_news(replica.shard, replica.clock_ms) {
+                clocks.push((replica.shard, replica.clock_ms));
+            }
             let words = replica.term.0 * 2 + u64::from(replica.leads);
             posture = mixed(posture ^ words);
             if replica.readable {
@@ -351,6 +357,9 @@ impl World {
         let changed = std::mem::replace(&mut process.posture, posture) != posture;
         if changed || process.turns.is_multiple_of(INVARIANTS_EVERY) {
             process.node.check_invariants();
+        }
+        for (shard, clock_ms) in clocks {
+            self.see_clock(at, shard, clock_ms);
         }
         for replica in news {
             self.tell(|| state_line(at, &replica));
@@ -489,7 +498,7 @@ impl World {
 
 /// A replica after a change, as a line of the story.
 fn state_line(at: usize, replica: &Inspection) -> String {
-    let Inspection { shard, term, leads, commit, last, applied, readable, halted } = replica;
+    let Inspection { shard, term, leads, commit, last, applied, readable, halted, .. } = replica;
     let role = match (leads, halted, readable) {
         (_, true, _) => "halted",
         (true, ..) => "leads",
