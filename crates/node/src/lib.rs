@@ -43,6 +43,7 @@ mod replica;
 mod replies;
 mod report;
 mod rest;
+mod room;
 mod route;
 mod snapshots;
 mod status;
