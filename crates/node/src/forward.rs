@@ -28,6 +28,10 @@ impl Node {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.set_target(target, now.time);
+            if stream.lacks_room(now.time) {
+                self.give_up_writes(shard);
+            }
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
             if stream.check_silence(now.time)
                 && let Some((_, node)) = target
             {
@@ -220,11 +224,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq } => Reply::Refused {
+            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: RefusalReason::NotLeader,
+                reason: *reason,
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -261,8 +265,9 @@ impl Node {
                         self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
                     }
                 },
-                Reply::Refused { shard, epoch, from_seq, .. } => {
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq }, &[], now);
+                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
+                    let answer = Answer::Refused { epoch, from_seq, reason };
+                    self.on_answer(shard, answer, &[], now);
                 }
             }
         }
@@ -300,9 +305,29 @@ impl Node {
                 self.renew(self.founding.own_disk().0, min_incarnation, &reason);
                 self.after_founding(now);
             }
+            Answer::Refused { epoch, from_seq, reason: RefusalReason::NoRoom } => {
+                stream.on_no_room(epoch, from_seq, now.time, pause);
+            }
             Answer::Refused { epoch, from_seq, .. } => {
                 stream.on_refused(epoch, from_seq, now.time, pause);
             }
+        }
+    }
+
+    /// Ends the writes that the leader has no room for, all but those of which an earlier attempt
+    /// may have been taken: only their records can tell.
+    fn give_up_writes(&mut self, shard: ShardId) {
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let ended = stream.give_up_certain();
+        if !ended.is_empty() {
+            self.release_held();
+        }
+        for reply_to in ended {
+            let text = format!(
+                "-MISCONF the disk of the node that leads shard {shard} is full: the command was \
+                 not applied, and can be tried again when there is room\r\n"
+            );
+            self.deliver(shard, reply_to, true, text.as_bytes());
         }
     }
 

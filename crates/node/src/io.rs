@@ -119,6 +119,17 @@ pub enum Event<'a> {
         /// The index it stands for.
         index: Index,
     },
+    /// In the place of [`Event::SnapshotAppended`] or [`Event::SnapshotStored`]: there was no room
+    /// for it, and nothing is left of the file.
+    SnapshotFailed {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// The log can't grow, since the disk is full, or can again.
+    Room {
+        /// Whether there is no room.
+        lacks: bool,
+    },
     /// The answer to [`Output::SnapshotRead`].
     SnapshotChunk {
         /// Of which shard.
@@ -181,14 +192,16 @@ pub enum Output {
         /// What it will stand for.
         meta: SnapshotMeta,
     },
-    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`].
+    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`], or by
+    /// [`Event::SnapshotFailed`] for want of room.
     SnapshotAppend {
         /// Of which shard.
         shard: ShardId,
         /// At most 1 MiB.
         chunk: Vec<u8>,
     },
-    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`].
+    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`],
+    /// or by [`Event::SnapshotFailed`] for want of room.
     SnapshotFinish {
         /// Of which shard.
         shard: ShardId,

@@ -47,6 +47,7 @@ mod replica;
 mod replies;
 mod report;
 mod rest;
+mod room;
 mod route;
 mod sighting;
 mod snapshots;

@@ -47,6 +47,10 @@ pub struct Node {
     pub(crate) started: Now,
     pub(crate) ports: (u16, u16),
     pub(crate) durable_disk: bool,
+    /// Whether the log can't grow, since the disk is full.
+    pub(crate) lacks_room: bool,
+    /// When what is led here is offered to others, since it can't grow.
+    pub(crate) offer_at: Time,
     /// Whether this boot's incarnation is durable; before that nothing is sent.
     pub(crate) booted: bool,
     /// Set by a fatal notice: the node takes no part any more.
@@ -180,6 +184,8 @@ impl Node {
             started: now,
             ports: (boot.cluster_port, boot.http_port),
             durable_disk: boot.durable,
+            lacks_room: false,
+            offer_at: Time::NEVER,
             booted: false,
             stopped: false,
             founding,
@@ -264,6 +270,8 @@ impl Node {
             Event::SnapshotDamaged { shard, index } => self.on_snapshot_damaged(shard, index),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
             Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
+            Event::SnapshotFailed { shard } => self.on_snapshot_failed(shard, now),
+            Event::Room { lacks } => self.on_room(lacks, now),
             Event::SnapshotChunk { shard, index, number, result } => {
                 self.on_snapshot_chunk(shard, index, number, result, now);
             }
@@ -311,6 +319,7 @@ impl Node {
             .min(dial)
             .min(waiting)
             .min(work)
+            .min(self.offer_at)
             .min(self.next_tick_at())
             .min(self.unsure_until.unwrap_or(Time::NEVER))
             .min(self.next_asking_at())
@@ -478,6 +487,7 @@ impl Node {
         self.revive_if_sure(now);
         self.ask_admission(now);
         self.expire_requests(now);
+        self.offer_leads(now);
         self.tell_waiting(now);
     }
 

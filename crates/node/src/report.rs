@@ -39,6 +39,7 @@ impl Node {
             incarnation: self.origin.incarnation,
             ready: waiting_for.is_empty(),
             waiting_for,
+            disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
             clients: self.conns.client_count(),
             commands: self.commands,

@@ -56,7 +56,7 @@ pub(crate) struct Lane {
     chores_asked: Instant,
     failed_chores: Vec<(Instant, Chore)>,
     scrubbed: Instant,
-    /// Whether it was said that the disk is full.
+    /// Whether the node was told that the disk is full.
     lacked_room: bool,
     /// The batch of the present turn.
     batch: Option<WriteBatch>,
@@ -294,6 +294,14 @@ impl Lane {
                     self.failed_chores.push((Instant::now() + CHORE_RETRY, chore));
                     continue;
                 }
+                Answer::Created { is_there } => {
+                    self.frames.on_file(is_there)?;
+                    continue;
+                }
+                Answer::NoRoom { shard, reason } => {
+                    say(Level::Warning, format_args!("{reason}; another attempt follows"));
+                    Event::SnapshotFailed { shard }
+                }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
                 Answer::Stored(file) => {
                     let (shard, index) = (file.shard, file.meta.index);
@@ -330,12 +338,14 @@ impl Lane {
             self.scrubbed = now;
             chores.extend(log.scrub(SCRUB_BYTES));
         }
-        let lacks_room = log.lacks_room();
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }
+        if let Some((name, bytes)) = self.frames.next_file(now) {
+            self.helper.give(Job::Create { name, bytes })?;
+        }
         self.frames.write_waiting()?;
-        self.note_room(lacks_room);
+        self.note_room();
         Ok(())
     }
 
@@ -357,13 +367,12 @@ impl Lane {
         }
     }
 
-    fn note_room(&mut self, lacks_room: bool) {
-        if lacks_room && !self.lacked_room {
-            say(Level::Warning, "the disk is full: only a reserve of the log is left");
-        } else if self.lacked_room && !lacks_room {
-            say(Level::Info, "there is room on the disk again");
+    /// Tells the node when the disk is full, and when there is room again.
+    fn note_room(&mut self) {
+        let lacks = self.frames.lacks_room();
+        if std::mem::replace(&mut self.lacked_room, lacks) != lacks {
+            self.network.tell(Event::Room { lacks });
         }
-        self.lacked_room = lacks_room;
     }
 
     fn publish_if_due(&mut self, now: Instant) {

@@ -383,8 +383,15 @@ impl World {
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
         }
-        for chore in process.log.housekeeping() {
+        let chores = process.log.housekeeping();
+        let lacks = process.log.lacks_room() || process.frames.iter().any(|frame| frame.waits);
+        let news = std::mem::replace(&mut process.lacks_room, lacks) != lacks;
+        for chore in chores {
             self.help(at, Job::Chore(chore));
+        }
+        if news {
+            self.counters.marks.reach(if lacks { Mark::LacksRoom } else { Mark::RoomAgain });
+            self.tell_node(at, boot, Incoming::Room { lacks });
         }
     }
 
