@@ -44,8 +44,10 @@ impl SlotSet {
     pub fn from_ranges(ranges: &[(Slot, Slot)]) -> Self {
         let mut set = Self::new();
         for &(first, last) in ranges {
-            for slot in first.0..=last.0 {
-                set.insert(Slot(slot));
+            for at in first.0 / 64..=last.0 / 64 {
+                let low = u32::from(first.0.saturating_sub(at * 64));
+                let high = u32::from((last.0 - at * 64).min(63));
+                set.words[usize::from(at)] |= u64::MAX >> (63 - high) & u64::MAX << low;
             }
         }
         set
@@ -84,14 +86,27 @@ impl SlotSet {
 
     /// The set as the fewest ranges, ascending, both ends included.
     pub fn ranges(&self) -> Vec<(Slot, Slot)> {
-        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
-                _ => ranges.push((slot, slot)),
-            }
+        let mut ranges = Vec::new();
+        let mut from = 0;
+        while let Some(first) = self.next(from, 0) {
+            from = self.next(first, u64::MAX).unwrap_or(SLOTS);
+            ranges.push((Slot(first), Slot(from - 1)));
         }
         ranges
+    }
+
+    /// The first slot from `from` on that is in the set, or with all bits of `flip` the first that
+    /// is not: word by word, since a shard owns long runs.
+    fn next(&self, from: u16, flip: u64) -> Option<u16> {
+        let mut mask = u64::MAX << (from % 64);
+        for at in usize::from(from) / 64..WORDS {
+            let word = (self.words[at] ^ flip) & mask;
+            if word != 0 {
+                return Some((at * 64) as u16 + word.trailing_zeros() as u16);
+            }
+            mask = u64::MAX;
+        }
+        None
     }
 }
 
@@ -144,6 +159,17 @@ mod tests {
         assert_eq!(set.ranges(), ranges);
         assert_eq!(set.len(), 4);
         assert!(!set.contains(Slot(1)) && !set.contains(Slot(0xFFFF)));
+    }
+
+    #[test]
+    fn runs_over_several_words_are_one_range() {
+        let ranges = [(Slot(1), Slot(62)), (Slot(64), Slot(191)), (Slot(200), Slot(16382))];
+        let set = SlotSet::from_ranges(&ranges);
+        assert_eq!(set.ranges(), ranges);
+        assert_eq!(set.iter().count(), set.len());
+        let all = [(Slot(0), Slot(16383))];
+        assert_eq!(SlotSet::from_ranges(&all).ranges(), all);
+        assert_eq!(SlotSet::new().ranges(), []);
     }
 
     #[test]
