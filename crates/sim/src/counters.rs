@@ -105,6 +105,8 @@ counters! {
     snapshots_installed,
     /// Payloads that were damaged and came back from a peer.
     entries_repaired,
+    /// Disks that became other disks, since they had forgotten something.
+    disks_renewed,
     /// Log segments that were begun.
     segments,
     /// Segment files that were used again.

@@ -44,8 +44,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flotilla_node::{Inspection, WriteBatch};
-use flotilla_raft::{Entry, Recovered, Term};
+use flotilla_raft::{Entry, Term};
 use flotilla_shard::ShardId;
+use flotilla_storage::RecoveredLane;
 
 use crate::counters::Counters;
 use crate::marks::Mark;
@@ -123,12 +124,19 @@ impl Checkers {
     pub(crate) fn on_boot(
         &mut self,
         node: usize,
-        shards: &BTreeMap<ShardId, Recovered>,
+        lane: &RecoveredLane,
         counters: &mut Counters,
     ) -> Result<(), String> {
         self.nodes[node].clear();
         counters.recoveries_checked += 1;
-        let more = recovery::check(&mut self.logs[node], shards)
+        let mut lost = lane.lost.clone();
+        if lane.incomplete {
+            let missing = self.voters.keys().filter(|shard| !lane.shards.contains_key(shard));
+            for shard in missing {
+                lost.entry(*shard).or_default();
+            }
+        }
+        let more = recovery::check(&mut self.logs[node], &lane.shards, &lost)
             .map_err(|error| format!("node {} {error}", node + 1))?;
         if more > 0 {
             counters.marks.reach(Mark::UnreportedFrame);
@@ -145,6 +153,10 @@ impl Checkers {
         counters: &mut Counters,
     ) -> Result<(), String> {
         let writes = NodeLogs::on_write(batch);
+        for shard in &batch.removed {
+            self.logs[node].given.remove(shard);
+            self.logs[node].durable.remove(shard);
+        }
         let mut broken = Ok(());
         for write in &writes {
             let seen = self.judge_write(node, write, counters);

@@ -227,10 +227,16 @@ impl NodeLogs {
     pub(crate) fn on_boot(
         &mut self,
         found: &BTreeMap<ShardId, Recovered>,
+        lost: &BTreeMap<ShardId, Recovered>,
     ) -> Result<usize, String> {
         let mut found: BTreeMap<ShardId, Shadow> =
             found.iter().map(|(shard, log)| (*shard, Shadow::recovered(log))).collect();
         let mut expected = std::mem::take(&mut self.durable);
+        // Of what is lost anything may be missing, and what is left is another replica's.
+        expected.retain(|shard, _| !lost.contains_key(shard));
+        for pending in &mut self.pending {
+            pending.writes.retain(|write| !lost.contains_key(&write.shard));
+        }
         let pending = std::mem::take(&mut self.pending);
         let wrong = difference(&expected, &found);
         let mut more = wrong.is_none().then_some(0);
@@ -247,6 +253,10 @@ impl NodeLogs {
             if let Some(known) = expected.get(shard) {
                 log.learn(known);
             }
+        }
+        for (shard, left) in lost {
+            let hard_state = HardState::default();
+            found.insert(*shard, Shadow { hard_state, ..Shadow::recovered(left) });
         }
         self.given.clone_from(&found);
         self.durable = found;
@@ -332,9 +342,10 @@ mod tests {
             let entries = (1..=last).map(entry).collect();
             BTreeMap::from([(ShardId(1), Recovered { entries, ..Recovered::default() })])
         };
-        assert_eq!(logs.clone().on_boot(&found(2)), Ok(0));
-        assert_eq!(logs.clone().on_boot(&found(3)), Ok(1));
-        assert!(logs.clone().on_boot(&found(1)).is_err());
-        assert!(logs.on_boot(&found(4)).is_err());
+        let none = BTreeMap::new();
+        assert_eq!(logs.clone().on_boot(&found(2), &none), Ok(0));
+        assert_eq!(logs.clone().on_boot(&found(3), &none), Ok(1));
+        assert!(logs.clone().on_boot(&found(1), &none).is_err());
+        assert!(logs.on_boot(&found(4), &none).is_err());
     }
 }

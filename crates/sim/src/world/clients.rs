@@ -6,6 +6,7 @@ use flotilla_resp::{Value, parse_value};
 use super::{Happening, World};
 use crate::client::{Ask, Client, Link, Pending};
 use crate::config::Mutant;
+use crate::fault::Fault;
 use crate::history::{Answer, Call, OperationId, Outcome};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
@@ -253,6 +254,7 @@ impl World {
             "LOADING" => true,
             "MOVED" => cluster,
             "CLUSTERDOWN" | "UNCERTAIN" => held >= patience,
+            "MISCONF" => self.counters.fault(Fault::NoSpace) > 0,
             "CROSSSLOT" => cluster && pending.operations.len() > 1,
             _ => false,
         };
@@ -265,6 +267,7 @@ impl World {
             "UNCERTAIN" => Some(Mark::Uncertain),
             "CLUSTERDOWN" => Some(Mark::ClusterDown),
             "LOADING" => Some(Mark::Loading),
+            "MISCONF" => Some(Mark::NoRoom),
             "MOVED" => Some(Mark::Moved),
             _ => None,
         };

@@ -87,6 +87,8 @@ pub(crate) enum Happening {
     FrameDone { at: usize, boot: u64, frame: u64 },
     /// The log may have been idle for long enough.
     Seal { at: usize, boot: u64 },
+    /// Frames wait for a file for which there was no room.
+    MakeFiles { at: usize, boot: u64 },
     /// A job of the helper is done.
     HelperDone { at: usize, boot: u64 },
     /// Something may have arrived from that side.
@@ -229,6 +231,7 @@ impl World {
             Happening::Wake { at, boot, due } => self.wake(at, boot, due),
             Happening::FrameDone { at, boot, frame } => self.frame_done(at, boot, frame),
             Happening::Seal { at, boot } => self.seal(at, boot),
+            Happening::MakeFiles { at, boot } => self.make_files(at, boot),
             Happening::HelperDone { at, boot } => self.helper_done(at, boot),
             Happening::Arrive { id, side } => self.arrive(id, side),
             Happening::Dialed { dial } => self.dialed(dial),
