@@ -208,6 +208,9 @@ impl Node {
             Event::Congested { conn, congested } => self.on_congested(conn, congested),
             Event::Wake => self.run_timers(now),
             Event::Written { sequence } => self.on_written(sequence, now),
+            Event::SnapshotKept { shard, index, slots } => {
+                self.on_snapshot_kept(shard, index, &slots);
+            }
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
             Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
             Event::SnapshotChunk { shard, index, number, result } => {
@@ -223,6 +226,7 @@ impl Node {
             self.apply_backlog(now);
             self.settle(now);
             self.walk_snapshot(now);
+            self.send_snapshots_on(now);
             self.free_memory();
             self.rest_idle_clients(now);
             self.flush_clients();
@@ -257,6 +261,7 @@ impl Node {
             .min(dial)
             .min(waiting)
             .min(work)
+            .min(self.snapshot_pace_at())
             .min(self.next_tick_at())
     }
 

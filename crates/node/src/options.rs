@@ -12,6 +12,8 @@ pub struct Options {
     /// Log bytes of all shards together after which snapshots are due (at least; half of the data
     /// where that is more).
     pub snapshot_log_bytes: u64,
+    /// The rate at which a node sends snapshots to other nodes, all together, bytes per second.
+    pub snapshot_bytes_per_second: u64,
     /// Entries that a leader sends in one message stop at so many bytes; a larger one goes alone.
     pub max_append_bytes: usize,
     /// The largest value, bytes.
@@ -33,6 +35,7 @@ impl Default for Options {
             heartbeat_ms: 60,
             hold_ms: 5_000,
             snapshot_log_bytes: 128 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             max_append_bytes: 128 << 10,
             max_value_bytes: 16 << 20,
             max_request_bytes: 64 << 20,

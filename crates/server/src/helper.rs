@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter};
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
+};
 use mio::Waker;
 
 use crate::config::ServerError;
@@ -33,8 +36,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -72,7 +75,7 @@ pub(crate) enum Answer {
         shard: ShardId,
     },
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -84,7 +87,7 @@ pub(crate) enum Answer {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
     /// The disk failed, which is final.
     Failed(String),
@@ -170,7 +173,7 @@ impl Work {
             }
             Job::Append { shard, chunk } => {
                 let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                 unfinished.append(&mut self.disk, &bytes)?;
                 Ok(Some(Answer::Appended { shard }))
             }
@@ -183,15 +186,15 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, shard: ShardId) -> Result<SnapshotFile, DiskError> {
+    fn finish(&mut self, shard: ShardId) -> Result<StoredSnapshot, DiskError> {
         let Unfinished { writer, name, length } =
             self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
+        let (footer, stored) = writer.finish();
         self.disk.write(&name, length, &footer)?;
         self.disk.sync(&name)?;
-        self.disk.rename(&name, &file.name)?;
+        self.disk.rename(&name, &stored.file.name)?;
         self.disk.sync_directory()?;
-        Ok(file)
+        Ok(stored)
     }
 
     fn abort(&mut self, shard: ShardId) -> Result<(), DiskError> {
@@ -202,7 +205,7 @@ impl Work {
     }
 
     /// A file that can't be read is no reason to stop: it is the node's to decide.
-    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<Option<Vec<u8>>, String> {
+    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<ReadChunk, String> {
         let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
         if !known {
             let (_, reader) =
@@ -210,7 +213,10 @@ impl Work {
             self.readers.insert(shard, (name.to_owned(), reader));
         }
         let (_, reader) = &self.readers[&shard];
-        reader.read(&mut self.disk, number).map_err(|error| error.to_string())
+        let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
+        let slots = reader.slots(number);
+        let chunk = content.map(|content| SnapshotChunk { slots, content });
+        Ok(ReadChunk { digest: reader.digest(), chunk })
     }
 }
 

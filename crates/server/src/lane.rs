@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Event, Node, Notice, Now, Output, Unchanged, WriteBatch};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::Chore;
 
@@ -226,9 +226,8 @@ impl Lane {
                 let before = self.batch.replace(batch);
                 assert!(before.is_none(), "a node has at most one write open");
             }
-            Output::SnapshotBegin { shard, meta } => {
-                let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
-                self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(shard, meta, upon)?
             }
             Output::SnapshotAppend { shard, chunk } => {
                 self.helper.give(Job::Append { shard, chunk })?;
@@ -242,6 +241,23 @@ impl Lane {
             Output::Notice(notice) => self.console.notice(&notice),
         }
         Ok(())
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) -> Result<(), ServerError> {
+        let (index, log) = (meta.index, self.frames.log());
+        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
+            let (writer, name, kept) = log.snapshot_writer_upon(shard, meta, since, &slots);
+            self.network.tell(Event::SnapshotKept { shard, index, slots: kept });
+            (writer, name)
+        } else {
+            log.snapshot_writer(shard, meta)
+        };
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })
     }
 
     fn read_snapshot(
@@ -279,9 +295,9 @@ impl Lane {
                     continue;
                 }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
-                Answer::Stored(file) => {
-                    let (shard, index) = (file.shard, file.meta.index);
-                    self.frames.log().snapshot_durable(file);
+                Answer::Stored(stored) => {
+                    let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                    self.frames.log().snapshot_durable(stored);
                     Event::SnapshotStored { shard, index }
                 }
                 Answer::Chunk { shard, index, number, name, result } => {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
 
 /// What it is to do.
@@ -26,8 +27,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -64,7 +65,7 @@ pub(crate) enum Done {
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -76,7 +77,7 @@ pub(crate) enum Done {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
 }
 
@@ -126,20 +127,24 @@ impl Helper {
             }
             Job::Append { shard, chunk } => {
                 let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                 disk.write(&unfinished.name, unfinished.length, &bytes)?;
                 unfinished.length += bytes.len() as u64;
                 Ok(Done::Appended(shard))
             }
             Job::Finish { shard } => {
-                let file = self.finish(shard, disk, usize::MAX)?;
-                Ok(Done::Stored(file))
+                let stored = self.finish(shard, disk, usize::MAX)?;
+                Ok(Done::Stored(stored))
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
-                let result = SnapshotReader::open(disk, &name)
-                    .and_then(|(_, reader)| reader.read(disk, number))
-                    .map_err(|error| error.to_string());
+                let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
+                    let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunk = reader.read(disk, number)?;
+                    let chunk = chunk.map(|content| SnapshotChunk { slots, content });
+                    Ok(ReadChunk { digest, chunk })
+                });
+                let result = read.map_err(|error| error.to_string());
                 Ok(Done::Chunk { shard, index, number, name, result })
             }
         }
@@ -152,7 +157,7 @@ impl Helper {
             Some(Job::Finish { shard }) => self.finish(shard, disk, steps).is_ok(),
             Some(Job::Append { shard, chunk }) => {
                 let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                 let part = bytes.len() * steps.min(4) / 4;
                 disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
             }
@@ -172,18 +177,18 @@ impl Helper {
         shard: ShardId,
         disk: &mut MemoryDisk,
         steps: usize,
-    ) -> Result<SnapshotFile, DiskError> {
+    ) -> Result<StoredSnapshot, DiskError> {
         let Unfinished { writer, name, length } =
             self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
+        let (footer, stored) = writer.finish();
         let work: [Step<'_>; 4] = [
             &|disk| disk.write(&name, length, &footer),
             &|disk| disk.sync(&name),
-            &|disk| disk.rename(&name, &file.name),
+            &|disk| disk.rename(&name, &stored.file.name),
             &|disk| disk.sync_directory(),
         ];
         work.iter().take(steps).try_for_each(|step| step(disk))?;
-        Ok(file)
+        Ok(stored)
     }
 
     fn abort(&mut self, shard: ShardId, disk: &mut MemoryDisk) -> Result<(), DiskError> {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output};
+use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output, ReadChunk};
 use flotilla_raft::{Index, Time};
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
 use crate::clock::Clocks;
@@ -189,39 +189,15 @@ pub(crate) struct Frame {
 /// An event that waits for the next turn.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Accepted {
-        conn: ConnId,
-        face: Face,
-        remote: String,
-        local: String,
-    },
-    Dialed {
-        conn: ConnId,
-        connected: bool,
-    },
-    Received {
-        conn: ConnId,
-        bytes: Vec<u8>,
-    },
-    Closed {
-        conn: ConnId,
-    },
-    Written {
-        sequence: u64,
-    },
-    SnapshotAppended {
-        shard: ShardId,
-    },
-    SnapshotStored {
-        shard: ShardId,
-        index: Index,
-    },
-    SnapshotChunk {
-        shard: ShardId,
-        index: Index,
-        number: u32,
-        result: Result<Option<Vec<u8>>, String>,
-    },
+    Accepted { conn: ConnId, face: Face, remote: String, local: String },
+    Dialed { conn: ConnId, connected: bool },
+    Received { conn: ConnId, bytes: Vec<u8> },
+    Closed { conn: ConnId },
+    Written { sequence: u64 },
+    SnapshotKept { shard: ShardId, index: Index, slots: Vec<(Slot, Slot)> },
+    SnapshotAppended { shard: ShardId },
+    SnapshotStored { shard: ShardId, index: Index },
+    SnapshotChunk { shard: ShardId, index: Index, number: u32, result: Result<ReadChunk, String> },
 }
 
 impl Incoming {
@@ -235,6 +211,9 @@ impl Incoming {
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
             Self::Written { sequence } => take(Event::Written { sequence }),
+            Self::SnapshotKept { shard, index, slots } => {
+                take(Event::SnapshotKept { shard, index, slots });
+            }
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
             Self::SnapshotChunk { shard, index, number, result } => {

@@ -104,4 +104,7 @@ pub use load::CarryLoad;
 pub use log::{Damage, FrameWrite, Log, Options, SEGMENT_BYTES};
 pub use memory_disk::{Counters, MemoryDisk};
 pub use recovery::{Cut, RecoveredLane, RecoveryReport};
-pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use snapshot::{
+    Base, MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter,
+    StoredSnapshot,
+};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Write};
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 
 use crate::buffer::AlignedBuffer;
 use crate::carry::Carry;
@@ -17,7 +17,7 @@ use crate::load::{CarryLoad, CarryPiece};
 use crate::scan::segment_id;
 use crate::segment::Segments;
 use crate::shelf::Shelf;
-use crate::snapshot::{SnapshotFile, SnapshotWriter};
+use crate::snapshot::{SnapshotFile, SnapshotWriter, StoredSnapshot};
 use append::Turn;
 pub use damage::Damage;
 
@@ -312,11 +312,28 @@ impl Log {
         SnapshotWriter::new(shard, meta, self.random.next())
     }
 
+    /// Begins a snapshot file upon the shard's snapshot at index `since`, as far as slots are
+    /// `unchanged` since then (ranges, ascending, both ends included). The third value is the slots
+    /// that must not be written, since chunks with them are kept.
+    pub fn snapshot_writer_upon(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        since: Index,
+        unchanged: &[(Slot, Slot)],
+    ) -> (SnapshotWriter, String, Vec<(Slot, Slot)>) {
+        let (mut writer, name) = self.snapshot_writer(shard, meta);
+        let former = self.shelf.newest(shard).filter(|former| former.file.meta.index == since);
+        let kept = former.map_or_else(Vec::new, |former| writer.build_on(former, unchanged));
+        (writer, name, kept)
+    }
+
     /// A snapshot file is complete, and durable under its final name. Only now may a write that
     /// begins the shard's log at it be appended. An older one than the log begins at is dropped.
-    pub fn snapshot_durable(&mut self, file: SnapshotFile) {
-        let begins_at = self.shards.get(&file.shard).map_or(Index(0), |log| log.snapshot.index);
-        let dropped = self.shelf.register(file, begins_at);
+    pub fn snapshot_durable(&mut self, new: StoredSnapshot) {
+        let shard = new.file.shard;
+        let begins_at = self.shards.get(&shard).map_or(Index(0), |log| log.snapshot.index);
+        let dropped = self.shelf.register(new, begins_at);
         self.segments.removals.extend(dropped);
     }
 
@@ -340,7 +357,7 @@ impl Log {
 
     /// The newest durable snapshot of a shard.
     pub fn snapshot_file(&self, shard: ShardId) -> Option<&SnapshotFile> {
-        self.shelf.newest(shard)
+        self.shelf.newest(shard).map(|stored| &stored.file)
     }
 
     /// The durable snapshot of a shard at exactly this index, if its file is still there.

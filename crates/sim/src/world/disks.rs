@@ -202,9 +202,9 @@ impl World {
                 None
             }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
-            Ok(Done::Stored(file)) => {
-                let (shard, index) = (file.shard, file.meta.index);
-                process.log.snapshot_durable(file);
+            Ok(Done::Stored(stored)) => {
+                let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                process.log.snapshot_durable(stored);
                 self.counters.snapshots_made += 1;
                 Some(Incoming::SnapshotStored { shard, index })
             }
