@@ -8,7 +8,7 @@
 use flotilla_raft::{Index, Input};
 use flotilla_shard::{NodeId, ShardId};
 
-use crate::io::{ConnId, Notice, Now, Output, ReadChunk, SnapshotChunk};
+use crate::io::{ConnId, Now, Output, ReadChunk, SnapshotChunk};
 use crate::link::{FrameWriter, LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
 use crate::node::Node;
 use crate::snapshots::{KEPT_MICROS, Making, Receiving, STILL_MICROS, WINDOW_CHUNKS};
@@ -112,7 +112,7 @@ impl Node {
         let awaits =
             self.replicas.get(&shard).is_some_and(|replica| replica.awaits_chunk(index, number));
         if awaits {
-            self.load_chunk(shard, index, number, result);
+            self.load_chunk(shard, index, number, result, now);
         }
     }
 
@@ -132,7 +132,7 @@ impl Node {
             self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Refused, now);
             return Ok(());
         }
-        if index <= replica.applied {
+        if index <= replica.applied && !replica.raft.lacks_state() {
             self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Durable, now);
             return Ok(());
         }
@@ -237,6 +237,7 @@ impl Node {
         index: Index,
         number: u32,
         result: Result<ReadChunk, String>,
+        now: Now,
     ) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let loaded = result.and_then(|read| {
@@ -247,10 +248,7 @@ impl Node {
             Ok(Some(number)) => self.outputs.push(Output::SnapshotRead { shard, index, number }),
             // What was committed meanwhile is applied at the end of the turn.
             Ok(None) => {}
-            Err(reason) => self.notice(Notice::Fatal(format!(
-                "the snapshot of shard {shard} at index {index} can't be loaded: {reason}. This \
-                 node must not serve without it; its peers have the data"
-            ))),
+            Err(reason) => self.lose_state(shard, &reason, now),
         }
     }
 }

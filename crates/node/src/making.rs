@@ -13,6 +13,7 @@ impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
         if self.snapshots.making.is_none() {
+            self.plan_replacements();
             self.plan_snapshots();
             self.begin_snapshot(now);
         }

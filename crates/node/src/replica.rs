@@ -78,6 +78,8 @@ pub(crate) struct Replica {
     pub(crate) lead: Option<Lead>,
     /// The newest durable snapshot here.
     pub(crate) snapshot: SnapshotMeta,
+    /// That snapshot can't be read on disk any more.
+    pub(crate) snapshot_damaged: bool,
     /// The last entry applied.
     pub(crate) applied: Index,
     /// Committed entries that are not applied yet.
@@ -111,6 +113,7 @@ impl Replica {
             lead: None,
             applied: snapshot.index,
             snapshot,
+            snapshot_damaged: false,
             queue: VecDeque::new(),
             answers: Answers::default(),
             hash_seed,
@@ -247,9 +250,13 @@ impl Replica {
     /// chunk to ask for.
     pub(crate) fn restore(&mut self, meta: SnapshotMeta) -> u32 {
         self.queue.clear();
-        self.lead = None;
+        // A leader may be given the state that it lost; the first entry of its term is in there.
+        if let Some(lead) = &mut self.lead {
+            lead.open |= meta.term >= lead.term;
+        }
         self.applied = meta.index;
         self.snapshot = meta.clone();
+        self.snapshot_damaged = false;
         let old = match std::mem::replace(&mut self.state, State::Halted) {
             State::Serving(machine) => Some(machine),
             State::Loading { old, .. } => old,
@@ -257,6 +264,16 @@ impl Replica {
         };
         self.state = loading(self.hash_seed, old, meta);
         0
+    }
+
+    /// What was being loaded can't be read: nothing is loaded until another snapshot comes.
+    pub(crate) fn lose_state(&mut self) {
+        self.queue.clear();
+        self.applied = self.snapshot.index;
+        if let State::Loading { restorer, next, .. } = &mut self.state {
+            **restorer = Restorer::new(self.hash_seed);
+            *next = u32::MAX;
+        }
     }
 
     /// A chunk of the snapshot being loaded. Gives the next chunk to ask for, or `None` when the

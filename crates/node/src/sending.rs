@@ -25,6 +25,11 @@ impl Node {
     pub(crate) fn send_snapshot(&mut self, shard: ShardId, to: ReplicaId, term: Term, now: Now) {
         let Some(replica) = self.replicas.get(&shard) else { return };
         let (from, meta) = (replica.id, replica.snapshot.clone());
+        let repairs = term == Term(0);
+        if repairs && self.snapshots.sending.contains_key(&(shard, to)) {
+            // One is on its way already, and repairs as well.
+            return;
+        }
         let node = replica.node_of(to).filter(|node| self.peers.is_linked(*node));
         if let Some(old) = self.snapshots.sending.remove(&(shard, to)) {
             self.conns.remove(old.conn);

@@ -194,6 +194,8 @@ pub(crate) enum Incoming {
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId },
     Written { sequence: u64 },
+    Damaged { shard: ShardId, indexes: Vec<Index> },
+    SnapshotDamaged { shard: ShardId, index: Index },
     SnapshotKept { shard: ShardId, index: Index, slots: Vec<(Slot, Slot)> },
     SnapshotAppended { shard: ShardId },
     SnapshotStored { shard: ShardId, index: Index },
@@ -214,6 +216,8 @@ impl Incoming {
             Self::SnapshotKept { shard, index, slots } => {
                 take(Event::SnapshotKept { shard, index, slots });
             }
+            Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
+            Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
             Self::SnapshotChunk { shard, index, number, result } => {

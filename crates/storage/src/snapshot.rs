@@ -87,7 +87,7 @@ impl SnapshotFile {
     }
 
     /// The names of all files that it needs, its own first.
-    pub(crate) fn names(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
         let bases = self.bases.iter().map(|base| name_of(self.shard, base.index, base.id));
         std::iter::once(self.name.clone()).chain(bases)
     }
