@@ -62,6 +62,7 @@ impl Node {
             && let Some(replica) = self.replicas.get_mut(&shard)
             && making.meta.index > replica.snapshot.index
         {
+            self.snapshots.on_disk.begin_anew();
             replica.snapshot = making.meta.clone();
             self.step(shard, Input::Compact { meta: Box::new(making.meta) }, now);
         }

@@ -49,12 +49,19 @@ impl Node {
         }
     }
 
+    /// The log takes so many bytes on disk, from the oldest entry above a snapshot on. To be told
+    /// now and then.
+    pub fn note_log_on_disk(&mut self, bytes: u64) {
+        self.snapshots.on_disk.note(bytes);
+    }
+
     /// When the log of all shards together has grown enough, every shard is due.
     fn plan_snapshots(&mut self) {
         if !self.snapshots.due.is_empty() {
             return;
         }
-        let log: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
+        let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
+        let log = entries.max(self.snapshots.on_disk.grown());
         if log < self.options.snapshot_log_bytes {
             return;
         }

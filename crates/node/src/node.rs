@@ -358,6 +358,8 @@ impl Node {
         config.election_timeout = self.options.election_timeout_ms * 1_000;
         config.heartbeat_interval = self.options.heartbeat_ms * 1_000;
         config.max_message_bytes = self.options.max_append_bytes;
+        // What is kept for those that lag is on the disk of the node, whose shards share that.
+        config.max_held_bytes /= record.map.slot_counts().len().max(1);
         let preferred = members.iter().find(|member| member.voter);
         config.campaign_at_start = preferred.is_some_and(|member| member.replica == id);
         let ranges = record.map.ranges_of(shard);

@@ -22,7 +22,7 @@ pub(crate) const WALK_BYTES: usize = 64 << 10;
 pub(crate) const APPENDS_OPEN_MAX: u32 = 4;
 /// While a snapshot travels, a new one of its shard waits until the log has grown this many times
 /// the usual, or the follower would never catch up.
-pub(crate) const SENDING_FACTOR: u64 = 4;
+pub(crate) const SENDING_FACTOR: u64 = 2;
 /// Chunks sent and not yet known to be stored; beyond, the sender waits.
 pub(crate) const WINDOW_CHUNKS: u32 = 8;
 /// A snapshot of which nothing has arrived for so long gives way to another, microseconds.
@@ -208,6 +208,33 @@ impl Pace {
     }
 }
 
+/// What the log takes on disk, from the oldest entry above a snapshot on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogOnDisk {
+    /// At present, bytes.
+    bytes: u64,
+    /// The least since the last snapshot: what that could not free does not count.
+    least: u64,
+}
+
+impl LogOnDisk {
+    /// It is so many bytes now.
+    pub(crate) fn note(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        self.least = self.least.min(bytes);
+    }
+
+    /// A snapshot was made.
+    pub(crate) fn begin_anew(&mut self) {
+        self.least = self.bytes;
+    }
+
+    /// How much it has grown since the last snapshot, bytes.
+    pub(crate) fn grown(&self) -> u64 {
+        self.bytes - self.least
+    }
+}
+
 /// All snapshots on their way at this node.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
@@ -225,6 +252,8 @@ pub(crate) struct Snapshots {
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
     /// Answers still to come for files that were given up.
     stale_appends: BTreeMap<ShardId, u32>,
+    /// How the log grows on disk, where small entries take more than their bytes.
+    pub(crate) on_disk: LogOnDisk,
 }
 
 impl Snapshots {

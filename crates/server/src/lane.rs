@@ -344,6 +344,7 @@ impl Lane {
             chores.extend(log.scrub(SCRUB_BYTES));
         }
         let lacks_room = log.lacks_room();
+        self.node.note_log_on_disk(log.live_bytes());
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }

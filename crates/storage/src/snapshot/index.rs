@@ -36,7 +36,9 @@ impl Chunk {
 
     fn put(&self, out: &mut Vec<u8>) {
         let (first, last) = self.slots.map_or((NO_SLOTS, 0), |(first, last)| (first.0, last.0));
-        [self.file, first, last].into_iter().for_each(|field| out.put_u16(field));
+        for field in [self.file, first, last] {
+            out.put_u16(field);
+        }
         out.put_u32(self.number);
         out.put_u64(self.offset);
         out.put_u32(self.lengths.0);
@@ -113,7 +115,9 @@ impl Footer {
         for base in bases {
             base.put(&mut out);
         }
-        chunks.iter().for_each(|chunk| chunk.put(&mut out));
+        for chunk in chunks {
+            chunk.put(&mut out);
+        }
         let digest = digest_of(header, &out);
         out.put_u32(u32::try_from(chunks.len()).expect("a snapshot has fewer than 2^32 chunks"));
         out.put_u32(u32::try_from(bases.len()).expect("a snapshot has few bases"));

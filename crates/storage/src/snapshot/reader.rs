@@ -39,13 +39,11 @@ impl SnapshotReader {
         let (name, id) = &self.files[usize::from(chunk.file)];
         let mut source = Source { disk, name };
         let bytes = source.read(chunk.offset, chunk.bytes())?;
-        match unpack(&bytes, *id, chunk) {
-            Some(content) => Ok(Some(content)),
-            None => {
-                let detail = format!("chunk {} fails its checksum", chunk.number);
-                Err(source.damaged(chunk.offset, &detail))
-            }
-        }
+        let content = unpack(&bytes, *id, chunk).ok_or_else(|| {
+            let detail = format!("chunk {} fails its checksum", chunk.number);
+            source.damaged(chunk.offset, &detail)
+        });
+        content.map(Some)
     }
 
     /// Reads all chunks; an error says what is damaged. The digest of the whole was checked when
@@ -158,12 +156,12 @@ impl Source<'_> {
             .ok_or_else(|| self.damaged(trailer_at, "the number of chunks is impossible"))?;
         let (shard, meta, header) = self.read_header(id, footer_at)?;
         let footer = self.read(footer_at, bytes - footer_at)?;
-        let Footer { bases, chunks, digest } = Footer::decode(&header, &counts, &footer)
-            .ok_or_else(|| self.damaged(footer_at, "the footer fails its checksum"))
-            .and_then(|footer| match footer.is_possible(header.len() as u64, footer_at) {
-                true => Ok(footer),
-                false => Err(self.damaged(footer_at, "the chunks' places are impossible")),
-            })?;
+        let footer = Footer::decode(&header, &counts, &footer)
+            .ok_or_else(|| self.damaged(footer_at, "the footer fails its checksum"))?;
+        if !footer.is_possible(header.len() as u64, footer_at) {
+            return Err(self.damaged(footer_at, "the chunks' places are impossible"));
+        }
+        let Footer { bases, chunks, digest } = footer;
         let name = self.name.to_string();
         let file = SnapshotFile { shard, meta, name, bytes, digest, bases };
         Ok(StoredSnapshot { file, id, chunks: chunks.into() })
