@@ -206,7 +206,7 @@ impl Node {
         Arrival::Begins
     }
 
-    fn reply_snapshot(
+    pub(crate) fn reply_snapshot(
         &mut self,
         conn: Option<ConnId>,
         shard: ShardId,

@@ -12,7 +12,7 @@ use crate::snapshots::{Making, SENDING_FACTOR, WALK_BYTES};
 impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
-        if self.snapshots.making.is_none() {
+        if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
             self.plan_replacements();
             self.plan_snapshots();
             self.begin_snapshot(now);

@@ -39,6 +39,7 @@ impl Node {
             incarnation: self.origin.incarnation,
             ready: waiting_for.is_empty(),
             waiting_for,
+            disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
             clients: self.conns.client_count(),
             commands: self.commands,
@@ -57,6 +58,18 @@ impl Node {
             return vec![format!("the founding: no answer of {}", addresses.join(", "))];
         }
         let mut reasons = Vec::new();
+        if self.revived_at.is_none() {
+            reasons
+                .push("what the other nodes have seen of this disk is not known yet".to_string());
+        }
+        for (shard, living) in self.unsettled() {
+            reasons.push(match living {
+                None => {
+                    format!("shard {shard}: the replica here is dead, and a new one is asked for")
+                }
+                Some(id) => format!("shard {shard}: the new replica {id} is not a member yet"),
+            });
+        }
         for replica in self.replicas.values() {
             match &replica.state {
                 State::Serving(_) => {}

@@ -250,6 +250,8 @@ pub(crate) struct Snapshots {
     pub(crate) pace: Pace,
     /// Those being received.
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
+    /// There was no room for the last one made: the next is not begun before this moment.
+    pub(crate) not_before: Time,
     /// Answers still to come for files that were given up.
     stale_appends: BTreeMap<ShardId, u32>,
     /// How the log grows on disk, where small entries take more than their bytes.
@@ -276,7 +278,7 @@ impl Snapshots {
     /// Gives up the one being received for `shard`; true if there was one.
     pub(crate) fn give_up_receiving(&mut self, shard: ShardId) -> bool {
         let Some(receiving) = self.receiving.remove(&shard) else { return false };
-        let open = receiving.number - receiving.stored;
+        let open = receiving.number - receiving.stored + u32::from(receiving.finishing);
         *self.stale_appends.entry(shard).or_default() += open;
         true
     }

@@ -17,6 +17,9 @@ pub struct Status {
     pub ready: bool,
     /// Why not, in words.
     pub waiting_for: Vec<String>,
+    /// Whether the log can't grow, since the disk is full: what this node leads takes no writes.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Milliseconds since this boot.
     pub uptime_ms: u64,
     /// Connected clients.

@@ -351,7 +351,8 @@ fn check_still_whole(bytes: &[u8], found: &Found, slot: &Slot) -> Result<(), Rec
         Ok(())
     } else {
         let (file, offset) = (&found.file, slot.offset);
-        Err(DiskError(format!("{file}: offset {offset} could be read, and now it can't")).into())
+        Err(DiskError::Failed(format!("{file}: offset {offset} could be read, and now it can't"))
+            .into())
     }
 }
 
