@@ -69,6 +69,28 @@ impl SlotSet {
         word.is_some_and(|word| word & (1 << (slot.0 % 64)) != 0)
     }
 
+    /// The first slot from `from` on that is not in the set; 16384 if all are.
+    pub(crate) fn next_absent(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| !word)
+    }
+
+    /// The first slot from `from` on that is in the set; 16384 if none is.
+    pub(crate) fn next_present(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| word)
+    }
+
+    fn next_bit(&self, from: u16, of: impl Fn(u64) -> u64) -> u16 {
+        let mut slot = usize::from(from);
+        while let Some(&word) = self.words.get(slot / 64) {
+            let rest = of(word) >> (slot % 64);
+            if rest != 0 {
+                return (slot + rest.trailing_zeros() as usize) as u16;
+            }
+            slot = (slot / 64 + 1) * 64;
+        }
+        SLOTS
+    }
+
     /// Number of slots in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
@@ -87,26 +109,13 @@ impl SlotSet {
     /// The set as the fewest ranges, ascending, both ends included.
     pub fn ranges(&self) -> Vec<(Slot, Slot)> {
         let mut ranges = Vec::new();
-        let mut from = 0;
-        while let Some(first) = self.next(from, 0) {
-            from = self.next(first, u64::MAX).unwrap_or(SLOTS);
-            ranges.push((Slot(first), Slot(from - 1)));
+        let mut first = self.next_present(0);
+        while first < SLOTS {
+            let end = self.next_absent(first);
+            ranges.push((Slot(first), Slot(end - 1)));
+            first = self.next_present(end);
         }
         ranges
-    }
-
-    /// The first slot from `from` on that is in the set, or with all bits of `flip` the first that
-    /// is not: word by word, since a shard owns long runs.
-    fn next(&self, from: u16, flip: u64) -> Option<u16> {
-        let mut mask = u64::MAX << (from % 64);
-        for at in usize::from(from) / 64..WORDS {
-            let word = (self.words[at] ^ flip) & mask;
-            if word != 0 {
-                return Some((at * 64) as u16 + word.trailing_zeros() as u16);
-            }
-            mask = u64::MAX;
-        }
-        None
     }
 }
 
@@ -159,6 +168,16 @@ mod tests {
         assert_eq!(set.ranges(), ranges);
         assert_eq!(set.len(), 4);
         assert!(!set.contains(Slot(1)) && !set.contains(Slot(0xFFFF)));
+    }
+
+    #[test]
+    fn the_next_slot_is_found_across_words() {
+        let set = SlotSet::from_ranges(&[(Slot(3), Slot(200)), (Slot(500), Slot(16383))]);
+        let found = [0, 3, 64, 201, 500].map(|from| set.next_absent(from));
+        assert_eq!(found, [0, 201, 201, 201, SLOTS]);
+        let found = [0, 3, 64, 201, 16383].map(|from| set.next_present(from));
+        assert_eq!(found, [3, 3, 64, 500, 16383]);
+        assert_eq!(set.next_present(SLOTS), SLOTS);
     }
 
     #[test]
