@@ -277,6 +277,7 @@ impl NodeLogs {
 
     /// The next log found is taken as it is.
     pub(crate) fn trust(&mut self) {
+        self.wiped.push(self.durable.clone());
         self.trusted = true;
     }
 

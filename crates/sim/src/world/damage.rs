@@ -71,7 +71,7 @@ impl World {
     }
 
     /// Whether a node has all that it should, in memory and on its disk.
-    fn is_whole(&self, at: usize) -> bool {
+    pub(crate) fn is_whole(&self, at: usize) -> bool {
         let layout = &self.config.layout;
         let shards: Vec<ShardId> = std::iter::once(META).chain(layout.shard_ids()).collect();
         self.machines[at].process.as_ref().is_some_and(|process| {
