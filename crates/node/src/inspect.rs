@@ -54,6 +54,12 @@ impl Node {
     }
 
     /// Whether every replica that this node had at the founding, or one in its place, is a member
+    /// as it should be; `None` before it knows what its peers have seen of its disk.
+    pub fn is_settled(&self) -> Option<bool> {
+        self.has_begun().then(|| self.unsettled().is_empty())
+    }
+
+    /// Whether every replica that this node had at the founding, or one in its place, is a member
     /// as it should be and can be read, and nothing of it is damaged.
     pub fn is_whole(&self) -> bool {
         let whole = |replica: &Replica| {

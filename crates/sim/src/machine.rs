@@ -47,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether a replica that died there has no successor that is a member as it should be.
+    pub(crate) unsettled: bool,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
     pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
@@ -87,6 +89,7 @@ impl Machine {
             turn_micros: 0,
             founded: false,
             spoiled: false,
+            unsettled: false,
             refused: None,
             files: BTreeSet::new(),
         }

@@ -14,7 +14,7 @@ use flotilla_storage::{Disk as _, MemoryDisk};
 
 use super::{Happening, META_VOTERS, World};
 use crate::fault::Fault;
-use crate::machine::Machine;
+use crate::machine::{DiskTrouble, Machine};
 use crate::marks::Mark;
 use crate::queue::Micros;
 use crate::random::Random;
@@ -85,11 +85,13 @@ impl World {
         self.machines.iter().map(|machine| machine.boots).collect()
     }
 
-    /// Whether all but `at` run, and have run since those boots.
+    /// Whether all but `at` run, and have run since those boots; of all, no disk hangs.
     fn have_run_since(&self, at: usize, boots: &[u64]) -> bool {
-        (0..self.machines.len()).filter(|other| *other != at).all(|other| {
-            self.machines[other].process.is_some() && self.machines[other].boots == boots[other]
-        })
+        let runs = |(number, machine): (usize, &Machine)| {
+            let on = machine.process.is_some() && machine.boots == boots[number];
+            (on || number == at) && machine.disk_trouble != Some(DiskTrouble::Hangs)
+        };
+        self.machines.iter().enumerate().all(runs)
     }
 
     /// For a while nothing goes wrong but what is about to happen to `at`.

@@ -347,6 +347,10 @@ impl World {
     fn observe(&mut self, at: usize, boot: u64) {
         let current = self.machines[at].boots == boot;
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
+        if let Some(settled) = process.node.is_settled() {
+            self.machines[at].unsettled = !settled;
+        }
+        let Some(process) = self.machines[at].process.as_mut() else { return };
         let mut posture = 0;
         let mut broken = None;
         let all_given = process.has_given_all();
