@@ -50,7 +50,7 @@ fn split(path: &Path) -> anyhow::Result<(ReadOnly, String)> {
 
 fn log(path: &Path) -> anyhow::Result<(Report, bool)> {
     let (mut disk, name) = split(path)?;
-    let view = inspect_segment(&mut disk, &name).map_err(|error| anyhow::anyhow!(error.0))?;
+    let view = inspect_segment(&mut disk, &name).map_err(|error| anyhow::anyhow!("{error}"))?;
     let is_whole = view.frames.iter().all(|frame| frame.flaw.is_none())
         && view.unreadable_blocks == 0
         && !matches!(view.header, HeaderView::Unreadable);
@@ -142,6 +142,7 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
     let file = reader.file();
     let voters: Vec<u64> = meta.configuration.voters.iter().map(|replica| replica.0).collect();
     let flaw = verified.as_ref().err();
+    let bases: Vec<String> = file.names().skip(1).collect();
     let json = json!({
         "file": name,
         "bytes": file.bytes,
@@ -150,13 +151,15 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
         "term": meta.term.0,
         "voters": voters,
         "chunks": reader.chunks(),
+        "bases": bases,
         "digest": format!("{:016x}", file.digest),
         "flaw": flaw,
     });
     let state = flaw.map_or_else(|| "whole".to_owned(), |flaw| format!("! {flaw}"));
+    let on: String = bases.iter().map(|base| format!("some chunks lie in {base}\n")).collect();
     let text = format!(
         "{name}: {} bytes, shard {}, index {} of term {}, voters {voters:?}, {} chunks, digest \
-         {:016x}\n{state}\n",
+         {:016x}\n{on}{state}\n",
         file.bytes,
         file.shard,
         meta.index,
@@ -277,13 +280,14 @@ struct ReadOnly {
 
 impl ReadOnly {
     fn refused(name: &str) -> DiskError {
-        DiskError(format!("{name}: this only reads"))
+        DiskError::Failed(format!("{name}: this only reads"))
     }
 }
 
 impl Disk for ReadOnly {
     fn list(&mut self) -> Result<Vec<String>, DiskError> {
-        let failed = |error| DiskError(format!("can't list {}: {error}", self.directory.display()));
+        let failed =
+            |error| DiskError::Failed(format!("can't list {}: {error}", self.directory.display()));
         let entries = std::fs::read_dir(&self.directory).map_err(failed)?;
         let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string()));
         let names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -293,16 +297,16 @@ impl Disk for ReadOnly {
     fn size(&mut self, name: &str) -> Result<u64, DiskError> {
         let path = self.directory.join(name);
         let metadata = std::fs::metadata(&path);
-        metadata
-            .map(|metadata| metadata.len())
-            .map_err(|error| DiskError(format!("can't look at {}: {error}", path.display())))
+        metadata.map(|metadata| metadata.len()).map_err(|error| {
+            DiskError::Failed(format!("can't look at {}: {error}", path.display()))
+        })
     }
 
     fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         let path = self.directory.join(name);
         let mut bytes = vec![0; len];
         let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
-        read.map_err(|error| DiskError(format!("can't read {}: {error}", path.display())))?;
+        read.map_err(|error| DiskError::Failed(format!("can't read {}: {error}", path.display())))?;
         Ok(bytes)
     }
 

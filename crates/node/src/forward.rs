@@ -4,7 +4,7 @@ use flotilla_kv::args::Args;
 use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
 
-use crate::io::{Notice, Now};
+use crate::io::Now;
 use crate::lead::{LeaderRead, refuse};
 use crate::link::{
     LinkError, ReadOutcome, RefusalReason, Replies as ReplyReader, Reply, ReplyEncoder, Request,
@@ -28,6 +28,10 @@ impl Node {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.set_target(target, now.time);
+            if stream.lacks_room(now.time) {
+                self.give_up_writes(shard);
+            }
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
             if stream.check_silence(now.time)
                 && let Some((_, node)) = target
             {
@@ -220,11 +224,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq } => Reply::Refused {
+            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: RefusalReason::NotLeader,
+                reason: *reason,
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -261,8 +265,9 @@ impl Node {
                         self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
                     }
                 },
-                Reply::Refused { shard, epoch, from_seq, .. } => {
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq }, &[], now);
+                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
+                    let answer = Answer::Refused { epoch, from_seq, reason };
+                    self.on_answer(shard, answer, &[], now);
                 }
             }
         }
@@ -292,16 +297,37 @@ impl Node {
             }
             Answer::Fenced { min_incarnation, .. } => {
                 // Only this very boot hears this: another one has used its number, or a later one.
-                self.notice(Notice::Fatal(format!(
+                let reason = format!(
                     "shard {shard} knows boot {min_incarnation} of this node, and this is boot {}: \
-                     its disk is an older image of itself (P4) and must not take part. Put the \
-                     newer disk back",
+                     its disk is an older image of itself",
                     self.origin.incarnation
-                )));
+                );
+                self.renew(self.founding.own_disk().0, min_incarnation, &reason);
+                self.after_founding(now);
+            }
+            Answer::Refused { epoch, from_seq, reason: RefusalReason::NoRoom } => {
+                stream.on_no_room(epoch, from_seq, now.time, pause);
             }
             Answer::Refused { epoch, from_seq, .. } => {
                 stream.on_refused(epoch, from_seq, now.time, pause);
             }
+        }
+    }
+
+    /// Ends the writes that the leader has no room for, all but those of which an earlier attempt
+    /// may have been taken: only their records can tell.
+    fn give_up_writes(&mut self, shard: ShardId) {
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let ended = stream.give_up_certain();
+        if !ended.is_empty() {
+            self.release_held();
+        }
+        for reply_to in ended {
+            let text = format!(
+                "-MISCONF the disk of the node that leads shard {shard} is full: the command was \
+                 not applied, and can be tried again when there is room\r\n"
+            );
+            self.deliver(shard, reply_to, true, text.as_bytes());
         }
     }
 

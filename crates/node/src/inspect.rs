@@ -4,7 +4,7 @@ use flotilla_raft::{Index, Raft, Term, Write};
 use flotilla_shard::ShardId;
 
 use crate::node::Node;
-use crate::replica::State;
+use crate::replica::{Replica, State};
 
 /// One replica of a node at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct Inspection {
     pub applied: Index,
     /// Whether its table can be read: not while a snapshot is being loaded, or when it is halted.
     pub readable: bool,
+    /// The shard's clock as of the entry applied last, milliseconds since 1970; 0 while its table
+    /// can't be read.
+    pub clock_ms: u64,
     /// Whether an entry could not be applied (P13).
     pub halted: bool,
 }
@@ -38,6 +41,7 @@ impl Node {
             last: replica.raft.last_index(),
             applied: replica.applied,
             readable: replica.machine().is_some(),
+            clock_ms: replica.machine().map_or(0, flotilla_kv::Machine::clock_ms),
             halted: matches!(replica.state, State::Halted),
         })
     }
@@ -57,6 +61,23 @@ impl Node {
     /// when the applied index has changed, not at every look.
     pub fn state_hash(&self, shard: ShardId) -> Option<u64> {
         self.replicas.get(&shard)?.machine().map(flotilla_kv::Machine::state_hash)
+    }
+
+    /// Whether every replica that this node had at the founding, or one in its place, is a member
+    /// as it should be; `None` before it knows what its peers have seen of its disk.
+    pub fn is_settled(&self) -> Option<bool> {
+        self.has_begun().then(|| self.unsettled().is_empty())
+    }
+
+    /// Whether every replica that this node had at the founding, or one in its place, is a member
+    /// as it should be and can be read, and nothing of it is damaged.
+    pub fn is_whole(&self) -> bool {
+        let whole = |replica: &Replica| {
+            replica.machine().is_some()
+                && !replica.raft.lacks_state()
+                && replica.raft.damaged() == 0
+        };
+        self.has_begun() && self.unsettled().is_empty() && self.replicas.values().all(whole)
     }
 
     /// Checks every invariant that one replica can see, of all replicas, in time linear in their

@@ -34,6 +34,14 @@ impl Intake {
         }
     }
 
+    /// Nothing of this epoch is taken from now on.
+    pub(crate) fn refuse(&mut self, origin: Origin, number: u64) {
+        let epoch = self.epochs.entry(origin).or_insert(Epoch { number, broken: true });
+        if number >= epoch.number {
+            *epoch = Epoch { number, broken: true };
+        }
+    }
+
     /// Whether a read of this epoch may be taken; one that must see writes of its epoch only if
     /// those were.
     pub(crate) fn admits_read(&self, origin: Origin, number: u64, after_writes: bool) -> bool {
@@ -62,6 +70,18 @@ mod tests {
         assert!(!intake.admits(ORIGIN, 6, false), "the beginning of epoch 6 is missing");
         assert!(!intake.admits_read(ORIGIN, 6, false), "so its reads may be out of order");
         assert!(intake.admits(ORIGIN, 7, true));
+    }
+
+    #[test]
+    fn what_was_refused_for_another_reason_stays_refused_too() {
+        let mut intake = Intake::default();
+        assert!(intake.admits(ORIGIN, 3, true));
+        intake.refuse(ORIGIN, 2);
+        assert!(intake.admits(ORIGIN, 3, false), "an older epoch says nothing of this one");
+        intake.refuse(ORIGIN, 3);
+        assert!(!intake.admits(ORIGIN, 3, false));
+        assert!(!intake.admits_read(ORIGIN, 3, false));
+        assert!(intake.admits(ORIGIN, 4, true));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! carry out the outputs in their order.
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Time, Write};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::{NodeId, ShardId, Slot};
 
 /// The two clocks, read by the driver once a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,18 @@ pub enum Event<'a> {
     Written {
         /// Which.
         sequence: u64,
+        /// Every frame of the log up to this one is durable; only compared with what recovery
+        /// found, and what peers saw.
+        durable_through: u64,
+    },
+    /// After [`Output::SnapshotBegin`] upon an earlier snapshot: what is kept of that.
+    SnapshotKept {
+        /// Of which shard.
+        shard: ShardId,
+        /// The index that the new snapshot stands for.
+        index: Index,
+        /// The slots that are to be left out, as ranges, ascending, both ends included.
+        slots: Vec<(Slot, Slot)>,
     },
     /// Payloads of these entries of a running shard can't be read on disk any more: what is still
     /// in memory comes back as [`Output::Repair`].
@@ -116,6 +128,17 @@ pub enum Event<'a> {
         /// The index it stands for.
         index: Index,
     },
+    /// In the place of [`Event::SnapshotAppended`] or [`Event::SnapshotStored`]: there was no room
+    /// for it, and nothing is left of the file.
+    SnapshotFailed {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// The log can't grow, since the disk is full, or can again.
+    Room {
+        /// Whether there is no room.
+        lacks: bool,
+    },
     /// The answer to [`Output::SnapshotRead`].
     SnapshotChunk {
         /// Of which shard.
@@ -124,9 +147,27 @@ pub enum Event<'a> {
         index: Index,
         /// Which chunk, from 0.
         number: u32,
-        /// The chunk; `None` after the last; an error names the file and what is wrong.
-        result: Result<Option<Vec<u8>>, String>,
+        /// The chunk, none after the last; an error names the file and what is wrong.
+        result: Result<ReadChunk, String>,
     },
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The first and the last slot of which it has keys, if it has keys.
+    pub slots: Option<(Slot, Slot)>,
+    /// What it holds.
+    pub content: Vec<u8>,
+}
+
+/// What was read of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadChunk {
+    /// The digest of the whole: two files of one digest have the same chunks.
+    pub digest: u64,
+    /// The chunk.
+    pub chunk: Option<SnapshotChunk>,
 }
 
 /// What a node wants done. Carried out in order.
@@ -177,15 +218,20 @@ pub enum Output {
         shard: ShardId,
         /// What it will stand for.
         meta: SnapshotMeta,
+        /// What need not be written again, if the former snapshot is there; answered by
+        /// [`Event::SnapshotKept`].
+        upon: Option<Unchanged>,
     },
-    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`].
+    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`], or by
+    /// [`Event::SnapshotFailed`] for want of room.
     SnapshotAppend {
         /// Of which shard.
         shard: ShardId,
         /// At most 1 MiB.
-        chunk: Vec<u8>,
+        chunk: SnapshotChunk,
     },
-    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`].
+    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`],
+    /// or by [`Event::SnapshotFailed`] for want of room.
     SnapshotFinish {
         /// Of which shard.
         shard: ShardId,
@@ -208,6 +254,15 @@ pub enum Output {
     Notice(Notice),
 }
 
+/// What has not changed since an earlier snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    /// The index of that snapshot.
+    pub since: Index,
+    /// Slots, as ranges, ascending, both ends included.
+    pub slots: Vec<(Slot, Slot)>,
+}
+
 /// Everything a turn wants on disk: one frame of the lane's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteBatch {
@@ -216,6 +271,10 @@ pub struct WriteBatch {
     /// What the node itself remembers (storage id, founding record, incarnation); opaque; replaces
     /// what was stored before.
     pub node_state: Option<Vec<u8>>,
+    /// Shards of which nothing is to be known any more, before anything else of this batch.
+    pub removed: Vec<ShardId>,
+    /// Lost shards, what is left of which belongs to a new replica from this batch on.
+    pub renewed: Vec<ShardId>,
     /// The writes of the shards' cores, in order within a shard.
     pub writes: Vec<(ShardId, Write)>,
 }
@@ -253,6 +312,9 @@ pub enum Notice {
         /// What went wrong.
         reason: String,
     },
+    /// The node's disk is durably another one now (P4): the driver ends this node and starts it
+    /// again from its disk.
+    Restart(String),
     /// The node must not run (P4, a lost disk, another cluster's data): the driver prints this and
     /// exits with an error.
     Fatal(String),

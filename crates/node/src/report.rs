@@ -39,7 +39,10 @@ impl Node {
             incarnation: self.origin.incarnation,
             ready: waiting_for.is_empty(),
             waiting_for,
+            disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
+            disk: self.founding.own_disk().0,
+            repaired: self.repaired,
             clients: self.conns.client_count(),
             commands: self.commands,
             nodes: self.node_statuses(),
@@ -57,6 +60,18 @@ impl Node {
             return vec![format!("the founding: no answer of {}", addresses.join(", "))];
         }
         let mut reasons = Vec::new();
+        if self.revived_at.is_none() {
+            reasons
+                .push("what the other nodes have seen of this disk is not known yet".to_string());
+        }
+        for (shard, living) in self.unsettled() {
+            reasons.push(match living {
+                None => {
+                    format!("shard {shard}: the replica here is dead, and a new one is asked for")
+                }
+                Some(id) => format!("shard {shard}: the new replica {id} is not a member yet"),
+            });
+        }
         for replica in self.replicas.values() {
             match &replica.state {
                 State::Serving(_) => {}
@@ -160,6 +175,8 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
     });
     ReplicaStatus {
         shard: replica.shard.0,
+        id: replica.id.0,
+        damaged: replica.raft.damaged() as u64,
         role: role.to_string(),
         term: raft.term.0,
         commit: raft.commit.0,

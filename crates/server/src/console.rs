@@ -53,7 +53,7 @@ impl Console {
             Notice::Leading { shard, term, leads: false } => {
                 say(Level::Info, format_args!("leads no longer shard={shard} term={term}"));
             }
-            Notice::Warning(text) => say(Level::Warning, text),
+            Notice::Warning(text) | Notice::Restart(text) => say(Level::Warning, text),
             Notice::Halted { shard, index, reason } => say(
                 Level::Error,
                 format_args!(

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter};
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
+};
 use mio::Waker;
 
 use crate::config::ServerError;
@@ -20,6 +23,13 @@ use crate::watch::spawn;
 pub(crate) enum Job {
     /// Something the log wants done.
     Chore(Chore),
+    /// Make a file that a frame of the log waits for.
+    Create {
+        /// Its name.
+        name: Arc<str>,
+        /// Its size.
+        bytes: u64,
+    },
     /// Begin a snapshot file; one of the same shard that is not complete is dropped.
     Begin {
         /// Of which shard.
@@ -33,8 +43,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -66,13 +76,26 @@ pub(crate) enum Answer {
     ChoreDone(Chore),
     /// The chore could not be done, but nothing is lost by that.
     ChoreFailed(Chore, String),
+    /// The file of [`Job::Create`] is there, or there is no room for it.
+    Created {
+        /// Whether it is there.
+        is_there: bool,
+    },
+    /// Instead of [`Answer::Appended`] or [`Answer::Stored`]: there was no room, and nothing is
+    /// left of the file.
+    NoRoom {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the system said.
+        reason: String,
+    },
     /// The chunk is in the file.
     Appended {
         /// Of which shard.
         shard: ShardId,
     },
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -84,7 +107,7 @@ pub(crate) enum Answer {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
     /// The disk failed, which is final.
     Failed(String),
@@ -105,8 +128,9 @@ impl Helper {
         let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
         spawn("helper", move || {
             for job in to_do {
-                let answer =
-                    work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.0)));
+                let answer = work
+                    .carry_out(job)
+                    .unwrap_or_else(|error| Some(Answer::Failed(error.to_string())));
                 if let Some(answer) = answer {
                     if done.send(answer).is_err() {
                         return;
@@ -159,22 +183,23 @@ impl Work {
         match job {
             Job::Chore(mut chore) => match chore.run(&mut self.disk) {
                 Ok(()) => Ok(Some(Answer::ChoreDone(chore))),
-                // A segment that can't be prepared, or a file that can't be removed, may be for
-                // want of space, and holds nothing.
-                Err(error) => Ok(Some(Answer::ChoreFailed(chore, error.0))),
+                // There may be room later; and a file that can't be removed holds nothing.
+                Err(error) if error.is_no_room() || matches!(chore, Chore::Remove { .. }) => {
+                    Ok(Some(Answer::ChoreFailed(chore, error.to_string())))
+                }
+                Err(error) => Err(error),
+            },
+            Job::Create { name, bytes } => match self.disk.create(&name, bytes) {
+                Err(error) if !error.is_no_room() => Err(error),
+                made => Ok(Some(Answer::Created { is_there: made.is_ok() })),
             },
             Job::Begin { shard, writer, name } => {
                 self.abort(shard)?;
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
                 Ok(None)
             }
-            Job::Append { shard, chunk } => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
-                unfinished.append(&mut self.disk, &bytes)?;
-                Ok(Some(Answer::Appended { shard }))
-            }
-            Job::Finish { shard } => self.finish(shard).map(|file| Some(Answer::Stored(file))),
+            Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
+            Job::Finish { shard } => self.finish(shard).map(Some),
             Job::Abort { shard } => self.abort(shard).map(|()| None),
             Job::Read { shard, index, number, name } => {
                 let result = self.read(shard, &name, number);
@@ -183,15 +208,40 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, shard: ShardId) -> Result<SnapshotFile, DiskError> {
-        let Unfinished { writer, name, length } =
-            self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
-        self.disk.write(&name, length, &footer)?;
-        self.disk.sync(&name)?;
-        self.disk.rename(&name, &file.name)?;
-        self.disk.sync_directory()?;
-        Ok(file)
+    fn append(&mut self, shard: ShardId, chunk: &SnapshotChunk) -> Result<Answer, DiskError> {
+        let Some(unfinished) = self.writers.get_mut(&shard) else { return Ok(dropped(shard)) };
+        let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
+        match unfinished.append(&mut self.disk, &bytes) {
+            Ok(()) => Ok(Answer::Appended { shard }),
+            Err(error) => {
+                let Unfinished { name, .. } = self.writers.remove(&shard).expect("it was there");
+                self.give_up(shard, &name, error)
+            }
+        }
+    }
+
+    fn finish(&mut self, shard: ShardId) -> Result<Answer, DiskError> {
+        let Some(unfinished) = self.writers.remove(&shard) else { return Ok(dropped(shard)) };
+        let name = unfinished.name.clone();
+        match unfinished.finish(&mut self.disk) {
+            Ok(stored) => Ok(Answer::Stored(stored)),
+            Err(error) => self.give_up(shard, &name, error),
+        }
+    }
+
+    /// A snapshot for which there is no room is dropped: there are the log and the one before. Any
+    /// other error is final.
+    fn give_up(
+        &mut self,
+        shard: ShardId,
+        name: &str,
+        error: DiskError,
+    ) -> Result<Answer, DiskError> {
+        if !error.is_no_room() {
+            return Err(error);
+        }
+        self.disk.remove(name)?;
+        Ok(Answer::NoRoom { shard, reason: error.to_string() })
     }
 
     fn abort(&mut self, shard: ShardId) -> Result<(), DiskError> {
@@ -202,7 +252,7 @@ impl Work {
     }
 
     /// A file that can't be read is no reason to stop: it is the node's to decide.
-    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<Option<Vec<u8>>, String> {
+    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<ReadChunk, String> {
         let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
         if !known {
             let (_, reader) =
@@ -210,11 +260,29 @@ impl Work {
             self.readers.insert(shard, (name.to_owned(), reader));
         }
         let (_, reader) = &self.readers[&shard];
-        reader.read(&mut self.disk, number).map_err(|error| error.to_string())
+        let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
+        let slots = reader.slots(number);
+        let chunk = content.map(|content| SnapshotChunk { slots, content });
+        Ok(ReadChunk { digest: reader.digest(), chunk })
     }
 }
 
+/// The answer about a file that was given up before.
+fn dropped(shard: ShardId) -> Answer {
+    Answer::NoRoom { shard, reason: format!("the snapshot of shard {shard} was given up") }
+}
+
 impl Unfinished {
+    fn finish(self, disk: &mut FileDisk) -> Result<StoredSnapshot, DiskError> {
+        let Self { writer, name, length } = self;
+        let (footer, stored) = writer.finish();
+        disk.write(&name, length, &footer)?;
+        disk.sync(&name)?;
+        disk.rename(&name, &stored.file.name)?;
+        disk.sync_directory()?;
+        Ok(stored)
+    }
+
     fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {
         disk.write(&self.name, self.length, bytes)?;
         self.length += bytes.len() as u64;

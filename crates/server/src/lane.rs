@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Event, Node, Notice, Now, Output, Unchanged, WriteBatch};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, Damage};
 
@@ -56,7 +56,7 @@ pub(crate) struct Lane {
     chores_asked: Instant,
     failed_chores: Vec<(Instant, Chore)>,
     scrubbed: Instant,
-    /// Whether it was said that the disk is full.
+    /// Whether the node was told that the disk is full.
     lacked_room: bool,
     /// The batch of the present turn.
     batch: Option<WriteBatch>,
@@ -215,7 +215,8 @@ impl Lane {
             let node = &mut self.node;
             let mut more = self.network.deliver_news(&mut |event| node.handle(now, event));
             while let Some(sequence) = self.frames.next_written() {
-                self.node.handle(now, Event::Written { sequence });
+                let durable_through = self.frames.log().durable_through();
+                self.node.handle(now, Event::Written { sequence, durable_through });
                 more = true;
             }
             if !more {
@@ -236,9 +237,8 @@ impl Lane {
                 assert!(before.is_none(), "a node has at most one write open");
             }
             Output::Repair { shard, entries } => self.frames.log().repair(shard, entries),
-            Output::SnapshotBegin { shard, meta } => {
-                let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
-                self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(shard, meta, upon)?;
             }
             Output::SnapshotAppend { shard, chunk } => {
                 self.helper.give(Job::Append { shard, chunk })?;
@@ -248,10 +248,31 @@ impl Lane {
             Output::SnapshotRead { shard, index, number } => {
                 self.read_snapshot(shard, index, number)?;
             }
+            Output::Notice(Notice::Restart(reason)) => {
+                say(Level::Warning, format_args!("{reason}; the node starts anew"));
+                return Err(ServerError::Restart);
+            }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),
         }
         Ok(())
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) -> Result<(), ServerError> {
+        let (index, log) = (meta.index, self.frames.log());
+        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
+            let (writer, name, kept) = log.snapshot_writer_upon(shard, meta, since, &slots);
+            self.network.tell(Event::SnapshotKept { shard, index, slots: kept });
+            (writer, name)
+        } else {
+            log.snapshot_writer(shard, meta)
+        };
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })
     }
 
     fn read_snapshot(
@@ -275,7 +296,8 @@ impl Lane {
     fn take_files(&mut self, now: Now) -> Result<(), ServerError> {
         self.frames.collect()?;
         while let Some(sequence) = self.frames.next_written() {
-            self.node.handle(now, Event::Written { sequence });
+            let durable_through = self.frames.log().durable_through();
+            self.node.handle(now, Event::Written { sequence, durable_through });
         }
         while let Some(answer) = self.helper.take()? {
             let event = match answer {
@@ -288,13 +310,24 @@ impl Lane {
                     self.failed_chores.push((Instant::now() + CHORE_RETRY, chore));
                     continue;
                 }
+                Answer::Created { is_there } => {
+                    self.frames.on_file(is_there)?;
+                    continue;
+                }
+                Answer::NoRoom { shard, reason } => {
+                    say(Level::Warning, format_args!("{reason}; another attempt follows"));
+                    Event::SnapshotFailed { shard }
+                }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
-                Answer::Stored(file) => {
-                    let (shard, index) = (file.shard, file.meta.index);
-                    self.frames.log().snapshot_durable(file);
+                Answer::Stored(stored) => {
+                    let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                    self.frames.log().snapshot_durable(stored);
                     Event::SnapshotStored { shard, index }
                 }
                 Answer::Chunk { shard, index, number, name, result } => {
+                    if result.is_err() {
+                        self.frames.log().snapshot_unreadable(&name);
+                    }
                     self.frames.log().release_snapshot(&name);
                     Event::SnapshotChunk { shard, index, number, result }
                 }
@@ -324,12 +357,15 @@ impl Lane {
             self.scrubbed = now;
             chores.extend(log.scrub(SCRUB_BYTES));
         }
-        let lacks_room = log.lacks_room();
+        self.node.note_log_on_disk(log.live_bytes());
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }
+        if let Some((name, bytes)) = self.frames.next_file(now) {
+            self.helper.give(Job::Create { name, bytes })?;
+        }
         self.frames.write_waiting()?;
-        self.note_room(lacks_room);
+        self.note_room();
         Ok(())
     }
 
@@ -351,13 +387,12 @@ impl Lane {
         }
     }
 
-    fn note_room(&mut self, lacks_room: bool) {
-        if lacks_room && !self.lacked_room {
-            say(Level::Warning, "the disk is full: only a reserve of the log is left");
-        } else if self.lacked_room && !lacks_room {
-            say(Level::Info, "there is room on the disk again");
+    /// Tells the node when the disk is full, and when there is room again.
+    fn note_room(&mut self) {
+        let lacks = self.frames.lacks_room();
+        if std::mem::replace(&mut self.lacked_room, lacks) != lacks {
+            self.network.tell(Event::Room { lacks });
         }
-        self.lacked_room = lacks_room;
     }
 
     fn publish_if_due(&mut self, now: Instant) {

@@ -97,6 +97,9 @@ pub struct Workload {
     pub pipeline_max: u64,
     /// A client usually rests so long between its requests, microseconds.
     pub rest: Micros,
+    /// While fewer operations per second than this were answered since the beginning, clients rest
+    /// less: what a fault has cost is caught up with.
+    pub pace: u64,
     /// Out of 100 commands so many are about keys with a time to live.
     pub expiring_percent: u64,
     /// Out of 100 commands so many are reads.
@@ -130,13 +133,17 @@ pub enum Mutant {
     SwapsReplies,
     /// A key with a time to live is answered with its value long after.
     UndeadKeys,
+    /// A key with a time to live gets half of it.
+    HastyExpiry,
+    /// All wall clocks are far ahead of what they may be in this run.
+    HastyClocks,
     /// Of a write to several keys of one slot, a read sees only a part.
     TornWrites,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ReportsBeforeSync,
         Self::LyingSync,
         Self::ForgetsLog,
@@ -147,6 +154,8 @@ impl Mutant {
         Self::LosesWrites,
         Self::SwapsReplies,
         Self::UndeadKeys,
+        Self::HastyExpiry,
+        Self::HastyClocks,
         Self::TornWrites,
     ];
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
 
 /// What it is to do.
@@ -26,8 +27,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -64,7 +65,9 @@ pub(crate) enum Done {
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
+    /// Instead of either: there was no room, and nothing is left of the file.
+    NoRoom(ShardId),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -76,7 +79,7 @@ pub(crate) enum Done {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
 }
 
@@ -115,9 +118,9 @@ impl Helper {
         match job {
             Job::Chore(mut chore) => match chore.run(disk) {
                 Ok(()) => Ok(Done::Chore(chore)),
-                // As in the server: entries that can't be read are damage, the rest can wait.
-                Err(error) if matches!(chore, Chore::Load(_)) => Err(error),
-                Err(_) => Ok(Done::ChoreFailed(chore)),
+                // As in the server: there may be room later.
+                Err(error) if error.is_no_room() => Ok(Done::ChoreFailed(chore)),
+                Err(error) => Err(error),
             },
             Job::Begin { shard, writer, name } => {
                 self.abort(shard, disk)?;
@@ -125,21 +128,43 @@ impl Helper {
                 Ok(Done::Nothing)
             }
             Job::Append { shard, chunk } => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
-                disk.write(&unfinished.name, unfinished.length, &bytes)?;
-                unfinished.length += bytes.len() as u64;
-                Ok(Done::Appended(shard))
+                let Some(unfinished) = self.writers.get_mut(&shard) else {
+                    return Ok(Done::NoRoom(shard));
+                };
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
+                match disk.write(&unfinished.name, unfinished.length, &bytes) {
+                    Err(error) if error.is_no_room() => {
+                        self.abort(shard, disk)?;
+                        Ok(Done::NoRoom(shard))
+                    }
+                    written => {
+                        unfinished.length += bytes.len() as u64;
+                        written.map(|()| Done::Appended(shard))
+                    }
+                }
             }
             Job::Finish { shard } => {
-                let file = self.finish(shard, disk, usize::MAX)?;
-                Ok(Done::Stored(file))
+                let Some(unfinished) = self.writers.remove(&shard) else {
+                    return Ok(Done::NoRoom(shard));
+                };
+                let name = unfinished.name.clone();
+                match finish(unfinished, disk, usize::MAX) {
+                    Err(error) if error.is_no_room() => {
+                        disk.remove(&name)?;
+                        Ok(Done::NoRoom(shard))
+                    }
+                    finished => finished.map(Done::Stored),
+                }
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
-                let result = SnapshotReader::open(disk, &name)
-                    .and_then(|(_, reader)| reader.read(disk, number))
-                    .map_err(|error| error.to_string());
+                let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
+                    let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunk = reader.read(disk, number)?;
+                    let chunk = chunk.map(|content| SnapshotChunk { slots, content });
+                    Ok(ReadChunk { digest, chunk })
+                });
+                let result = read.map_err(|error| error.to_string());
                 Ok(Done::Chunk { shard, index, number, name, result })
             }
         }
@@ -149,12 +174,16 @@ impl Helper {
     /// if there was something to be torn.
     pub(crate) fn tear(&mut self, disk: &mut MemoryDisk, steps: usize) -> bool {
         let torn = match self.jobs.pop_front() {
-            Some(Job::Finish { shard }) => self.finish(shard, disk, steps).is_ok(),
+            Some(Job::Finish { shard }) => {
+                let unfinished = self.writers.remove(&shard);
+                unfinished.is_some_and(|unfinished| finish(unfinished, disk, steps).is_ok())
+            }
             Some(Job::Append { shard, chunk }) => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
-                let part = bytes.len() * steps.min(4) / 4;
-                disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+                self.writers.get_mut(&shard).is_some_and(|unfinished| {
+                    let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
+                    let part = bytes.len() * steps.min(4) / 4;
+                    disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+                })
             }
             // A file in the making may be there without its length.
             Some(Job::Chore(Chore::Prepare { name, bytes })) if steps == 1 => {
@@ -167,29 +196,28 @@ impl Helper {
         torn
     }
 
-    fn finish(
-        &mut self,
-        shard: ShardId,
-        disk: &mut MemoryDisk,
-        steps: usize,
-    ) -> Result<SnapshotFile, DiskError> {
-        let Unfinished { writer, name, length } =
-            self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
-        let work: [Step<'_>; 4] = [
-            &|disk| disk.write(&name, length, &footer),
-            &|disk| disk.sync(&name),
-            &|disk| disk.rename(&name, &file.name),
-            &|disk| disk.sync_directory(),
-        ];
-        work.iter().take(steps).try_for_each(|step| step(disk))?;
-        Ok(file)
-    }
-
     fn abort(&mut self, shard: ShardId, disk: &mut MemoryDisk) -> Result<(), DiskError> {
         match self.writers.remove(&shard) {
             Some(unfinished) if unfinished.length > 0 => disk.remove(&unfinished.name),
             _ => Ok(()),
         }
     }
+}
+
+/// The first `steps` steps of completing a file.
+fn finish(
+    unfinished: Unfinished,
+    disk: &mut MemoryDisk,
+    steps: usize,
+) -> Result<StoredSnapshot, DiskError> {
+    let Unfinished { writer, name, length } = unfinished;
+    let (footer, stored) = writer.finish();
+    let work: [Step<'_>; 4] = [
+        &|disk| disk.write(&name, length, &footer),
+        &|disk| disk.sync(&name),
+        &|disk| disk.rename(&name, &stored.file.name),
+        &|disk| disk.sync_directory(),
+    ];
+    work.iter().take(steps).try_for_each(|step| step(disk))?;
+    Ok(stored)
 }

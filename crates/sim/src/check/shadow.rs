@@ -86,8 +86,17 @@ impl Shadow {
     }
 
     /// The content of an entry is there again.
-    pub(crate) fn fill(&mut self, index: u64) {
-        self.holes.remove(&index);
+    pub(crate) fn fill(&mut self, entry: &Entry) {
+        let index = entry.index.0;
+        if self.holes.remove(&index) {
+            self.entries[(index - self.base - 1) as usize] = Identity::of(entry);
+        }
+    }
+
+    /// Whether it has that entry, perhaps without its content.
+    pub(crate) fn has(&self, index: u64, entry: Identity) -> bool {
+        let same = |own: Identity| own.term == entry.term && self.holes.contains(&index);
+        self.at(index).is_some_and(|own| own == entry || same(own))
     }
 
     /// The index of the last entry.
@@ -165,6 +174,13 @@ impl ShadowWrite {
         }
     }
 
+    /// A write of one entry.
+    #[cfg(test)]
+    pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
+        let (hard_state, entries) = (HardState::default(), vec![entry]);
+        Self { shard, hard_state, snapshot: None, first: index, entries }
+    }
+
     /// The index of the first entry, if it has any.
     pub(crate) fn first(&self) -> Option<u64> {
         (!self.entries.is_empty()).then_some(self.first)
@@ -180,6 +196,8 @@ pub(crate) struct NodeLogs {
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
     /// The last write of each shard that is known to be on the disk.
     pub(crate) durable_through: BTreeMap<ShardId, WriteSeq>,
+    /// As they were on disks of this node that were wiped since, each at that moment.
+    pub(crate) wiped: Vec<BTreeMap<ShardId, Shadow>>,
     /// Frames given to the disk and not known to be there, oldest first.
     pending: VecDeque<Pending>,
     /// The shards whose snapshot could not be read when it came up.
@@ -224,10 +242,16 @@ impl NodeLogs {
     pub(crate) fn on_boot(
         &mut self,
         found: &BTreeMap<ShardId, Recovered>,
+        lost: &BTreeMap<ShardId, Recovered>,
     ) -> Result<usize, String> {
         let mut found: BTreeMap<ShardId, Shadow> =
             found.iter().map(|(shard, log)| (*shard, Shadow::recovered(log))).collect();
         let mut expected = std::mem::take(&mut self.durable);
+        // Of what is lost anything may be missing, and what is left is another replica's.
+        expected.retain(|shard, _| !lost.contains_key(shard));
+        for pending in &mut self.pending {
+            pending.writes.retain(|write| !lost.contains_key(&write.shard));
+        }
         let pending = std::mem::take(&mut self.pending);
         self.durable_through.clear();
         let wrong = difference(&expected, &found);
@@ -246,6 +270,10 @@ impl NodeLogs {
                 log.learn(known);
             }
         }
+        for (shard, left) in lost {
+            let hard_state = HardState::default();
+            found.insert(*shard, Shadow { hard_state, ..Shadow::recovered(left) });
+        }
         self.given.clone_from(&found);
         self.durable = found;
         if std::mem::take(&mut self.trusted) {
@@ -256,12 +284,15 @@ impl NodeLogs {
 
     /// The next log found is taken as it is.
     pub(crate) fn trust(&mut self) {
+        self.wiped.push(self.durable.clone());
         self.trusted = true;
     }
 
-    /// Nothing is known of its disk any more.
+    /// Its disk is blank from now on.
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        let mut wiped = std::mem::take(&mut self.wiped);
+        wiped.push(std::mem::take(&mut self.durable));
+        *self = Self { wiped, ..Self::default() };
     }
 }
 
@@ -329,9 +360,10 @@ mod tests {
             let entries = (1..=last).map(entry).collect();
             BTreeMap::from([(ShardId(1), Recovered { entries, ..Recovered::default() })])
         };
-        assert_eq!(logs.clone().on_boot(&found(2)), Ok(0));
-        assert_eq!(logs.clone().on_boot(&found(3)), Ok(1));
-        assert!(logs.clone().on_boot(&found(1)).is_err());
-        assert!(logs.on_boot(&found(4)).is_err());
+        let none = BTreeMap::new();
+        assert_eq!(logs.clone().on_boot(&found(2), &none), Ok(0));
+        assert_eq!(logs.clone().on_boot(&found(3), &none), Ok(1));
+        assert!(logs.clone().on_boot(&found(1), &none).is_err());
+        assert!(logs.on_boot(&found(4), &none).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod clients;
 mod cores;
 mod damage;
 mod disks;
+mod expiries;
 mod faults;
 mod figure_8;
 mod links;
@@ -23,6 +24,7 @@ use flotilla_node::{ConnId, Face};
 use flotilla_shard::{META, ShardId};
 
 use crate::check::Checkers;
+use crate::check::shard_clock::ShardClocks;
 use crate::client::Client;
 use crate::clock::Clocks;
 use crate::config::{Config, Driver, Mutant};
@@ -39,6 +41,8 @@ use crate::workload::Commands;
 const BEGIN: Micros = 1_000_000;
 /// The nodes are switched on within this time.
 const SWITCHED_ON_WITHIN: Micros = 300_000;
+/// By so much the clocks of a mutant are ahead, milliseconds.
+const HASTE_MS: i64 = 60_000;
 /// Of meta's replicas so many vote.
 const META_VOTERS: usize = 5;
 
@@ -58,6 +62,7 @@ pub struct World {
     pub(crate) commands: Commands,
     pub(crate) history: History,
     pub(crate) checkers: Checkers,
+    pub(crate) shard_clocks: ShardClocks,
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
@@ -67,6 +72,8 @@ pub struct World {
     pub(crate) dead: BTreeSet<usize>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
+    /// Until then nothing goes wrong that has not begun.
+    pub(crate) calm_until: Micros,
     pub(crate) failure: Option<String>,
 }
 
@@ -83,6 +90,8 @@ pub(crate) enum Happening {
     FrameDone { at: usize, boot: u64, frame: u64 },
     /// The log may have been idle for long enough.
     Seal { at: usize, boot: u64 },
+    /// Frames wait for a file for which there was no room.
+    MakeFiles { at: usize, boot: u64 },
     /// A job of the helper is done.
     HelperDone { at: usize, boot: u64 },
     /// Something may have arrived from that side.
@@ -145,11 +154,13 @@ impl World {
             commands: Commands::new(config.workload.clone()),
             history: History::default(),
             checkers: Checkers::new(nodes, voters(&config)),
+            shard_clocks: ShardClocks::default(),
             counters: Counters::default(),
             partition: 0,
             figure_8: None,
             dead: BTreeSet::new(),
             troubled: true,
+            calm_until: 0,
             failure: None,
             random,
             config,
@@ -224,6 +235,7 @@ impl World {
             Happening::Wake { at, boot, due } => self.wake(at, boot, due),
             Happening::FrameDone { at, boot, frame } => self.frame_done(at, boot, frame),
             Happening::Seal { at, boot } => self.seal(at, boot),
+            Happening::MakeFiles { at, boot } => self.make_files(at, boot),
             Happening::HelperDone { at, boot } => self.helper_done(at, boot),
             Happening::Arrive { id, side } => self.arrive(id, side),
             Happening::Dialed { dial } => self.dialed(dial),
@@ -240,7 +252,8 @@ impl World {
             Happening::LieComesOut { at } => self.lie_comes_out(at),
             Happening::DiskRecovers { at } => self.machines[at].disk_slowness = 1,
             Happening::PowerGoes { at, boot } => {
-                if self.troubled && self.machines[at].process_of(boot).is_some() {
+                let may = self.troubled && !self.is_calm();
+                if may && self.machines[at].process_of(boot).is_some() {
                     self.power_goes(at);
                 }
             }
@@ -307,7 +320,8 @@ pub(crate) fn clocks(config: &Config, random: &mut Random) -> Clocks {
     let most = config.drift_ppm;
     let drift = random.between(0, 2 * most) as i64 - most as i64;
     let skew = config.skew_ms;
-    Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64)
+    let hasty = if config.mutant == Some(Mutant::HastyClocks) { HASTE_MS } else { 0 };
+    Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64 + hasty)
 }
 
 fn voters(config: &Config) -> BTreeMap<ShardId, Vec<usize>> {

@@ -1,7 +1,7 @@
 //! Processes: switched on, one turn after the other as the server's lane takes them, and gone.
 
-use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output, Unchanged};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::{NodeId, ShardId};
 use flotilla_storage::{Damage, Log, RecoveredLane};
 
@@ -18,6 +18,8 @@ use crate::troubled_disk::TroubledDisk;
 
 /// A turn follows what stirred it within this time.
 const TURN_DELAY_MAX: Micros = 60;
+/// A process that ends to begin anew is back after this time.
+const RESTART_DELAY: Micros = 10_000;
 /// The log is asked for chores no more often than this.
 const CHORES_EVERY: Micros = 10_000;
 /// So many turns in a row without anything that happened or followed are a loop without end.
@@ -51,7 +53,7 @@ impl World {
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
         self.tell_boot(at, &lane.shards);
-        if let Err(broken) = self.checkers.on_boot(at, &lane.shards, &mut self.counters) {
+        if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
             return self.fail(broken);
         }
         let mut storage_id = [0; 16];
@@ -62,6 +64,9 @@ impl World {
             me: NodeId::at(at),
             node_state: lane.node_state,
             shards: lane.shards,
+            lost: lane.lost,
+            incomplete: lane.incomplete,
+            durable_through: lane.durable_through,
             stateless: lane.lost_snapshots.into_keys().collect(),
             storage_id,
             nonce: self.random.word(),
@@ -119,11 +124,7 @@ impl World {
                 return None;
             }
         }
-        let whole = recovered.map_err(|error| error.to_string()).and_then(|(log, lane)| {
-            lane.check_promises()?;
-            Ok((log, lane))
-        });
-        let error = match whole {
+        let error = match recovered.map_err(|error| error.to_string()) {
             Ok(recovered) => return Some(recovered),
             Err(error) => error,
         };
@@ -269,10 +270,8 @@ impl World {
                 self.checkers.on_repair(at, shard, &entries);
                 process.log.repair(shard, entries);
             }
-            Output::SnapshotBegin { shard, meta } => {
-                let Some(process) = self.machines[at].process_of(boot) else { return };
-                let (writer, name) = process.log.snapshot_writer(shard, meta);
-                self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(at, boot, shard, meta, upon);
             }
             Output::SnapshotAppend { shard, chunk } => self.help(at, Job::Append { shard, chunk }),
             Output::SnapshotFinish { shard } => self.help(at, Job::Finish { shard }),
@@ -282,6 +281,30 @@ impl World {
             }
             Output::Notice(notice) => self.on_notice(at, &notice),
         }
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        at: usize,
+        boot: u64,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) {
+        let Some(process) = self.machines[at].process_of(boot) else { return };
+        let index = meta.index;
+        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
+            let begun = process.log.snapshot_writer_upon(shard, meta, since, &slots);
+            let (writer, name, slots) = begun;
+            if !slots.is_empty() {
+                self.counters.marks.reach(Mark::SnapshotBuiltOn);
+            }
+            self.tell_node(at, boot, Incoming::SnapshotKept { shard, index, slots });
+            (writer, name)
+        } else {
+            process.log.snapshot_writer(shard, meta)
+        };
+        self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
     }
 
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
@@ -300,6 +323,12 @@ impl World {
     fn on_notice(&mut self, at: usize, notice: &Notice) {
         self.tell(|| format!("node {} says {notice:?}", at + 1));
         match notice {
+            Notice::Restart(_) => {
+                self.counters.disks_renewed += 1;
+                self.counters.marks.reach(Mark::DiskRenewed);
+                self.power_goes(at);
+                self.after(RESTART_DELAY, Happening::SwitchOn { at });
+            }
             Notice::Fatal(reason) if self.machines[at].spoiled => {
                 self.counters.marks.reach(Mark::RefusedNewborn);
                 self.power_goes(at);
@@ -308,7 +337,10 @@ impl World {
             Notice::Fatal(reason) => self.fail(format!("node {} gives up: {reason}", at + 1)),
             Notice::Halted { shard, index, reason } => self
                 .fail(format!("node {} shard {shard} halted at entry {index}: {reason}", at + 1)),
-            Notice::Founded { .. } => self.machines[at].founded = true,
+            Notice::Founded { .. } => {
+                self.machines[at].founded = true;
+                self.learn_owners(at);
+            }
             Notice::Warning(text) if text.contains("a frame of a link") => {
                 self.counters.marks.reach(Mark::LinkRefused);
             }
@@ -320,12 +352,19 @@ impl World {
     fn observe(&mut self, at: usize, boot: u64) {
         let current = self.machines[at].boots == boot;
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
+        if let Some(settled) = process.node.is_settled() {
+            self.machines[at].unsettled = !settled;
+        }
+        let Some(process) = self.machines[at].process.as_mut() else { return };
         let mut posture = 0;
         let mut broken = None;
         let all_given = process.has_given_all();
         let told = self.trace.is_told();
-        let mut news = Vec::new();
+        let (mut news, mut clocks) = (Vec::new(), Vec::new());
         for (place, replica) in process.node.inspect().enumerate() {
+            if self.shard_clocks.is_news(replica.shard, replica.clock_ms) {
+                clocks.push((replica.shard, replica.clock_ms));
+            }
             let words = replica.term.0 * 2 + u64::from(replica.leads);
             posture = mixed(posture ^ words);
             if replica.readable {
@@ -350,6 +389,9 @@ impl World {
         if changed || process.turns.is_multiple_of(INVARIANTS_EVERY) {
             process.node.check_invariants();
         }
+        for (shard, clock_ms) in clocks {
+            self.see_clock(at, shard, clock_ms);
+        }
         for replica in news {
             self.tell(|| state_line(at, &replica));
         }
@@ -372,8 +414,15 @@ impl World {
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
         }
-        for chore in process.log.housekeeping() {
+        let chores = process.log.housekeeping();
+        let lacks = process.log.lacks_room() || process.frames.iter().any(|frame| frame.waits);
+        let news = std::mem::replace(&mut process.lacks_room, lacks) != lacks;
+        for chore in chores {
             self.help(at, Job::Chore(chore));
+        }
+        if news {
+            self.counters.marks.reach(if lacks { Mark::LacksRoom } else { Mark::RoomAgain });
+            self.tell_node(at, boot, Incoming::Room { lacks });
         }
     }
 
@@ -416,6 +465,8 @@ impl World {
     /// A machine loses its power: the process is gone, and of what was not synced, some is. True
     /// if it was on.
     pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        // Only the lie that comes out loses what was said to be synced.
+        self.keep_the_word(at);
         let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
         self.counters.power_cuts += 1;
@@ -487,7 +538,7 @@ impl World {
 
 /// A replica after a change, as a line of the story.
 fn state_line(at: usize, replica: &Inspection) -> String {
-    let Inspection { shard, term, leads, commit, last, applied, readable, halted } = replica;
+    let Inspection { shard, term, leads, commit, last, applied, readable, halted, .. } = replica;
     let role = match (leads, halted, readable) {
         (_, true, _) => "halted",
         (true, ..) => "leads",

@@ -4,14 +4,14 @@ use flotilla_raft::{
     AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, Payload, ReplicaId,
     SnapshotMeta, Term,
 };
-use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, StorageId};
+use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, Slot, StorageId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::link::{
-    Claims, FORMAT, Hello, Purpose, ReadOutcome, RefusalReason, Reply, Request, Snapshot,
-    SnapshotOutcome, SnapshotReply, WriteOutcome,
+    ChunkView, Claims, FORMAT, Hello, KnownDisk, Purpose, ReadOutcome, RefusalReason, Reply,
+    Request, Sighting, Snapshot, SnapshotOutcome, SnapshotReply, WriteOutcome,
 };
 
 /// Of every width, small ones more often.
@@ -46,7 +46,11 @@ fn bytes() -> impl Strategy<Value = &'static [u8]> {
 pub(super) fn hello() -> impl Strategy<Value = Hello> {
     let names = (any::<[u8; 32]>(), node(), node(), any::<[u8; 16]>());
     let boot = (number(), any::<u64>(), any::<u16>(), any::<Option<[u8; 16]>>());
-    let rest = (any::<u16>(), any::<u16>(), select(vec![Purpose::Turns, Purpose::Snapshots]));
+    let sighting = proptest::option::of(any::<[u64; 4]>());
+    let known = proptest::option::of((any::<u64>(), any::<[u8; 16]>(), any::<bool>(), sighting));
+    let disk = (any::<u64>(), known);
+    let purpose = select(vec![Purpose::Turns, Purpose::Snapshots]);
+    let rest = (any::<u16>(), any::<u16>(), purpose, disk);
     (names, boot, rest).prop_map(|(names, boot, rest)| Hello {
         format: FORMAT,
         purpose: rest.2,
@@ -60,6 +64,18 @@ pub(super) fn hello() -> impl Strategy<Value = Hello> {
         cluster: boot.3.map(ClusterId),
         cluster_port: rest.0,
         http_port: rest.1,
+        disk: rest.3.0,
+        known: rest.3.1.map(|(number, id, alive, seen)| KnownDisk {
+            number,
+            storage_id: StorageId(id),
+            alive,
+            seen: seen.map(|[incarnation, nonce, durable_through, earlier]| Sighting {
+                incarnation,
+                nonce,
+                durable_through,
+                earlier,
+            }),
+        }),
     })
 }
 
@@ -152,7 +168,12 @@ pub(super) fn reply() -> impl Strategy<Value = Reply<'static>> {
         number().prop_map(|min_incarnation| WriteOutcome::Fenced { min_incarnation }),
     ];
     let read = prop_oneof![bytes().prop_map(ReadOutcome::Reply), Just(ReadOutcome::Refused)];
-    let reasons = vec![RefusalReason::NotLeader, RefusalReason::Busy, RefusalReason::Behind];
+    let reasons = vec![
+        RefusalReason::NotLeader,
+        RefusalReason::Busy,
+        RefusalReason::Behind,
+        RefusalReason::NoRoom,
+    ];
     let refused = (number(), select(reasons), proptest::option::of(node()), term());
     prop_oneof![
         (shard(), number(), number(), written).prop_map(|(shard, epoch, seq, outcome)| {
@@ -175,7 +196,10 @@ fn replicas() -> impl Strategy<Value = Vec<ReplicaId>> {
 pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
     let ends = (shard(), replica(), replica(), term());
     let meta = (index(), term(), replicas(), replicas(), replicas());
-    let chunk = (any::<u32>(), proptest::option::of(bytes()));
+    let slots = proptest::option::of((0..SLOTS, 0..SLOTS));
+    let slots = slots.prop_map(|ends| ends.map(|(a, b)| (Slot(a.min(b)), Slot(a.max(b)))));
+    let content = (slots, bytes()).prop_map(|(slots, content)| ChunkView { slots, content });
+    let chunk = (any::<u64>(), any::<u32>(), proptest::option::of(content));
     (ends, meta, chunk).prop_map(|(ends, meta, chunk)| Snapshot {
         shard: ends.0,
         from_replica: ends.1,
@@ -192,8 +216,9 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
                 lease: meta.1.0,
             },
         },
-        number: chunk.0,
-        chunk: chunk.1,
+        digest: chunk.0,
+        number: chunk.1,
+        chunk: chunk.2,
     })
 }
 
