@@ -99,7 +99,7 @@ impl World {
         let timeout = self.config.node.election_timeout_ms * 1_000;
         self.calm_until = self.now + 3 * timeout + CALM;
         self.clear_network();
-        for machine in self.machines.iter_mut() {
+        for machine in &mut self.machines {
             machine.disk_trouble = None;
             machine.disk_slowness = 1;
             machine.disk_stalled_until = 0;
