@@ -21,7 +21,7 @@ use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
-use crate::link::Claims;
+use crate::link::{Claims, Hello};
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -360,6 +360,12 @@ impl Node {
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);
+        // Who was met before the founding is known from now on.
+        let hellos = self.peers.map.values().filter(|peer| peer.link.is_some());
+        let hellos: Vec<Hello> = hellos.filter_map(|peer| peer.hello.clone()).collect();
+        for hello in hellos {
+            self.founding.see_boot(&hello);
+        }
         self.revive_if_sure(now);
     }
 

@@ -35,8 +35,10 @@ pub(crate) struct Machine {
     pub(crate) lying: bool,
     /// Writes of the log that were acknowledged, newest last: file, offset and length.
     pub(crate) recent: VecDeque<(Arc<str>, u64, usize)>,
-    /// An image of the disk, to be put back.
-    pub(crate) image: Option<Box<MemoryDisk>>,
+    /// An image of the disk, to be put back, and the boots of all machines when it was taken.
+    pub(crate) image: Option<(Box<MemoryDisk>, Vec<u64>)>,
+    /// The boots of all machines when the disk began to lie.
+    pub(crate) lying_since: Vec<u64>,
     /// The process does nothing before this moment.
     pub(crate) paused_until: Micros,
     /// Every turn takes so long at most, microseconds.
@@ -80,6 +82,7 @@ impl Machine {
             lying: false,
             recent: VecDeque::new(),
             image: None,
+            lying_since: Vec::new(),
             paused_until: 0,
             turn_micros: 0,
             founded: false,

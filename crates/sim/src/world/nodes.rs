@@ -449,6 +449,8 @@ impl World {
     /// A machine loses its power: the process is gone, and of what was not synced, some is. True
     /// if it was on.
     pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        // Only the lie that comes out loses what was said to be synced.
+        self.keep_the_word(at);
         let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
         self.counters.power_cuts += 1;
