@@ -12,6 +12,7 @@ mod mutants;
 mod replay;
 mod sim_many;
 mod sim_speed;
+mod snapshots;
 
 use std::env;
 use std::path::Path;
@@ -50,6 +51,10 @@ usage: cargo xtask <verb>
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
+  snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
+           [--megabytes N]      of data [default: 1024, or 64]
+           [--overwrites N]     so often is all of it written again, for disk [default: 100]
+           [--data DIRECTORY]   on the disk of this directory [default: the system's temporary one]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead
            [--from S] [--until S] [--all]   from and until when, heartbeats too
@@ -83,6 +88,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
         ("replay", arguments) => replay::run(arguments),
+        ("snapshots", options) => snapshots::run(&snapshots::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");
             Ok(())

@@ -246,6 +246,12 @@ impl World {
                 self.counters.marks.reach(Mark::SnapshotWithoutRoom);
                 Some(Incoming::SnapshotFailed { shard })
             }
+            Ok(Done::Begun { shard, index, kept }) => {
+                if !kept.is_empty() {
+                    self.counters.marks.reach(Mark::SnapshotBuiltOn);
+                }
+                Some(Incoming::SnapshotKept { shard, index, slots: kept })
+            }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
             Ok(Done::Stored(stored)) => {
                 let (shard, index) = (stored.file.shard, stored.file.meta.index);

@@ -8,7 +8,7 @@ use flotilla_storage::{Damage, Log, RecoveredLane};
 use super::{CLUSTER_PORT, Happening, World};
 use crate::check::Look;
 use crate::config::Mutant;
-use crate::helper::Job;
+use crate::helper::{BuildOn, Job};
 use crate::machine::{DiskTrouble, Incoming, Process};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
@@ -287,19 +287,12 @@ impl World {
         upon: Option<Unchanged>,
     ) {
         let Some(process) = self.machines[at].process_of(boot) else { return };
-        let index = meta.index;
-        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
-            let begun = process.log.snapshot_writer_upon(shard, meta, since, &slots);
-            let (writer, name, slots) = begun;
-            if !slots.is_empty() {
-                self.counters.marks.reach(Mark::SnapshotBuiltOn);
-            }
-            self.tell_node(at, boot, Incoming::SnapshotKept { shard, index, slots });
-            (writer, name)
-        } else {
-            process.log.snapshot_writer(shard, meta)
-        };
-        self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = process.log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = process.log.snapshot_writer(shard, meta);
+        self.help(at, Job::Begin { shard, writer: Box::new(writer), name, upon });
     }
 
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
