@@ -106,7 +106,7 @@ pub struct Node {
     freeing: bool,
     /// The state of the jitter's generator.
     pub(crate) random: u64,
-    writes: Vec<(ShardId, flotilla_raft::Write)>,
+    pub(crate) writes: Vec<(ShardId, flotilla_raft::Write)>,
     /// Shards to be forgotten, and lost ones that begin anew, with the next write.
     removed: Vec<ShardId>,
     pub(crate) renewed: Vec<ShardId>,

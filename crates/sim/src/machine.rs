@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output, ReadChunk};
-use flotilla_raft::{Index, Time};
+use flotilla_raft::{Index, Time, WriteSeq};
 use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
@@ -145,6 +145,10 @@ pub(crate) struct Process {
     pub(crate) turns: u64,
     /// A word for all terms, roles and commit indexes, to see when one has changed.
     pub(crate) posture: u64,
+    /// The last write of each shard's core that was told, for the story.
+    pub(crate) told_writes: BTreeMap<ShardId, WriteSeq>,
+    /// The last write of each shard that was told to be on disk.
+    pub(crate) told_disk: BTreeMap<ShardId, WriteSeq>,
     /// What was told of its replicas last, for the story.
     pub(crate) told: Vec<Inspection>,
 }
@@ -180,6 +184,8 @@ impl Process {
             loading: BTreeSet::new(),
             turns: 0,
             posture: 0,
+            told_writes: BTreeMap::new(),
+            told_disk: BTreeMap::new(),
             told: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! configuration and its seed.
 
 mod clients;
+mod cores;
 mod damage;
 mod disks;
 mod expiries;

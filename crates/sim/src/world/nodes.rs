@@ -52,6 +52,7 @@ impl World {
         }
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
+        self.tell_boot(at, &lane.shards);
         if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
             return self.fail(broken);
         }
@@ -212,6 +213,10 @@ impl World {
         }
         let mut outputs = std::mem::take(&mut process.outputs);
         process.node.end_turn(read, &mut outputs);
+        if self.trace.is_told() {
+            self.tell_writes(at, boot, &outputs);
+        }
+        let Some(process) = self.machines[at].process_of(boot) else { return };
         process.idle_turns = if idle && outputs.is_empty() { process.idle_turns + 1 } else { 0 };
         let spins = process.idle_turns > IDLE_TURNS_MAX;
         self.counters.turns += 1;
