@@ -211,6 +211,13 @@ pub(crate) enum Incoming {
     Closed {
         conn: ConnId,
     },
+    Ended {
+        conn: ConnId,
+    },
+    Congested {
+        conn: ConnId,
+        congested: bool,
+    },
     Written {
         sequence: u64,
         durable_through: u64,
@@ -254,6 +261,8 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
+            Self::Ended { conn } => take(Event::Ended { conn }),
+            Self::Congested { conn, congested } => take(Event::Congested { conn, congested }),
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
             }
