@@ -210,6 +210,8 @@ pub(crate) enum Incoming {
     Dialed { conn: ConnId, connected: bool },
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId },
+    Ended { conn: ConnId },
+    Congested { conn: ConnId, congested: bool },
     Written { sequence: u64, durable_through: u64 },
     Damaged { shard: ShardId, indexes: Vec<Index> },
     SnapshotDamaged { shard: ShardId, index: Index },
@@ -231,6 +233,8 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
+            Self::Ended { conn } => take(Event::Ended { conn }),
+            Self::Congested { conn, congested } => take(Event::Congested { conn, congested }),
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
             }

@@ -178,7 +178,8 @@ impl ShadowWrite {
     #[cfg(test)]
     pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
         let (hard_state, entries) = (HardState::default(), vec![entry]);
-        Self { shard, hard_state, snapshot: None, first: index, entries }
+        let seq = WriteSeq(0);
+        Self { shard, seq, hard_state, snapshot: None, first: index, entries }
     }
 
     /// The index of the first entry, if it has any.

@@ -253,6 +253,7 @@ impl World {
                 self.trace.mix_bytes(&bytes);
                 if let Some((id, side)) = self.connection_of(at, boot, conn) {
                     self.send_of_node(id, side, bytes);
+                    self.tell_congestion(id, side, (at, boot, conn));
                 }
             }
             Output::Close { conn } => self.close_of_node(at, boot, conn),
