@@ -142,8 +142,10 @@ impl Node {
             None => NodeState::new(StorageId(boot.storage_id), boot.me, address.clone()),
         };
         let forgotten = boot.node_state.is_none();
+        state.forgot |= forgotten && boot.has_past();
         let found = boot.shards.keys().chain(boot.lost.keys()).copied();
         let removed: Vec<ShardId> = if forgotten { found.collect() } else { Vec::new() };
+        state.check_sole_replicas(&boot)?;
         if boot.incomplete && !forgotten && !state.founded {
             return Err(
                 "the log has lost what this node agreed to while the cluster was founded: \

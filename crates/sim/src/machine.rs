@@ -47,6 +47,10 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether a read failed when its log was read last.
+    pub(crate) misread: bool,
+    /// Whether that, or an error of a read, ever happened to it: damage may be found much later.
+    pub(crate) ever_spoiled: bool,
     /// Whether a replica that died there has no successor that is a member as it should be.
     pub(crate) unsettled: bool,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
@@ -89,6 +93,8 @@ impl Machine {
             turn_micros: 0,
             founded: false,
             spoiled: false,
+            ever_spoiled: false,
+            misread: false,
             unsettled: false,
             refused: None,
             files: BTreeSet::new(),

@@ -86,6 +86,12 @@ impl World {
                 self.reset_ghosts(at);
                 self.stir(at);
             }
+            Err(reason) if self.machines[at].misread && self.troubled => {
+                // The only replica of a shard has nobody to repair it: it is read again later.
+                self.tell(|| format!("node {} can't start: {reason}", at + 1));
+                let delay = self.lasting();
+                self.after(delay, Happening::SwitchOn { at });
+            }
             Err(reason) if self.machines[at].spoiled => self.refuse(at, reason),
             Err(reason) => self.fail(format!("node {} does not start: {reason}", at + 1)),
         }
@@ -113,6 +119,7 @@ impl World {
         }
         let mut recovered = Log::recover(&mut disk, options.clone(), first);
         let failed_read = disk.reads_left == Some(0);
+        machine.ever_spoiled |= failed_read;
         if let (true, Ok((_, lane))) = (twice, &recovered) {
             let before = (lane.node_state.clone(), lane.shards.clone());
             machine.disk.crash(crash);
@@ -124,8 +131,19 @@ impl World {
                 return None;
             }
         }
+        machine.misread = failed_read;
+        let machine = &self.machines[at];
         let error = match recovered.map_err(|error| error.to_string()) {
-            Ok(recovered) => return Some(recovered),
+            Ok((log, lane)) => {
+                if let Err(damage) = lane.check_whole()
+                    && !machine.ever_spoiled
+                {
+                    let node = at + 1;
+                    self.fail(format!("node {node} came up with another log: damaged: {damage}"));
+                    return None;
+                }
+                return Some((log, lane));
+            }
             Err(error) => error,
         };
         let transient = failed_read || machine.disk.is_limited();
