@@ -41,6 +41,12 @@ impl World {
             self.machines[at].disk_trouble = None;
         }
         let Some((log, mut lane)) = self.recover(at) else { return };
+        for damage in &lane.report.damage {
+            self.tell(|| format!("node {}: {damage}", at + 1));
+        }
+        if let Some(cut) = &lane.report.cut {
+            self.tell(|| format!("node {} cuts its log: {cut:?}", at + 1));
+        }
         if lane.report.cut.is_some() {
             self.counters.marks.reach(Mark::CutTail);
         }
