@@ -171,7 +171,8 @@ impl Node {
     fn on_first_chunk(&mut self, conn: ConnId, packet: &Snapshot<'_>, now: Now) -> Arrival {
         let shard = packet.shard;
         if let Some(old) = self.snapshots.receiving.get_mut(&shard) {
-            let newer = packet.term > old.term;
+            let newer =
+                !packet.term.is_of_repair() && (old.term.is_of_repair() || packet.term > old.term);
             if newer {
                 (old.from, old.term) = (packet.from_replica, packet.term);
             }

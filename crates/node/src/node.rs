@@ -21,7 +21,7 @@ use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
-use crate::link::{Claims, Hello};
+use crate::link::Claims;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -143,8 +143,9 @@ impl Node {
         };
         let forgotten = boot.node_state.is_none();
         state.forgot |= forgotten && boot.has_past();
+        let (unused, removed) = (forgotten || state.clears, std::mem::take(&mut state.clears));
         let found = boot.shards.keys().chain(boot.lost.keys()).copied();
-        let removed: Vec<ShardId> = if forgotten { found.collect() } else { Vec::new() };
+        let removed: Vec<ShardId> = found.filter(|_| removed).collect();
         state.check_sole_replicas(&boot)?;
         if boot.incomplete && !forgotten && !state.founded {
             return Err(
@@ -236,13 +237,12 @@ impl Node {
             repaired: 0,
             outputs: Vec::new(),
         };
-        if !forgotten {
+        if !unused {
             node.lost = boot.lost.keys().copied().collect();
             node.recovered = boot.shards;
             node.recovered.extend(boot.lost);
         }
         if let Some(record) = node.founding.record().cloned() {
-            node.unsure_until = node.first_promise_at(now);
             node.join(record, now);
         }
         node.after_founding(now);
@@ -362,12 +362,8 @@ impl Node {
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);
-        // Who was met before the founding is known from now on.
-        let hellos = self.peers.map.values().filter(|peer| peer.link.is_some());
-        let hellos: Vec<Hello> = hellos.filter_map(|peer| peer.hello.clone()).collect();
-        for hello in hellos {
-            self.founding.see_boot(&hello);
-        }
+        self.begin_asking_peers(now);
+        self.hear_earlier_hellos(now);
         self.revive_if_sure(now);
     }
 
@@ -460,7 +456,10 @@ impl Node {
         let Some(open) = self.open_write.take() else { return };
         assert_eq!(open.sequence, sequence, "writes are reported in order");
         if open.node_state {
-            self.booted = true;
+            if !self.booted {
+                self.booted = true;
+                self.begin_asking_peers(now);
+            }
             self.founding.on_durable();
             self.after_founding(now);
         }

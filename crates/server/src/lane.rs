@@ -250,7 +250,10 @@ impl Lane {
             }
             Output::Notice(Notice::Restart(reason)) => {
                 say(Level::Warning, format_args!("{reason}; the node starts anew"));
-                return Err(ServerError::Restart);
+                // Who was told to stop is done.
+                if !self.watched.is_stopping() {
+                    return Err(ServerError::Restart);
+                }
             }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),

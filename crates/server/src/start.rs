@@ -35,11 +35,8 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 
 /// Replaces this process by a new one of the same program; comes back with an error only.
 fn start_again() -> ServerError {
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return ServerError::system("can't find this program")(error),
-    };
-    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    // Also where the program was replaced by a newer one since.
+    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
     ServerError::system("can't start this program again")(error)
 }
 

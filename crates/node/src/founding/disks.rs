@@ -91,25 +91,26 @@ impl Founding {
 
     /// What is remembered of the boots of another node's disk.
     pub(crate) fn seen(&self, node: NodeId) -> Option<Sighting> {
-        self.state.seen.get(&node).copied()
+        self.sightings.get(&node).copied()
     }
 
     /// What is to be remembered of them.
     pub(crate) fn set_seen(&mut self, node: NodeId, seen: Sighting) {
-        self.state.seen.insert(node, seen);
-        self.log();
+        self.sightings.insert(node, seen);
+        self.remember();
     }
 
     /// A peer has said that its log is durable up to this frame. In memory; on disk from time to
     /// time.
     pub(crate) fn note_durable(&mut self, node: NodeId, durable_through: u64) {
-        if let Some(seen) = self.state.seen.get_mut(&node) {
+        if let Some(seen) = self.sightings.get_mut(&node) {
             seen.durable_through = seen.durable_through.max(durable_through);
         }
     }
 
     /// What is only in memory goes to disk.
     pub(crate) fn remember(&mut self) {
+        self.state.seen.clone_from(&self.sightings);
         self.log();
     }
 
@@ -148,6 +149,7 @@ impl Founding {
     /// nobody boots so often.
     fn raise_incarnation(&mut self, seen: u64) {
         let above = self.state.disk << BOOTS_BITS;
+        let seen = seen.min(u64::MAX >> 1);
         self.state.incarnation = self.state.incarnation.max(seen).max(above);
     }
 
@@ -171,6 +173,7 @@ impl Founding {
         self.state.me = me;
         self.layout = record.layout.clone();
         self.state.proposed = Some(record);
+        self.state.clears = self.state.forgot;
         (self.state.founded, self.state.forgot) = (true, false);
         self.log();
     }
@@ -193,6 +196,7 @@ impl Founding {
             let newer = NewerDisk { number: hello.disk, storage_id: hello.storage_id };
             self.warn(describe::newer_disk(&self.layout, hello));
             self.state.disks.insert(hello.from, newer);
+            self.sightings.remove(&hello.from);
             self.state.seen.remove(&hello.from);
             self.log();
         }

@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_shard::{ClusterId, FoundingRecord, Layout, NodeId, StorageId};
 
-use crate::link::Hello;
+use crate::link::{Hello, Sighting};
 
 pub(crate) use disks::{Here, Verdict};
 pub(crate) use message::FoundingMessage;
@@ -62,6 +62,8 @@ pub(crate) struct Founding {
     /// The other nodes of the layout.
     peers: BTreeMap<NodeId, Peer>,
     stopped: bool,
+    /// The newest that was seen of the other nodes' disks; the state has it from time to time.
+    sightings: BTreeMap<NodeId, Sighting>,
     /// This disk has become another one, which is to be durable before anything else is done.
     renewing: Option<String>,
     /// The founded record's name, once somebody has asked: every packet of a link is admitted by
@@ -146,6 +148,7 @@ impl Founding {
             durable: None,
             peers: others.map(|node| (node, Peer::default())).collect(),
             stopped: false,
+            sightings: state.seen.clone(),
             renewing: None,
             cluster: OnceCell::new(),
             outputs: Vec::new(),

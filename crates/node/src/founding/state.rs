@@ -36,6 +36,8 @@ pub(crate) struct NodeState {
     /// The log had a past that can't be read: it may be told of the cluster it was of, and never
     /// found one.
     pub(crate) forgot: bool,
+    /// It was told since: what is left in the log of what it was goes at the next boot.
+    pub(crate) clears: bool,
     /// Which of the node's disks this is: 0 is the one that the record names.
     pub(crate) disk: u64,
     /// The replicas here that are not those of the record: the new one, or none yet in the place
@@ -70,6 +72,7 @@ impl NodeState {
             proposed: None,
             founded: false,
             forgot: false,
+            clears: false,
             disk: 0,
             replicas: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -204,8 +207,8 @@ mod tests {
         assert_eq!(
             text,
             format!(r#"{{"format":2,"storage_id":"{id}","me":3,"address":"127.0.0.1:5003","#)
-                + r#""incarnation":0,"proposed":null,"founded":false,"forgot":false,"disk":0,"#
-                + r#""replicas":{},"#
+                + r#""incarnation":0,"proposed":null,"founded":false,"forgot":false,"clears":false,"#
+                + r#""disk":0,"replicas":{},"#
                 + r#""disks":{},"seen":{}}"#
         );
         assert_eq!(NodeState::decode(&blank.encode()), Ok(blank.clone()));

@@ -170,7 +170,15 @@ impl World {
     fn older_write(&self, at: usize, random: &mut Random) -> Option<(Arc<str>, u64, usize)> {
         let recent = &self.machines[at].recent;
         let older = recent.len().checked_sub(3).filter(|older| *older > 0)?;
-        recent.get(random.position(older)).cloned()
+        let chosen = random.position(older);
+        let (file, offset, length) = recent.get(chosen)?;
+        // A file that is used again has another write there by now, perhaps the newest.
+        let end = offset + *length as u64;
+        let overlaps = |(other, at, long): &(Arc<str>, u64, usize)| {
+            other == file && *at < end && *offset < at + *long as u64
+        };
+        let replaced = recent.iter().skip(chosen + 1).any(overlaps);
+        (!replaced).then(|| (file.clone(), *offset, *length))
     }
 
     fn lose_write(&mut self, at: usize, random: &mut Random) -> bool {
