@@ -49,7 +49,8 @@ use crate::session::Reply;
 /// The least that one call of [`Machine::walk_snapshot`] may be allowed to write, in bytes.
 pub const BUDGET_MIN: usize = 256;
 
-/// A part of keys ends with the first slot that brings it to so many bytes.
+/// A part of keys ends with the first slot that brings it to so many bytes, unless others are asked
+/// for.
 pub const PART_MIN: usize = 32 << 10;
 
 /// A part that has so many bytes ends, be it within a slot.
@@ -106,6 +107,7 @@ pub struct Walked {
 /// The part that is being written.
 #[derive(Clone, Copy, Debug, Default)]
 struct OpenPart {
+    min: usize,
     bytes: usize,
     slots: Option<(Slot, Slot)>,
     /// The slot that the part before ended with.
@@ -131,12 +133,20 @@ impl Machine {
     /// # Panics
     /// If a snapshot is being written.
     pub fn start_snapshot(&mut self) -> u64 {
+        self.start_snapshot_in_parts(PART_MIN)
+    }
+
+    /// The same, in parts that end with the first slot that brings them to `part_min` bytes.
+    ///
+    /// # Panics
+    /// If a snapshot is being written.
+    pub fn start_snapshot_in_parts(&mut self, part_min: usize) -> u64 {
         assert!(self.walk.is_none(), "one snapshot is written at a time");
         self.keyspace.begin_cut();
         let end = [self.keyspace.len(), self.snapshot_hash()];
         let end = piece(END, &[&end[0].to_le_bytes(), &end[1].to_le_bytes()]);
         let captured = self.capture();
-        let (left_out, part) = (SlotSet::new(), OpenPart::default());
+        let (left_out, part) = (SlotSet::new(), OpenPart { min: part_min, ..OpenPart::default() });
         self.walk = Some(Walk { captured, written: 0, keys_done: false, end, left_out, part });
         self.applied_index
     }
@@ -278,7 +288,7 @@ impl OpenPart {
         let Some((_, last)) = self.slots else { return false };
         let ends_slot = !is_begun && last != slot;
         let passes_by = || left_out.next_present(last.0) < slot.0;
-        bytes >= PART_MAX || (ends_slot && (bytes >= PART_MIN || self.within || passes_by()))
+        bytes >= PART_MAX || (ends_slot && (bytes >= self.min || self.within || passes_by()))
     }
 
     /// Writes what fits of a key.
@@ -304,7 +314,7 @@ impl OpenPart {
         }
         let slots = self.slots;
         let before = slots.map(|(_, last)| last);
-        *self = Self { before, ..Self::default() };
+        *self = Self { min: self.min, before, ..Self::default() };
         Some(Part { slots })
     }
 }

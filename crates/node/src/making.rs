@@ -91,7 +91,7 @@ impl Node {
                 continue;
             }
             let State::Serving(machine) = &mut replica.state else { continue };
-            machine.start_snapshot();
+            machine.start_snapshot_in_parts(self.options.snapshot_part_bytes);
             let since = replica.snapshot.index;
             let upon = (since > Index(0)).then(|| {
                 let slots = machine.unchanged_since(since.0).ranges();

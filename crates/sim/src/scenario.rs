@@ -122,6 +122,8 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         heartbeat_ms: election_timeout_ms / 6,
         hold_ms: random.between(500, 3_000),
         snapshot_log_bytes: if random.chance(40) { random.between(16, 128) << 10 } else { 1 << 20 },
+        // With few keys, parts of a few slots, so that some are kept.
+        snapshot_part_bytes: 200,
         ..flotilla_node::Options::default()
     };
     let storage = flotilla_storage::Options {
