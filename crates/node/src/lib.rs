@@ -37,6 +37,7 @@ mod lead;
 mod link;
 mod links;
 mod node;
+mod on_request;
 mod options;
 mod peers;
 mod replica;
@@ -71,6 +72,7 @@ pub use inspect::Inspection;
 pub use io::*;
 pub use link::describe_link;
 pub use node::Node;
+pub use on_request::SnapshotAnswer;
 pub use options::Options;
 pub use status::*;
 

@@ -18,7 +18,7 @@ use crate::network::Network;
 use crate::ports::Ports;
 use crate::probe::{Probe, WriteMode};
 use crate::watch::{Watched, start_signals, start_watchdog};
-use crate::{admin, guard};
+use crate::{admin, backup, guard};
 
 /// Runs a node until it is told to stop. Errors are final; a caller prints them and exits with 1.
 pub fn run(config: Config) -> Result<(), ServerError> {
@@ -59,12 +59,14 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         }
     }
     let publishes = http.is_some();
+    let (backups, asking) = backup::ends(disk.another(), network.waker());
     if let Some(http) = http {
-        admin::start(http, Arc::clone(&watched))?;
+        admin::start(http, Arc::clone(&watched), asking)?;
     }
     start_watchdog(&watched)?;
     let late_micros = config.options.election_timeout_ms * 1_000 / 2;
-    let parts = Parts { node, clock, network, frames, helper, watched, publishes, late_micros };
+    let parts =
+        Parts { node, clock, network, frames, helper, backups, watched, publishes, late_micros };
     Lane::new(parts).run()
 }
 
