@@ -16,6 +16,9 @@ pub enum SnapshotAnswer {
     Underway,
     /// The durable snapshot at this index will do.
     Durable(Index),
+    /// The replica here has applied only so much, and may have more soon; ask again after the next
+    /// turn.
+    Behind(Index),
     /// No replica of the shard is on this node.
     NotHere,
     /// Not now, for this reason; another replica or a later attempt may do better.
@@ -37,8 +40,7 @@ impl Node {
             return not_now(shard, "its replica here can't be read");
         }
         if replica.applied < from.max(Index(1)) {
-            let behind = format!("its replica here is at index {}, not {from}", replica.applied);
-            return not_now(shard, &behind);
+            return SnapshotAnswer::Behind(replica.applied);
         }
         let snapshots = &mut self.snapshots;
         let making = snapshots.making.as_ref().is_some_and(|making| making.shard == shard);

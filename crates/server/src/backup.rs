@@ -34,6 +34,9 @@ const PIECE_BYTES: u64 = 256 << 10;
 const PIECES_AHEAD: usize = 2;
 /// A reader that takes nothing for so long has lost its copy.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// A replica that lacks entries is waited for so long: a follower under load is always a little
+/// behind, and is to be preferred to the leader all the same.
+const BEHIND_FOR: Duration = Duration::from_secs(2);
 /// The slowest and the fastest that a copy may be asked for, bytes per second.
 const RATE_LIMITS: (u64, u64) = (64 << 10, 1 << 30);
 
@@ -48,6 +51,7 @@ enum Message {
 struct Ask {
     shard: ShardId,
     from: Index,
+    asked: Instant,
     answer: oneshot::Sender<Result<Held, Refusal>>,
 }
 
@@ -105,6 +109,14 @@ impl LaneEnd {
                 self.asked = Some(ask);
                 return;
             }
+            SnapshotAnswer::Behind(_) if ask.asked.elapsed() < BEHIND_FOR => {
+                self.asked = Some(ask);
+                return;
+            }
+            SnapshotAnswer::Behind(at) => Err(Refusal::NotNow(format!(
+                "shard {}: its replica here is at index {at}, not {}",
+                ask.shard, ask.from
+            ))),
             SnapshotAnswer::Durable(index) => self.hold(log, ask.shard, index),
             SnapshotAnswer::NotHere => Err(Refusal::NotHere(ask.shard)),
             SnapshotAnswer::NotNow(reason) => Err(Refusal::NotNow(reason)),
@@ -153,7 +165,7 @@ impl AdminEnd {
         let permit = Arc::clone(&self.one).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (answer, answered) = oneshot::channel();
         let stopping = || Refusal::NotNow("the node is stopping".to_owned());
-        let ask = Ask { shard, from, answer };
+        let ask = Ask { shard, from, asked: Instant::now(), answer };
         self.to_lane.send(Message::Ask(ask)).map_err(|_| stopping())?;
         let _ = self.waker.wake();
         let held = answered.await.map_err(|_| stopping())??;
