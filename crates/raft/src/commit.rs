@@ -40,8 +40,11 @@ impl Raft {
         self.hand_out(effects);
     }
 
-    /// Hands out what is committed and was not yet, up to the first hole.
+    /// Hands out what is committed and was not yet, up to the first hole, to a state that is there.
     pub(crate) fn hand_out(&mut self, effects: &mut Vec<Effect>) {
+        if self.lacks_state() {
+            return;
+        }
         let hole = self.log.holes().first();
         let last = hole.map_or(self.commit_index, |hole| self.commit_index.min(hole.previous()));
         if last <= self.emitted_index {

@@ -18,7 +18,8 @@ impl Raft {
         assert!(self.commit_index <= last, "only entries of the log are committed");
         let hole_is_next = self.log.holes().first() == Some(&self.emitted_index.next());
         assert!(self.emitted_index <= self.commit_index, "only what is committed was handed out");
-        let handed_out = self.emitted_index == self.commit_index || hole_is_next;
+        let waits = hole_is_next || self.lacks_state();
+        let handed_out = self.emitted_index == self.commit_index || waits;
         assert!(handed_out, "what is committed was handed out");
         assert!(self.applied_index <= self.emitted_index, "only what was handed out is applied");
         assert!(self.log.durable_index() <= last, "only entries of the log are durable");

@@ -104,6 +104,11 @@ pub enum Input {
         /// The whole entries.
         entries: Vec<Entry>,
     },
+    /// The snapshot that the log begins at can't be read: there is no state to apply anything to.
+    /// This replica knows what it promised, so it goes on voting and acknowledging, but nothing is
+    /// handed out before another snapshot comes with [`Effect::Restore`]. What was handed out
+    /// since that snapshot is void.
+    StateLost,
     /// Let voters promise their votes for so long, so that the leader can read alone, µs; 0 turns
     /// that off. At most the election timeout. Answered like [`Input::ChangeMembership`].
     SetLease {
@@ -196,6 +201,7 @@ pub enum Effect {
     },
     /// The replica `to` needs a snapshot: send it the newest durable one, whose index must be at
     /// least `at_least`, with `term` and this replica's id, then report [`Input::SnapshotSent`].
+    /// Where there is none yet that a replica without its state needs, make one; it asks again.
     SendSnapshot {
         /// A follower that lags, or anybody whose log is damaged.
         to: ReplicaId,

@@ -90,6 +90,7 @@
 //! | `AppendEntries` | `AppendReply` | `Matched` names durable entries of a durable term only |
 //! | `ReadIndex` | `ReadIndexReply` | no |
 //! | `FetchEntries` | `FetchedEntries` | "missing" is said in a durable term only |
+//! | `FetchSnapshot` | a snapshot ([`Effect::SendSnapshot`]) | no |
 //! | `TimeoutNow` | a `RequestVote` that breaks stickiness | as any campaign |
 //!
 //! # Reads
@@ -125,6 +126,7 @@ mod invariants;
 mod io;
 mod lease;
 mod log;
+mod lost_state;
 mod membership;
 mod message;
 mod progress;

@@ -85,6 +85,8 @@ impl Raft {
             return Self::refuse(id, Refusal::Invalid, effects);
         }
         let mut target = Configuration { outgoing: Vec::new(), ..current.clone() };
+        // A change that ended with its leader has left it as a learner.
+        target.learners.retain(|&id| id != by);
         for list in [&mut target.voters, &mut target.learners] {
             if let Ok(place) = list.binary_search(&dead) {
                 list[place] = by;

@@ -74,6 +74,11 @@ pub enum Body {
         /// Index and term of each.
         places: Vec<(Index, Term)>,
     },
+    /// The state at the sender is lost: it needs a snapshot.
+    FetchSnapshot {
+        /// That covers at least this entry.
+        at_least: Index,
+    },
     /// Answer to [`Body::FetchEntries`].
     FetchedEntries {
         /// Those that are whole here, ascending, not necessarily contiguous.

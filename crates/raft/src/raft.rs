@@ -126,6 +126,7 @@ impl Raft {
             }
             Input::Damaged { indexes } => self.on_damaged(&indexes, effects),
             Input::Repaired { entries } => self.on_repaired(entries, effects),
+            Input::StateLost => self.on_state_lost(effects),
             Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
             Input::Claim { from, term, commit } => self.on_claim(from, term, commit, effects),
             Input::ClaimRefused { peer } => self.on_claim_refused(peer, effects),
@@ -206,6 +207,9 @@ impl Raft {
             }
             (Follower, Body::TimeoutNow) => self.on_timeout_now(from, effects),
             (_, Body::FetchEntries { places }) => self.on_fetch(from, places, effects),
+            (_, Body::FetchSnapshot { at_least }) => {
+                self.on_fetch_snapshot(from, at_least, effects);
+            }
             (_, Body::FetchedEntries { entries, missing }) => {
                 self.on_fetched(from, entries, missing, effects);
             }
@@ -241,6 +245,7 @@ impl Raft {
             }
             // An entry is what its index and term say, whoever sends it and when.
             Body::FetchEntries { places } => self.on_fetch(from, places, effects),
+            Body::FetchSnapshot { at_least } => self.on_fetch_snapshot(from, at_least, effects),
             Body::FetchedEntries { entries, .. } => self.fill(entries, true, effects),
             Body::RequestPreVote { .. }
             | Body::PreVoteReply { .. }

@@ -55,17 +55,24 @@ pub(crate) struct Search {
     peers: Vec<ReplicaId>,
     /// Who lacks which damaged entry, by what was said in the term beside.
     missing: (Term, Vec<(Index, ReplicaId)>),
+    /// The state is lost and another one did not come yet.
+    pub(crate) state_lost: bool,
 }
 
 impl Raft {
     /// When to look for whole entries again.
     pub(crate) fn search_deadline(&self) -> Time {
-        if self.log.holes().is_empty() { Time::NEVER } else { self.search.at }
+        if self.is_whole() { Time::NEVER } else { self.search.at }
+    }
+
+    /// Whether neither payloads nor the state are lost.
+    fn is_whole(&self) -> bool {
+        self.log.holes().is_empty() && !self.search.state_lost
     }
 
     /// A replica of the group can be reached.
     pub(crate) fn on_peer_found(&mut self, peer: ReplicaId) {
-        if !self.log.holes().is_empty() && !self.search.peers.contains(&peer) {
+        if !self.is_whole() && !self.search.peers.contains(&peer) {
             self.search.peers.push(peer);
         }
     }
@@ -84,7 +91,10 @@ impl Raft {
         }
         let to = others[self.search.turn % others.len()];
         self.search.turn += 1;
-        self.fetch_from(to, effects);
+        self.fetch_state_from(to, effects);
+        if !self.log.holes().is_empty() {
+            self.fetch_from(to, effects);
+        }
     }
 
     /// Asks `to` for what is damaged here.
@@ -127,9 +137,21 @@ impl Raft {
         if let Some(first) = on_disk {
             self.load_for(from, first, effects);
         }
-        if let Some(at_least) = covered.filter(|_| !self.search.sending.contains(&from)) {
-            self.search.sending.push(from);
-            effects.push(Effect::SendSnapshot { to: from, at_least, term: REPAIRS });
+        if let Some(at_least) = covered {
+            self.send_repair(from, at_least, effects);
+        }
+    }
+
+    /// Sends a snapshot that repairs, unless one is on its way.
+    pub(crate) fn send_repair(
+        &mut self,
+        to: ReplicaId,
+        at_least: Index,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.search.sending.contains(&to) {
+            self.search.sending.push(to);
+            effects.push(Effect::SendSnapshot { to, at_least, term: REPAIRS });
         }
     }
 
@@ -142,10 +164,12 @@ impl Raft {
     /// What the log has behind it stays, since it may have been acknowledged.
     pub(crate) fn repair_by_snapshot(&mut self, meta: &SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
-        let covers = self.log.holes().first().is_some_and(|&hole| hole <= index);
-        if !covers || self.log.term_at(index) != Some(meta.term) {
+        let fills = self.log.holes().first().is_some_and(|&hole| hole <= index);
+        let replaces = self.search.state_lost && index > self.log.snapshot().index;
+        if !(fills || replaces) || self.log.term_at(index) != Some(meta.term) {
             return;
         }
+        self.search.state_lost = false;
         self.log.compact(meta.clone());
         self.log.release(index, 0);
         self.configurations.begin_at(index, meta.configuration.clone());

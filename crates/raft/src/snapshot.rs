@@ -137,6 +137,7 @@ impl Raft {
 
     fn restore(&mut self, meta: SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
+        self.search.state_lost = false;
         // What was committed here is part of the snapshot; of the rest, nothing is known to be.
         self.log.restore(meta.clone(), self.commit_index);
         self.configurations = ConfigurationHistory::new(index, meta.configuration.clone());

@@ -1,14 +1,16 @@
 //! Whole groups under faults, one seed a run: loss, delay, reordering, repetition, partitions,
-//! slow disks, crashes that lose open writes, compaction, snapshots of which pieces get lost.
+//! slow disks, crashes that lose open writes, compaction, snapshots of which pieces get lost, rot of
+//! payloads, states that can't be read.
 //! While the run lasts the judge checks safety; then all faults end, and the group must come to
 //! life.
 
 mod cluster;
 
-use cluster::host::{Clock, Disk};
+use cluster::host::{Clock, Disk, Host};
 use cluster::{Cluster, Parcel, id};
 use flotilla_raft::{
-    Config, Configuration, Entry, EntryKind, Input, Message, Recovered, ReplicaId, RequestId, Time,
+    Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered, ReplicaId,
+    RequestId, Time,
 };
 
 /// xorshift64*: a run is a function of its seed.
@@ -276,6 +278,10 @@ impl World {
             return;
         }
         let disk = self.cluster.host(id).disk.clone();
+        let lacks = |host: &Host| host.raft.as_ref().is_some_and(Raft::lacks_state);
+        if self.cluster.hosts.values().any(lacks) {
+            return;
+        }
         for entry in &disk.entries {
             if self.dice.percent(30) && self.may_rot(id, entry) {
                 let host = self.cluster.host_mut(id);
@@ -319,7 +325,27 @@ impl World {
                 self.rot(id);
                 self.cluster.host_mut(id).keeps_notes = self.dice.percent(50);
                 self.cluster.restart(id);
+                self.lose_state(id);
             }
+        }
+    }
+
+    /// Now and then a snapshot can't be read; another member has the state, and all payloads.
+    fn lose_state(&mut self, id: ReplicaId) {
+        let members = self.cluster.judge.members();
+        let others = self.cluster.hosts.values().filter(|host| host.id() != id);
+        let mut spared = false;
+        for host in others {
+            let has = host.raft.as_ref().is_none_or(|raft| !raft.lacks_state());
+            if !has || host.disk.has_damage() {
+                return;
+            }
+            spared |= members.contains(&host.id());
+        }
+        let has_snapshot = self.cluster.host(id).disk.snapshot.index > Index(0);
+        if has_snapshot && spared && self.dice.percent(60) {
+            self.cluster.step(id, Input::StateLost);
+            self.cluster.judge.states_lost += 1;
         }
     }
 
@@ -421,7 +447,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         None => 0..number("RAFT_SEEDS").unwrap_or(120),
     };
     let (mut committed, mut reads, mut by_lease, mut changes, mut transfers) = (0, 0, 0, 0, 0);
-    let (mut repaired, mut in_chunks) = (0, 0);
+    let (mut repaired, mut in_chunks, mut states_lost) = (0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
@@ -433,6 +459,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         committed += judge.committed.len();
         reads += judge.reads_served;
         repaired += judge.repaired;
+        states_lost += judge.states_lost;
         in_chunks += judge.transfers_in_chunks;
         by_lease += judge.lease_reads;
         changes += judge.changes_done;
@@ -443,6 +470,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
     assert!(count < 100 || reads as u64 > 5 * count, "{reads} reads were served");
     assert!(count < 100 || by_lease as u64 > 2 * count, "{by_lease} reads were served by lease");
     assert!(count < 100 || repaired as u64 > count / 4, "{repaired} payloads were repaired");
+    assert!(count < 100 || states_lost as u64 > count / 20, "{states_lost} states were lost");
     assert!(count < 100 || in_chunks as u64 > count / 4, "{in_chunks} snapshots came in chunks");
     assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
     assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");

@@ -29,6 +29,7 @@
 //! | `load n [lost=yes]` | its disk answers the oldest load |
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
 //! | `damage n i,j` | the payloads of these entries can't be read on n's disk any more |
+//! | `lose-state n` | the snapshot that n's log begins at can't be read any more |
 //! | `replace n dead by` | asks n to replace a dead replica |
 //! | `force n [seen=term]` | makes n, which is down, the only voter |
 //! | `join n` | a blank replica, not yet a member |
@@ -188,6 +189,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
                 cluster.host_mut(replica()?).asked.damage(Index(index));
             }
         }
+        "lose-state" => cluster.step(replica()?, Input::StateLost),
         "replace" => {
             let (dead, by) = (ReplicaId(command.parsed(1)?), ReplicaId(command.parsed(2)?));
             cluster.replace(replica()?, dead, by);
@@ -491,6 +493,7 @@ fn draw_message(message: &Message) -> String {
             let draw = |(index, term): &(Index, Term)| format!("{index}.{term}");
             format!("FetchEntries {}", places.iter().map(draw).collect::<Vec<_>>().join(" "))
         }
+        Body::FetchSnapshot { at_least } => format!("FetchSnapshot from {at_least}"),
         Body::FetchedEntries { entries, missing } => {
             let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let missing = if missing.is_empty() {

@@ -17,6 +17,7 @@
 //! | 10 | ReadIndexReply | nonce, number, index: numbers |
 //! | 11 | FetchEntries | count, then index and term of each: numbers |
 //! | 12 | FetchedEntries | count, then the indexes missing, count: numbers, then index and entry of each |
+//! | 13 | FetchSnapshot | least index: number |
 //!
 //! An entry is `term: number, kind: u8 (0 empty, 1 normal, 2 configuration), payload: bytes`; its
 //! index follows from its place. A payload that was received is a view into the packet, which is
@@ -44,6 +45,7 @@ const READ_INDEX: u8 = 9;
 const READ_INDEX_REPLY: u8 = 10;
 const FETCH_ENTRIES: u8 = 11;
 const FETCHED_ENTRIES: u8 = 12;
+const FETCH_SNAPSHOT: u8 = 13;
 
 /// Term, kind and the length of the payload take at least so many bytes.
 const MIN_ENTRY: usize = 3;
@@ -116,6 +118,7 @@ impl<'a> RaftEncoder<'a> {
                     put_entry(out, entry);
                 }
             }
+            Body::FetchSnapshot { at_least } => begin(FETCH_SNAPSHOT, &[at_least.0]),
             Body::ReadIndex { nonce, number } => begin(READ_INDEX, &[*nonce, *number]),
             Body::ReadIndexReply { nonce, number, index } => {
                 begin(READ_INDEX_REPLY, &[*nonce, *number, index.0]);
@@ -194,6 +197,7 @@ impl Decoder<'_> {
             TIMEOUT_NOW => Body::TimeoutNow,
             FETCH_ENTRIES => self.fetch_entries()?,
             FETCHED_ENTRIES => self.fetched_entries()?,
+            FETCH_SNAPSHOT => Body::FetchSnapshot { at_least: self.index("snapshot asked for")? },
             READ_INDEX => Body::ReadIndex {
                 nonce: self.reader.number("nonce of a read")?,
                 number: self.reader.number("number of a read")?,

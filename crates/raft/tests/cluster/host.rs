@@ -55,6 +55,11 @@ impl Disk {
             || (self.term_at(index) == Some(term) && !self.damaged.contains(&index))
     }
 
+    /// Whether any payload can't be read.
+    pub(crate) fn has_damage(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     /// Damages the payload of an entry.
     pub(crate) fn damage(&mut self, index: Index) {
         self.damaged.insert(index);

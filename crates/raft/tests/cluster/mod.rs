@@ -198,6 +198,7 @@ impl Cluster {
         let mut effects = Vec::new();
         raft.step(now, input, &mut effects);
         raft.check_invariants();
+        self.judge.believes(raft);
         for effect in effects {
             self.effects.push((id, effect.clone()));
             self.carry_out(id, effect);

@@ -125,6 +125,7 @@ pub(super) fn message() -> impl Strategy<Value = (ShardId, Message)> {
                 Body::FetchedEntries { entries, missing }
             }
         ),
+        index().prop_map(|at_least| Body::FetchSnapshot { at_least }),
         (any::<u64>(), any::<u64>()).prop_map(|(nonce, number)| Body::ReadIndex { nonce, number }),
         (any::<u64>(), any::<u64>(), index())
             .prop_map(|(nonce, number, index)| Body::ReadIndexReply { nonce, number, index }),

@@ -1,0 +1,61 @@
+//! A replica whose snapshot can't be read any more, while its log above it can.
+//!
+//! It knows every promise it made, so it votes and acknowledges by identity, and may even lead if
+//! nobody else has its entries; but it has no state to apply them to, so it hands nothing out. It
+//! asks one member after the other for a snapshot of a later entry than the one it lost: the log on
+//! disk begins at that one, and a file at the same place would not tell from it.
+//!
+//! Where no later entry is committed the group is idle, and its leader appends an empty one.
+//!
+//! Invariants: nothing is handed out before a snapshot is restored; no entry that was acknowledged
+//! is given up for it.
+
+use alloc::vec::Vec;
+
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::{Body, Effect, EntryKind, Index, Payload, ReplicaId};
+
+impl Raft {
+    /// Whether the state is lost ([`crate::Input::StateLost`]) and none has come in its place.
+    pub fn lacks_state(&self) -> bool {
+        self.search.state_lost
+    }
+
+    /// The snapshot can't be read: what was handed out above it goes with it.
+    pub(crate) fn on_state_lost(&mut self, effects: &mut Vec<Effect>) {
+        self.search.state_lost = true;
+        self.emitted_index = self.log.snapshot().index;
+        self.applied_index = self.emitted_index;
+        self.applied_at = self.now;
+        self.search(effects);
+    }
+
+    /// Asks `to` for another state, if this one is lost.
+    pub(crate) fn fetch_state_from(&self, to: ReplicaId, effects: &mut Vec<Effect>) {
+        if self.lacks_state() {
+            let at_least = self.log.snapshot().index.next();
+            self.send(to, Body::FetchSnapshot { at_least }, effects);
+        }
+    }
+
+    /// Somebody has no state.
+    pub(crate) fn on_fetch_snapshot(
+        &mut self,
+        from: ReplicaId,
+        at_least: Index,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.lacks_state() {
+            return;
+        }
+        if at_least <= self.applied_index {
+            self.send_repair(from, at_least, effects);
+        } else if at_least > self.log.last_index()
+            && let Role::Leader(leader) = &self.role
+            && leader.first_index <= self.commit_index
+        {
+            self.append_as_leader(EntryKind::Empty, Payload::default(), effects);
+        }
+    }
+}
