@@ -59,9 +59,8 @@ pub(crate) struct Up {
     /// Where the nodes keep their data; what is found there is started again
     #[arg(long, default_value = "./flotilla-data")]
     pub(crate) data: PathBuf,
-    /// Size of a segment of the log, for tests
-    #[arg(long, hide = true)]
-    pub(crate) segment_bytes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
 }
 
 /// `flotilla run`
@@ -85,9 +84,8 @@ pub(crate) struct Run {
     /// The port for health checks, 0 for none [default: the port + 20000 if that can be had]
     #[arg(long)]
     pub(crate) http_port: Option<u16>,
-    /// Size of a segment of the log, for tests
-    #[arg(long, hide = true)]
-    pub(crate) segment_bytes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
 }
 
 /// `flotilla node-of-up`
@@ -105,9 +103,19 @@ pub(crate) struct NodeOfUp {
     /// The process of `up`, which this one must not outlive
     #[arg(long)]
     pub(crate) parent: u32,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
+}
+
+/// Sizes of a node's files, for tests
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Sizes {
     /// Size of a segment of the log, for tests
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub(crate) segment_bytes: Option<u64>,
+    /// Bytes of the log after which snapshots are made, for tests
+    #[arg(long, hide = true)]
+    pub(crate) snapshot_log_bytes: Option<u64>,
 }
 
 /// `flotilla shell`

@@ -13,7 +13,7 @@ use crate::link::{
 use crate::node::Node;
 use crate::peers::Peer;
 use crate::replies::Answer;
-use crate::stream::CutChunk;
+use crate::stream::{CutChunk, Expired};
 
 /// After a refusal a stream waits this long and up to twice as long, microseconds.
 const REFUSED_PAUSE_MICROS: u64 = 4_000;
@@ -220,11 +220,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq } => Reply::Refused {
+            Answer::Refused { epoch, from_seq, loading } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: RefusalReason::NotLeader,
+                reason: if *loading { RefusalReason::Loading } else { RefusalReason::NotLeader },
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -261,8 +261,9 @@ impl Node {
                         self.on_answer(shard, Answer::Read { id, epoch, reply }, &[], now);
                     }
                 },
-                Reply::Refused { shard, epoch, from_seq, .. } => {
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq }, &[], now);
+                Reply::Refused { shard, epoch, from_seq, reason, .. } => {
+                    let loading = reason == RefusalReason::Loading;
+                    self.on_answer(shard, Answer::Refused { epoch, from_seq, loading }, &[], now);
                 }
             }
         }
@@ -299,9 +300,23 @@ impl Node {
                     self.origin.incarnation
                 )));
             }
-            Answer::Refused { epoch, from_seq, .. } => {
-                stream.on_refused(epoch, from_seq, now.time, pause);
+            Answer::Refused { epoch, from_seq, loading } => {
+                if stream.on_refused(epoch, from_seq, now.time, pause) && loading {
+                    self.answer_loading(shard);
+                }
             }
+        }
+    }
+
+    /// The leader's table is being loaded, and that takes longer: nobody is kept waiting for it who
+    /// can be told that the command was not applied.
+    fn answer_loading(&mut self, shard: ShardId) {
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let ended = stream.take_unapplied();
+        let text =
+            format!("-LOADING shard {shard} is loading its data; the command was not applied\r\n");
+        for Expired { reply_to, write, .. } in ended {
+            self.deliver(shard, reply_to, write, text.as_bytes());
         }
     }
 

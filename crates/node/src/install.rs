@@ -193,6 +193,7 @@ impl Node {
         shard: ShardId,
         index: Index,
         number: u32,
+        chunks: u32,
         result: Result<Option<Vec<u8>>, String>,
         now: Now,
     ) {
@@ -202,7 +203,7 @@ impl Node {
         let awaits =
             self.replicas.get(&shard).is_some_and(|replica| replica.awaits_chunk(index, number));
         if awaits {
-            self.load_chunk(shard, index, number, result);
+            self.load_chunk(shard, index, number, chunks, result);
         }
     }
 
@@ -373,28 +374,20 @@ impl Node {
         self.outputs.push(Output::Send { conn, bytes: writer.take() });
     }
 
-    /// A replica that was found with a snapshot asks for its first chunk.
-    pub(crate) fn ask_first_chunk(&mut self, shard: ShardId) {
-        let Some(replica) = self.replicas.get(&shard) else { return };
-        let index = replica.snapshot.index;
-        if replica.awaits_chunk(index, 0) {
-            self.outputs.push(Output::SnapshotRead { shard, index, number: 0 });
-        }
-    }
-
     fn load_chunk(
         &mut self,
         shard: ShardId,
         index: Index,
         number: u32,
+        chunks: u32,
         result: Result<Option<Vec<u8>>, String>,
     ) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        let loaded = result.and_then(|chunk| replica.load(index, number, chunk.as_deref()));
+        let loaded = result.and_then(|chunk| replica.load(index, number, chunks, chunk.as_deref()));
         match loaded {
-            Ok(Some(number)) => self.outputs.push(Output::SnapshotRead { shard, index, number }),
-            // What was committed meanwhile is applied at the end of the turn.
-            Ok(None) => {}
+            Ok(Some(next)) => self.ask_further_chunk(shard, next),
+            // What was committed meanwhile is applied in the turns to come.
+            Ok(None) => self.ask_first_chunks(),
             Err(reason) => self.notice(Notice::Fatal(format!(
                 "the snapshot of shard {shard} at index {index} can't be loaded: {reason}. This \
                  node must not serve without it; its peers have the data"

@@ -101,7 +101,7 @@ pub enum Event<'a> {
         /// The index it stands for.
         index: Index,
     },
-    /// The answer to [`Output::SnapshotRead`].
+    /// The answer to [`Output::SnapshotRead`]; these come in the order of the reads.
     SnapshotChunk {
         /// Of which shard.
         shard: ShardId,
@@ -109,6 +109,8 @@ pub enum Event<'a> {
         index: Index,
         /// Which chunk, from 0.
         number: u32,
+        /// How many there are; 0 if the file can't be read.
+        chunks: u32,
         /// The chunk; `None` after the last; an error names the file and what is wrong.
         result: Result<Option<Vec<u8>>, String>,
     },
@@ -219,6 +221,11 @@ pub enum Notice {
         term: u64,
         /// Whether it leads now.
         leads: bool,
+    },
+    /// Tables are being loaded, which goes on; told about once a second.
+    Loading {
+        /// How far all of them together are.
+        percent: u8,
     },
     /// A warning in words.
     Warning(String),

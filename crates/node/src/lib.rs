@@ -36,6 +36,7 @@ mod io;
 mod lead;
 mod link;
 mod links;
+mod loading;
 mod node;
 mod on_request;
 mod options;

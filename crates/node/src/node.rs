@@ -18,6 +18,7 @@ use crate::founding::{Founding, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::link::Claims;
+use crate::loading::Loading;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -65,6 +66,7 @@ pub struct Node {
     pub(crate) gathers: BTreeMap<u64, Gather>,
     pub(crate) last_gather: u64,
     pub(crate) snapshots: Snapshots,
+    pub(crate) loading: Loading,
     pub(crate) replies: Replies,
     /// Clients with something to decode or to go on with.
     pub(crate) ready: BTreeSet<ConnId>,
@@ -167,6 +169,7 @@ impl Node {
             gathers: BTreeMap::new(),
             last_gather: 0,
             snapshots: Snapshots::default(),
+            loading: Loading::default(),
             replies: Replies::default(),
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -210,8 +213,8 @@ impl Node {
             Event::Written { sequence } => self.on_written(sequence, now),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
             Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
-            Event::SnapshotChunk { shard, index, number, result } => {
-                self.on_snapshot_chunk(shard, index, number, result, now);
+            Event::SnapshotChunk { shard, index, number, chunks, result } => {
+                self.on_snapshot_chunk(shard, index, number, chunks, result, now);
             }
         }
     }
@@ -221,6 +224,7 @@ impl Node {
         self.last_now = now;
         if !self.stopped {
             self.apply_backlog(now);
+            self.watch_loading(now);
             self.settle(now);
             self.walk_snapshot(now);
             self.free_memory();
@@ -296,8 +300,8 @@ impl Node {
         self.map = Some(record.map.clone());
         self.record = Some(record);
         let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
+        self.ask_first_chunks();
         for shard in shards {
-            self.ask_first_chunk(shard);
             for peer in self.linked_nodes() {
                 self.tell_raft_of_peer(shard, peer, true, now);
             }

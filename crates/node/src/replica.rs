@@ -37,7 +37,7 @@ pub(crate) struct Member {
 pub(crate) enum State {
     /// It applies and serves.
     Serving(Box<Machine>),
-    /// It is being read from the snapshot at `meta`; `next` is the chunk asked for.
+    /// It is being read from the snapshot at `meta`; `next` is the chunk to be loaded next.
     Loading {
         /// The table before it, to be freed in slices when the new one is there.
         old: Option<Box<Machine>>,
@@ -45,8 +45,12 @@ pub(crate) enum State {
         restorer: Box<Restorer>,
         /// What it will stand for.
         meta: SnapshotMeta,
-        /// The chunk that was asked for last.
+        /// The chunk to be loaded next.
         next: u32,
+        /// How many there are; 0 if that is not known yet.
+        chunks: u32,
+        /// Whether chunks are asked for.
+        reading: bool,
     },
     /// An entry could not be applied (P13).
     Halted,
@@ -80,6 +84,9 @@ pub(crate) struct Replica {
     pub(crate) snapshot: SnapshotMeta,
     /// The last entry applied.
     pub(crate) applied: Index,
+    /// The end of the log that was found at the start: until it is applied, the table is older than
+    /// it was.
+    found_until: Index,
     /// Committed entries that are not applied yet.
     queue: VecDeque<Entry>,
     answers: Answers,
@@ -97,6 +104,7 @@ impl Replica {
         empty: Machine,
         hash_seed: u64,
     ) -> Self {
+        let found_until = raft.last_index();
         let state = if snapshot.index == Index(0) {
             State::Serving(Box::new(empty))
         } else {
@@ -110,6 +118,7 @@ impl Replica {
             state,
             lead: None,
             applied: snapshot.index,
+            found_until,
             snapshot,
             queue: VecDeque::new(),
             answers: Answers::default(),
@@ -243,9 +252,8 @@ impl Replica {
         }
     }
 
-    /// The table is to be replaced by the snapshot `meta`, which is durable here. Gives the first
-    /// chunk to ask for.
-    pub(crate) fn restore(&mut self, meta: SnapshotMeta) -> u32 {
+    /// The table is to be replaced by the snapshot `meta`, which is durable here.
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
         self.queue.clear();
         self.lead = None;
         self.applied = meta.index;
@@ -256,23 +264,79 @@ impl Replica {
             State::Halted => None,
         };
         self.state = loading(self.hash_seed, old, meta);
-        0
     }
 
-    /// A chunk of the snapshot being loaded. Gives the next chunk to ask for, or `None` when the
-    /// table is complete.
+    /// Whether its snapshot is to be loaded and nothing was asked for.
+    pub(crate) fn must_read(&self) -> bool {
+        matches!(self.state, State::Loading { next: 0, reading: false, .. })
+    }
+
+    /// Whether chunks of its snapshot are on their way.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.state, State::Loading { reading: true, .. })
+    }
+
+    /// Chunks are asked for now, of the snapshot at the index given back.
+    pub(crate) fn begin_reading(&mut self) -> Index {
+        if let State::Loading { reading, .. } = &mut self.state {
+            *reading = true;
+        }
+        self.snapshot.index
+    }
+
+    /// The index of the snapshot being loaded, if that has chunk `number`, or nothing right behind
+    /// its last one.
+    pub(crate) fn has_chunk(&self, number: u32) -> Option<Index> {
+        let State::Loading { meta, chunks, .. } = &self.state else { return None };
+        (number <= *chunks).then_some(meta.index)
+    }
+
+    /// Whether what it had is being brought back, so that it will serve without help of others.
+    pub(crate) fn is_loading(&self) -> bool {
+        match &self.state {
+            State::Loading { .. } => true,
+            State::Serving(_) => self.applied < self.found_until() && self.has_backlog(),
+            State::Halted => false,
+        }
+    }
+
+    /// The end of what was found at the start; its last entries may have been replaced by fewer.
+    fn found_until(&self) -> Index {
+        self.found_until.min(self.raft.last_index())
+    }
+
+    /// How much of what was found on disk is in the table, if not all.
+    pub(crate) fn loaded_percent(&self) -> Option<u8> {
+        let (done, of) = match &self.state {
+            State::Loading { next, chunks, .. } => (u64::from(*next), u64::from(*chunks)),
+            State::Serving(_) => {
+                let until = self.found_until().0;
+                let from = self.snapshot.index.0.min(until);
+                (self.applied.0.saturating_sub(from), until - from)
+            }
+            State::Halted => return None,
+        };
+        let loading = matches!(self.state, State::Loading { .. });
+        let percent = u8::try_from((done.min(of) * 100).checked_div(of).unwrap_or(0));
+        (loading || done < of).then(|| percent.expect("a part of a whole is at most 100 %"))
+    }
+
+    /// A chunk of the snapshot being loaded, which has so many. Gives the next one to be loaded, or
+    /// `None` when the table is complete.
     pub(crate) fn load(
         &mut self,
         index: Index,
         number: u32,
+        of: u32,
         chunk: Option<&[u8]>,
     ) -> Result<Option<u32>, String> {
-        let State::Loading { old, restorer, meta, next } = &mut self.state else {
+        let State::Loading { old, restorer, meta, next, chunks, .. } = &mut self.state else {
             return Ok(None);
         };
         if meta.index != index || *next != number {
             return Ok(Some(*next));
         }
+        *chunks = of;
         if let Some(chunk) = chunk {
             restorer.chunk(chunk).map_err(|error| error.to_string())?;
             *next += 1;
@@ -299,7 +363,8 @@ impl Replica {
 }
 
 fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {
-    State::Loading { old, restorer: Box::new(Restorer::new(hash_seed)), meta, next: 0 }
+    let restorer = Box::new(Restorer::new(hash_seed));
+    State::Loading { old, restorer, meta, next: 0, chunks: 0, reading: false }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -49,6 +49,8 @@ pub(crate) enum Answer {
         epoch: u64,
         /// The first write that was not taken.
         from_seq: u64,
+        /// Whether that is because the leader's table is being loaded, which takes longer.
+        loading: bool,
     },
 }
 

@@ -39,6 +39,7 @@ impl Node {
             incarnation: self.origin.incarnation,
             ready: waiting_for.is_empty(),
             waiting_for,
+            loaded_percent: self.loaded_percent(),
             uptime_ms: now.time.since(self.started.time) / 1_000,
             clients: self.conns.client_count(),
             commands: self.commands,
@@ -57,11 +58,22 @@ impl Node {
             return vec![format!("the founding: no answer of {}", addresses.join(", "))];
         }
         let mut reasons = Vec::new();
+        if let Some(percent) = self.loaded_percent() {
+            reasons.push(format!("loading: {percent} %"));
+        }
         for replica in self.replicas.values() {
             match &replica.state {
-                State::Serving(_) => {}
+                State::Serving(_) => {
+                    if let Some(percent) = replica.loaded_percent() {
+                        let shard = replica.shard;
+                        reasons
+                            .push(format!("shard {shard}: its log is being applied, {percent} %"));
+                    }
+                }
                 State::Loading { .. } => {
-                    reasons.push(format!("shard {}: its snapshot is being loaded", replica.shard));
+                    let (shard, percent) = (replica.shard, replica.loaded_percent().unwrap_or(0));
+                    reasons
+                        .push(format!("shard {shard}: its snapshot is being loaded, {percent} %"));
                 }
                 State::Halted => reasons.push(format!("shard {}: halted here", replica.shard)),
             }

@@ -17,6 +17,8 @@ pub struct Status {
     pub ready: bool,
     /// Why not, in words.
     pub waiting_for: Vec<String>,
+    /// How much of what was found on disk is loaded; `None` once all of it is.
+    pub loaded_percent: Option<u8>,
     /// Milliseconds since this boot.
     pub uptime_ms: u64,
     /// Connected clients.

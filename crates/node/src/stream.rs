@@ -217,9 +217,10 @@ impl Stream {
     }
 
     /// The target refused everything of `epoch` from `from_seq` on, and all its reads.
-    pub(crate) fn on_refused(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) {
+    /// False if that epoch is over.
+    pub(crate) fn on_refused(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) -> bool {
         if epoch != self.epoch {
-            return;
+            return false;
         }
         for write in self.writes.iter_mut().take(self.sent) {
             if write.seq < from_seq {
@@ -228,6 +229,7 @@ impl Stream {
         }
         self.start_over(now);
         self.not_before = now + pause;
+        true
     }
 
     fn start_over(&mut self, now: Time) {
@@ -286,6 +288,29 @@ impl Stream {
             self.bytes -= read.args.as_args().bytes().len();
             expired.push(Expired { reply_to: read.reply_to, uncertain: false, write: false });
         }
+    }
+
+    /// Removes and gives what provably was not applied, after a refusal: all reads, and the writes
+    /// that had no attempt of unknown outcome.
+    pub(crate) fn take_unapplied(&mut self) -> Vec<Expired> {
+        assert_eq!(self.sent, 0, "what is refused is not out any more");
+        let writes = std::mem::take(&mut self.writes);
+        let (kept, taken): (VecDeque<_>, VecDeque<_>) =
+            writes.into_iter().partition(|write| write.uncertain);
+        self.writes = kept;
+        self.unsent_reads.clear();
+        let reads = std::mem::take(&mut self.reads);
+        let bytes = |args: &ArgsBuf| args.as_args().bytes().len();
+        let mut ended = Vec::with_capacity(taken.len() + reads.len());
+        for Write { args, reply_to, .. } in taken {
+            self.bytes -= bytes(&args);
+            ended.push(Expired { reply_to, uncertain: false, write: true });
+        }
+        for Read { args, reply_to, .. } in reads.into_values() {
+            self.bytes -= bytes(&args);
+            ended.push(Expired { reply_to, uncertain: false, write: false });
+        }
+        ended
     }
 
     /// The next chunk of writes to send, if any may be sent now.
@@ -495,6 +520,20 @@ mod tests {
         let mut expired = Vec::new();
         stream.expire(Time(HOLD), &mut expired);
         assert!(expired.iter().all(|ended| ended.uncertain));
+    }
+
+    #[test]
+    fn what_is_refused_for_loading_ends_unless_it_may_have_been_applied() {
+        let mut stream = started();
+        read(&mut stream, 0);
+        stream.restart(Time(1));
+        write(&mut stream, 3, false);
+        assert!(sent(&mut stream, 1).is_some());
+        assert!(!stream.on_refused(1, 0, Time(2), 10), "that epoch is over");
+        assert!(stream.on_refused(2, 1, Time(2), 10));
+        let ended: Vec<bool> = stream.take_unapplied().iter().map(|ended| ended.write).collect();
+        assert_eq!(ended, [true, false], "the third write, and the read");
+        assert_eq!(sent(&mut stream, 12), Some((3, Some(vec![1, 2]), vec![1, 2])));
     }
 
     #[test]

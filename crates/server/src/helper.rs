@@ -81,6 +81,8 @@ pub(crate) enum Answer {
         index: Index,
         /// Which chunk.
         number: u32,
+        /// How many there are; 0 if the file can't be read.
+        chunks: u32,
         /// The file.
         name: String,
         /// The outcome.
@@ -178,7 +180,9 @@ impl Work {
             Job::Abort { shard } => self.abort(shard).map(|()| None),
             Job::Read { shard, index, number, name } => {
                 let result = self.read(shard, &name, number);
-                Ok(Some(Answer::Chunk { shard, index, number, name, result }))
+                let known = self.readers.get(&shard).filter(|(known, _)| *known == name);
+                let chunks = known.map_or(0, |(_, reader)| reader.chunks());
+                Ok(Some(Answer::Chunk { shard, index, number, chunks, name, result }))
             }
         }
     }

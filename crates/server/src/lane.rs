@@ -268,7 +268,8 @@ impl Lane {
         let file = self.frames.log().snapshot_at(shard, index).map(|file| file.name.clone());
         let Some(name) = file else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
-            let event = Event::SnapshotChunk { shard, index, number, result: Err(reason) };
+            let (chunks, result) = (0, Err(reason));
+            let event = Event::SnapshotChunk { shard, index, number, chunks, result };
             self.network.tell(event);
             return Ok(());
         };
@@ -299,9 +300,9 @@ impl Lane {
                     self.frames.log().snapshot_durable(file);
                     Event::SnapshotStored { shard, index }
                 }
-                Answer::Chunk { shard, index, number, name, result } => {
+                Answer::Chunk { shard, index, number, chunks, name, result } => {
                     self.frames.log().release_snapshot(&name);
-                    Event::SnapshotChunk { shard, index, number, result }
+                    Event::SnapshotChunk { shard, index, number, chunks, result }
                 }
                 Answer::Failed(reason) => return Err(ServerError::Disk(reason)),
             };

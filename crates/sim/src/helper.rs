@@ -73,6 +73,8 @@ pub(crate) enum Done {
         index: Index,
         /// Which chunk.
         number: u32,
+        /// How many there are; 0 if the file can't be read.
+        chunks: u32,
         /// The file.
         name: String,
         /// The outcome.
@@ -137,10 +139,12 @@ impl Helper {
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
-                let result = SnapshotReader::open(disk, &name)
-                    .and_then(|(_, reader)| reader.read(disk, number))
+                let reader = SnapshotReader::open(disk, &name).map(|(_, reader)| reader);
+                let chunks = reader.as_ref().map_or(0, SnapshotReader::chunks);
+                let result = reader
+                    .and_then(|reader| reader.read(disk, number))
                     .map_err(|error| error.to_string());
-                Ok(Done::Chunk { shard, index, number, name, result })
+                Ok(Done::Chunk { shard, index, number, chunks, name, result })
             }
         }
     }

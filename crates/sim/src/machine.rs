@@ -220,6 +220,7 @@ pub(crate) enum Incoming {
         shard: ShardId,
         index: Index,
         number: u32,
+        chunks: u32,
         result: Result<Option<Vec<u8>>, String>,
     },
 }
@@ -237,8 +238,8 @@ impl Incoming {
             Self::Written { sequence } => take(Event::Written { sequence }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
-            Self::SnapshotChunk { shard, index, number, result } => {
-                take(Event::SnapshotChunk { shard, index, number, result });
+            Self::SnapshotChunk { shard, index, number, chunks, result } => {
+                take(Event::SnapshotChunk { shard, index, number, chunks, result });
             }
         }
     }

@@ -208,12 +208,12 @@ impl World {
                 self.counters.snapshots_made += 1;
                 Some(Incoming::SnapshotStored { shard, index })
             }
-            Ok(Done::Chunk { shard, index, number, name, result }) => {
+            Ok(Done::Chunk { shard, index, number, chunks, name, result }) => {
                 process.log.release_snapshot(&name);
                 if result.is_err() {
                     self.counters.marks.reach(Mark::UnreadableChunk);
                 }
-                Some(Incoming::SnapshotChunk { shard, index, number, result })
+                Some(Incoming::SnapshotChunk { shard, index, number, chunks, result })
             }
         };
         if more {

@@ -272,8 +272,9 @@ impl World {
             self.help(at, Job::Read { shard, index, number, name });
         } else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
-            let result = Err(reason);
-            self.tell_node(at, boot, Incoming::SnapshotChunk { shard, index, number, result });
+            let (chunks, result) = (0, Err(reason));
+            let answer = Incoming::SnapshotChunk { shard, index, number, chunks, result };
+            self.tell_node(at, boot, answer);
         }
     }
 

@@ -152,7 +152,12 @@ pub(super) fn reply() -> impl Strategy<Value = Reply<'static>> {
         number().prop_map(|min_incarnation| WriteOutcome::Fenced { min_incarnation }),
     ];
     let read = prop_oneof![bytes().prop_map(ReadOutcome::Reply), Just(ReadOutcome::Refused)];
-    let reasons = vec![RefusalReason::NotLeader, RefusalReason::Busy, RefusalReason::Behind];
+    let reasons = vec![
+        RefusalReason::NotLeader,
+        RefusalReason::Busy,
+        RefusalReason::Behind,
+        RefusalReason::Loading,
+    ];
     let refused = (number(), select(reasons), proptest::option::of(node()), term());
     prop_oneof![
         (shard(), number(), number(), written).prop_map(|(shard, epoch, seq, outcome)| {
