@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, flotilla, json_of};
+use crate::cluster::{Cluster, Shape, flotilla, json_of};
 use crate::{cargo, shown};
 
 const FIRST_PORT: u16 = 7541;
@@ -25,6 +25,8 @@ const HTTP_OFFSET: u16 = 20_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a restart may take before it counts as failed.
 const RESTART_TIMEOUT: Duration = Duration::from_mins(5);
+/// A log never grows so long.
+const NO_SNAPSHOT_BYTES: &str = "1099511627776";
 /// How long one load runs that is to add entries to the log.
 const LOAD_SECONDS: &str = "5";
 /// Clock ticks of a second, as Linux counts processes' CPU time on every architecture of ours.
@@ -82,8 +84,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn measure(options: &Options, directory: &Path) -> anyhow::Result<()> {
     let Options { nodes, shards, keys, .. } = *options;
+    // Whoever asks for entries wants them in the log, and not in a snapshot.
+    let more: &[&str] =
+        if options.entries > 0 { &["--snapshot-log-bytes", NO_SNAPSHOT_BYTES] } else { &[] };
+    let shape = Shape { nodes, shards, port: FIRST_PORT, data: directory, more };
     let before = {
-        let cluster = Cluster::start(nodes, shards, FIRST_PORT, directory)?;
+        let cluster = Cluster::start(&shape)?;
         fill(&cluster, options)?;
         let replicas = replicas(nodes)?;
         let held = shell(&cluster, "DBSIZE")?;
@@ -100,7 +106,7 @@ fn measure(options: &Options, directory: &Path) -> anyhow::Result<()> {
         bytes >> 20
     )?;
     for round in 1..=options.rounds {
-        let restart = restart(options, directory)?;
+        let restart = restart(options, &shape)?;
         let seconds = restart.wall.as_secs_f64();
         writeln!(
             out,
@@ -145,9 +151,9 @@ struct Restart {
     cpu_seconds: f64,
 }
 
-fn restart(options: &Options, directory: &Path) -> anyhow::Result<Restart> {
+fn restart(options: &Options, shape: &Shape<'_>) -> anyhow::Result<Restart> {
     let began = Instant::now();
-    let mut cluster = Cluster::launch(options.nodes, options.shards, FIRST_PORT, directory)?;
+    let mut cluster = Cluster::launch(shape)?;
     let mut told = String::new();
     loop {
         let says: Vec<String> = (0..options.nodes).map(readiness).collect();

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, flotilla, json_of};
+use crate::cluster::{Cluster, Shape, flotilla, json_of};
 use crate::{cargo, shown};
 
 /// Nodes of each cluster.
@@ -96,7 +96,9 @@ fn measure_all(options: &Options, directory: &Path) -> anyhow::Result<Vec<Vec<Va
     let mut reports = Vec::new();
     for (at, setup) in SETUPS.iter().enumerate() {
         let port = FIRST_PORT + PORTS_PER_CLUSTER * at as u16;
-        let cluster = Cluster::start(NODES, setup.shards, port, &directory.join(at.to_string()))?;
+        let data = &directory.join(at.to_string());
+        let shape = Shape { nodes: NODES, shards: setup.shards, port, data, more: &[] };
+        let cluster = Cluster::start(&shape)?;
         let targets = targets(&cluster, setup.clients)?;
         let mut of_setup = Vec::new();
         for (connections, pipeline) in LOADS {

@@ -15,6 +15,19 @@ const START_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often it is looked whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What a cluster is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape<'a> {
+    pub(crate) nodes: u16,
+    pub(crate) shards: u32,
+    /// Of its first node.
+    pub(crate) port: u16,
+    /// Its data, which may be there already.
+    pub(crate) data: &'a Path,
+    /// Further options of `flotilla up`.
+    pub(crate) more: &'a [&'a str],
+}
+
 /// A cluster of `flotilla up`. Dropped, it is ended.
 pub(crate) struct Cluster {
     up: Child,
@@ -22,9 +35,9 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it with the data of `data`, and waits until it is ready.
-    pub(crate) fn start(nodes: u16, shards: u32, port: u16, data: &Path) -> anyhow::Result<Self> {
-        let mut cluster = Self::launch(nodes, shards, port, data)?;
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(shape: &Shape<'_>) -> anyhow::Result<Self> {
+        let mut cluster = Self::launch(shape)?;
         let until = Instant::now() + START_TIMEOUT;
         while !cluster.status().is_ok_and(|status| is_ready(&status)) {
             cluster.check_alive()?;
@@ -37,10 +50,11 @@ impl Cluster {
     }
 
     /// Starts it and waits for nothing.
-    pub(crate) fn launch(nodes: u16, shards: u32, port: u16, data: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn launch(shape: &Shape<'_>) -> anyhow::Result<Self> {
+        let Shape { nodes, shards, port, data, more } = shape;
         let mut up = flotilla();
         up.args(["up", "--nodes", &nodes.to_string(), "--shards", &shards.to_string()]);
-        up.args(["--port", &port.to_string(), "--data"]).arg(data);
+        up.args(["--port", &port.to_string(), "--data"]).arg(data).args(*more);
         let up = up.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("flotilla up")?;
         Ok(Self { up, first: format!("127.0.0.1:{port}") })
     }

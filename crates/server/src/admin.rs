@@ -65,7 +65,11 @@ async fn healthz(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
 async fn readyz(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
     match watched.status() {
         _ if watched.is_stopping() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+        None => {
+            let percent = watched.recovered();
+            let starting = format!("starting: {percent} % of the log is read\n");
+            (StatusCode::SERVICE_UNAVAILABLE, starting)
+        }
         Some(status) if status.ready => (StatusCode::OK, "ready\n".to_owned()),
         Some(status) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.waiting_for.join("\n")))

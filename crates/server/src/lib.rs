@@ -41,6 +41,7 @@ mod network;
 mod outbox;
 mod ports;
 mod probe;
+mod recovering;
 mod start;
 mod watch;
 
