@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Bench;
 
@@ -36,6 +36,8 @@ pub(crate) enum Verb {
     Restore(Restore),
     /// Measure throughput, latency and CPU time per operation
     Bench(Bench),
+    /// Show what is on a node's disk; nothing is changed
+    Inspect(Inspect),
     /// One node of `up`; not for people
     #[command(hide = true)]
     NodeOfUp(NodeOfUp),
@@ -210,6 +212,29 @@ pub(crate) struct Restore {
     #[arg(long, default_value_t = 8, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
+}
+
+/// `flotilla inspect`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// What to look at
+    pub(crate) what: Thing,
+    /// Where it is
+    pub(crate) path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `inspect` can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Thing {
+    /// A segment of a log, frame by frame
+    Log,
+    /// A snapshot, all of it
+    Snapshot,
+    /// A node's data directory: what it would find there at its next start
+    Dir,
 }
 
 #[cfg(test)]

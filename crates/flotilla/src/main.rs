@@ -7,6 +7,7 @@ mod bench;
 mod children;
 mod client;
 mod cluster_file;
+mod inspect;
 mod locate;
 mod node;
 mod plan;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Plan(plan) => plan::run(&plan),
         Verb::Where(asked) => locate::run(&asked),
+        Verb::Inspect(asked) => inspect::run(&asked),
     };
     match outcome {
         Ok(code) => code,

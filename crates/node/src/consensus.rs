@@ -2,7 +2,7 @@
 
 use flotilla_kv::Machine;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::ShardId;
 
 use crate::io::{Notice, Now};
 use crate::lead::Lead;
@@ -76,11 +76,18 @@ impl Node {
                     lead.on_busy();
                 }
             }
-            Effect::SendSnapshot { to, term, .. } => self.send_snapshot(shard, to, term, now),
+            Effect::SendSnapshot { to, at_least, term } => {
+                if replica.snapshot.index >= at_least {
+                    self.send_snapshot(shard, to, term, now);
+                } else {
+                    self.make_snapshot_for(shard, to, now);
+                }
+            }
+            Effect::Repair { entries } => self.repair(shard, entries),
             // Where this replica does not lead, the lead has ended with a note of its own, which
             // gives up everything; all other refusals answer changes of membership and transfers,
-            // which this node does not ask for; what is damaged stops it before it starts.
-            Effect::Refuse { .. } | Effect::Completed { .. } | Effect::Repair { .. } => {}
+            // which this node does not ask for.
+            Effect::Refuse { .. } | Effect::Completed { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();
@@ -131,7 +138,7 @@ impl Node {
                 {
                     lead.give_up(shard, &mut self.replies);
                 }
-                self.forget_leader(shard, self.me);
+                self.leaders.forget(shard, self.me);
                 self.notice(Notice::Halted { shard, index, reason });
             }
         }
@@ -142,14 +149,14 @@ impl Node {
         match note {
             Note::BecameLeader { term } => {
                 replica.lead = Some(Lead::new(term));
-                self.learn_leader(shard, term.0, self.me);
+                self.leaders.learn(shard, term.0, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: true });
             }
             Note::SteppedDown { term } => {
                 if let Some(lead) = replica.lead.take() {
                     lead.give_up(shard, &mut self.replies);
                 }
-                self.forget_leader(shard, self.me);
+                self.leaders.forget(shard, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: false });
             }
             // It is followed by a transfer, which ends with a note of its own.
@@ -157,28 +164,11 @@ impl Node {
             Note::LeaderChanged { term, leader } => {
                 let leader = leader.and_then(|id| replica.node_of(id));
                 if let Some(node) = leader.filter(|node| *node != self.me) {
-                    self.learn_leader(shard, term.0, node);
+                    self.leaders.learn(shard, term.0, node);
                 }
             }
         }
         let _ = now;
-    }
-
-    /// `node` leads `shard` in `term`, unless something newer is known.
-    pub(crate) fn learn_leader(&mut self, shard: ShardId, term: u64, node: NodeId) {
-        let known = self.leaders.entry(shard).or_insert((term, None));
-        if term > known.0 || (term == known.0 && known.1.is_none()) {
-            *known = (term, Some(node));
-        }
-    }
-
-    /// `node` does not lead `shard` any more, if it did; an older claim will not be believed.
-    pub(crate) fn forget_leader(&mut self, shard: ShardId, node: NodeId) {
-        if let Some(known) = self.leaders.get_mut(&shard)
-            && known.1 == Some(node)
-        {
-            *known = (known.0 + 1, None);
-        }
     }
 
     /// The clock of a shard, if enough of its voters' clocks are known (P9).

@@ -45,7 +45,7 @@ impl Node {
 
     /// Term and node of the leader that a shard's requests can go to now.
     fn target_of(&self, shard: ShardId) -> Option<(u64, NodeId)> {
-        let (term, node) = *self.leaders.get(&shard)?;
+        let (term, node) = self.leaders.get(shard);
         let node = node?;
         let reachable = if node == self.me {
             self.replicas.get(&shard).is_some_and(|replica| replica.lead.is_some())
@@ -188,7 +188,7 @@ impl Node {
     }
 
     fn send_answer(&mut self, shard: ShardId, node: NodeId, answer: &Answer, bytes: &[u8]) {
-        let (term, leader) = self.leaders.get(&shard).copied().unwrap_or((0, None));
+        let (term, leader) = self.leaders.get(shard);
         let Some(outbox) = self.peers.outbox(node) else { return };
         let reply_bytes = |range: &std::ops::Range<usize>| -> &[u8] {
             if range.len() > REPLY_BYTES_MAX {

@@ -17,6 +17,7 @@ impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
         if self.snapshots.making.is_none() {
+            self.plan_replacements();
             self.plan_snapshots();
             self.begin_snapshot();
         }
@@ -145,6 +146,11 @@ impl Node {
     pub(crate) fn send_snapshot(&mut self, shard: ShardId, to: ReplicaId, term: Term, now: Now) {
         let Some(replica) = self.replicas.get(&shard) else { return };
         let (from, meta) = (replica.id, replica.snapshot.clone());
+        let repairs = term == Term(0);
+        if repairs && self.snapshots.sending.contains_key(&(shard, to)) {
+            // One is on its way already, and repairs as well.
+            return;
+        }
         let node = replica.node_of(to).filter(|node| self.peers.is_linked(*node));
         if let Some(old) = self.snapshots.sending.remove(&(shard, to)) {
             self.conns.remove(old.conn);
@@ -203,7 +209,7 @@ impl Node {
         let awaits =
             self.replicas.get(&shard).is_some_and(|replica| replica.awaits_chunk(index, number));
         if awaits {
-            self.load_chunk(shard, index, number, chunks, result);
+            self.load_chunk(shard, index, number, chunks, result, now);
         }
     }
 
@@ -292,7 +298,7 @@ impl Node {
             self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
             return Ok(());
         }
-        if index <= replica.applied {
+        if index <= replica.applied && !replica.raft.lacks_state() {
             self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Durable, now);
             return Ok(());
         }
@@ -381,6 +387,7 @@ impl Node {
         number: u32,
         chunks: u32,
         result: Result<Option<Vec<u8>>, String>,
+        now: Now,
     ) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let loaded = result.and_then(|chunk| replica.load(index, number, chunks, chunk.as_deref()));
@@ -388,10 +395,10 @@ impl Node {
             Ok(Some(next)) => self.ask_further_chunk(shard, next),
             // What was committed meanwhile is applied in the turns to come.
             Ok(None) => self.ask_first_chunks(),
-            Err(reason) => self.notice(Notice::Fatal(format!(
-                "the snapshot of shard {shard} at index {index} can't be loaded: {reason}. This \
-                 node must not serve without it; its peers have the data"
-            ))),
+            Err(reason) => {
+                self.lose_state(shard, &reason, now);
+                self.ask_first_chunks();
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! every event that is at hand to [`crate::Node::handle`], then call [`crate::Node::end_turn`] and
 //! carry out the outputs in their order.
 
-use flotilla_raft::{Index, SnapshotMeta, Time, Write};
+use flotilla_raft::{Entry, Index, SnapshotMeta, Time, Write};
 use flotilla_shard::{NodeId, ShardId};
 
 /// The two clocks, read by the driver once a turn.
@@ -89,6 +89,21 @@ pub enum Event<'a> {
         /// Which.
         sequence: u64,
     },
+    /// Payloads of these entries of a running shard can't be read on disk any more: what is still
+    /// in memory comes back as [`Output::Repair`].
+    Damaged {
+        /// Of which shard.
+        shard: ShardId,
+        /// Which entries.
+        indexes: Vec<Index>,
+    },
+    /// The newest snapshot of a running shard can't be read on disk any more: another is made.
+    SnapshotDamaged {
+        /// Of which shard.
+        shard: ShardId,
+        /// The index it stands for.
+        index: Index,
+    },
     /// One [`Output::SnapshotAppend`] is in the file (perhaps not yet durable).
     SnapshotAppended {
         /// Of which shard.
@@ -151,6 +166,13 @@ pub enum Output {
     /// Make this durable as one frame of the log; answered by [`Event::Written`]. Never more than
     /// one is open.
     Write(WriteBatch),
+    /// Put these payloads in the place of damaged ones, in any later frame of the log; no answer.
+    Repair {
+        /// Of which shard.
+        shard: ShardId,
+        /// Whole entries that the log on disk has, perhaps not all of them damaged.
+        entries: Vec<Entry>,
+    },
     /// Begin a snapshot file for this shard. At most one file per shard is being written.
     SnapshotBegin {
         /// Of which shard.

@@ -34,6 +34,7 @@ mod install;
 mod intake;
 mod io;
 mod lead;
+mod leaders;
 mod link;
 mod links;
 mod loading;
@@ -41,6 +42,7 @@ mod node;
 mod on_request;
 mod options;
 mod peers;
+mod repair;
 mod replica;
 mod replies;
 mod report;
@@ -50,7 +52,7 @@ mod snapshots;
 mod status;
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_raft::Recovered;
 use flotilla_shard::{Layout, NodeId, ShardId};
@@ -88,6 +90,8 @@ pub struct Boot {
     pub node_state: Option<Vec<u8>>,
     /// What the log remembers of each shard.
     pub shards: BTreeMap<ShardId, Recovered>,
+    /// The shards among them whose snapshot can't be read: they need one from a peer.
+    pub stateless: BTreeSet<ShardId>,
     /// Random, used as the storage id if the disk is fresh.
     pub storage_id: [u8; 16],
     /// Random per boot.

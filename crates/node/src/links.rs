@@ -418,23 +418,12 @@ impl Node {
         }
     }
 
-    /// Which shards a peer leads: all that it does not name, it does not lead.
+    /// A peer's list of what it leads, unless a later one was there before it.
     fn on_claims(&mut self, node: NodeId, claims: &Claims) {
-        let led: Vec<ShardId> = self
-            .leaders
-            .iter()
-            .filter(|(_, known)| known.1 == Some(node))
-            .map(|(shard, _)| *shard)
-            .collect();
-        for shard in led {
-            let claimed = claims.leads.iter().find(|(claimed, _)| *claimed == shard);
-            let known_term = self.leaders.get(&shard).map_or(0, |known| known.0);
-            if claimed.is_none_or(|(_, term)| term.0 < known_term) {
-                self.forget_leader(shard, node);
-            }
-        }
-        for (shard, term) in &claims.leads {
-            self.learn_leader(*shard, term.0, node);
+        let Some(peer) = self.peers.map.get_mut(&node) else { return };
+        if claims.generation >= peer.claims_heard {
+            peer.claims_heard = claims.generation;
+            self.leaders.on_claims(node, claims);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::conns::Conns;
 use crate::founding::{Founding, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
+use crate::leaders::Leaders;
 use crate::link::Claims;
 use crate::loading::Loading;
 use crate::options::Options;
@@ -50,6 +51,8 @@ pub struct Node {
     pub(crate) founding: Founding,
     /// The shards' state as recovered, until the replicas are made.
     recovered: BTreeMap<ShardId, Recovered>,
+    /// Those of them whose snapshot can't be read.
+    stateless: BTreeSet<ShardId>,
     pub(crate) record: Option<FoundingRecord>,
     pub(crate) map: Option<SlotMap>,
     pub(crate) data_shards: Vec<ShardId>,
@@ -58,8 +61,7 @@ pub struct Node {
     pub(crate) next_dial: u64,
     pub(crate) clock: Clock,
     pub(crate) replicas: BTreeMap<ShardId, Replica>,
-    /// Term and node of each shard's leader, as far as known; the term stays when the node goes.
-    pub(crate) leaders: BTreeMap<ShardId, (u64, Option<NodeId>)>,
+    pub(crate) leaders: Leaders,
     pub(crate) claims: Claims,
     pub(crate) streams: BTreeMap<ShardId, Stream>,
     pub(crate) last_seq: u64,
@@ -91,6 +93,8 @@ pub struct Node {
     last_write: u64,
     waiting_told: Time,
     pub(crate) commands: u64,
+    /// Entries repaired since this boot.
+    pub(crate) repaired: u64,
     pub(crate) outputs: Vec<Output>,
 }
 
@@ -154,6 +158,7 @@ impl Node {
             stopped: false,
             founding,
             recovered: boot.shards,
+            stateless: boot.stateless,
             record: None,
             map: None,
             data_shards: Vec::new(),
@@ -162,7 +167,7 @@ impl Node {
             next_dial: ConnId::FIRST_DIALED.0,
             clock: Clock::default(),
             replicas: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            leaders: Leaders::default(),
             claims: Claims { generation: 1, leads: Vec::new() },
             streams: BTreeMap::new(),
             last_seq: 0,
@@ -186,6 +191,7 @@ impl Node {
             last_write: 0,
             waiting_told: Time(0),
             commands: 0,
+            repaired: 0,
             outputs: Vec::new(),
         };
         if let Some(record) = node.founding.record().cloned() {
@@ -211,6 +217,8 @@ impl Node {
             Event::Congested { conn, congested } => self.on_congested(conn, congested),
             Event::Wake => self.run_timers(now),
             Event::Written { sequence } => self.on_written(sequence, now),
+            Event::Damaged { shard, indexes } => self.step(shard, Input::Damaged { indexes }, now),
+            Event::SnapshotDamaged { shard, index } => self.on_snapshot_damaged(shard, index),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
             Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
             Event::SnapshotChunk { shard, index, number, chunks, result } => {
@@ -300,12 +308,15 @@ impl Node {
         self.map = Some(record.map.clone());
         self.record = Some(record);
         let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
-        self.ask_first_chunks();
         for shard in shards {
+            if self.stateless.remove(&shard) {
+                self.lose_state(shard, "its file can't be used", now);
+            }
             for peer in self.linked_nodes() {
                 self.tell_raft_of_peer(shard, peer, true, now);
             }
         }
+        self.ask_first_chunks();
     }
 
     /// From now on the record's layout counts: who was a stranger by another one says hello anew.

@@ -73,6 +73,8 @@ pub(crate) struct Peer {
     pub(crate) outbox: Outbox,
     /// The generation of the claims it was sent last.
     pub(crate) claims_sent: u64,
+    /// The generation of the latest claims that came on this link.
+    pub(crate) claims_heard: u64,
     pause: u64,
 }
 
@@ -89,6 +91,7 @@ impl Peer {
             hello: None,
             outbox: Outbox::default(),
             claims_sent: 0,
+            claims_heard: 0,
             pause: REDIAL_MICROS,
         }
     }
@@ -99,6 +102,7 @@ impl Peer {
         self.dialing = None;
         self.hello = Some(hello);
         self.claims_sent = 0;
+        self.claims_heard = 0;
         self.pause = REDIAL_MICROS;
         self.outbox = Outbox::default();
     }

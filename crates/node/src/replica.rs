@@ -82,6 +82,8 @@ pub(crate) struct Replica {
     pub(crate) lead: Option<Lead>,
     /// The newest durable snapshot here.
     pub(crate) snapshot: SnapshotMeta,
+    /// That snapshot can't be read on disk any more.
+    pub(crate) snapshot_damaged: bool,
     /// The last entry applied.
     pub(crate) applied: Index,
     /// The end of the log that was found at the start: until it is applied, the table is older than
@@ -120,6 +122,7 @@ impl Replica {
             applied: snapshot.index,
             found_until,
             snapshot,
+            snapshot_damaged: false,
             queue: VecDeque::new(),
             answers: Answers::default(),
             hash_seed,
@@ -255,15 +258,29 @@ impl Replica {
     /// The table is to be replaced by the snapshot `meta`, which is durable here.
     pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
         self.queue.clear();
-        self.lead = None;
+        // A leader may be given the state that it lost; the first entry of its term is in there.
+        if let Some(lead) = &mut self.lead {
+            lead.open |= meta.term >= lead.term;
+        }
         self.applied = meta.index;
         self.snapshot = meta.clone();
+        self.snapshot_damaged = false;
         let old = match std::mem::replace(&mut self.state, State::Halted) {
             State::Serving(machine) => Some(machine),
             State::Loading { old, .. } => old,
             State::Halted => None,
         };
         self.state = loading(self.hash_seed, old, meta);
+    }
+
+    /// What was being loaded can't be read: nothing is loaded until another snapshot comes.
+    pub(crate) fn lose_state(&mut self) {
+        self.queue.clear();
+        self.applied = self.snapshot.index;
+        if let State::Loading { restorer, next, reading, .. } = &mut self.state {
+            **restorer = Restorer::new(self.hash_seed);
+            (*next, *reading) = (u32::MAX, false);
+        }
     }
 
     /// Whether its snapshot is to be loaded and nothing was asked for.
@@ -294,7 +311,7 @@ impl Replica {
     /// Whether what it had is being brought back, so that it will serve without help of others.
     pub(crate) fn is_loading(&self) -> bool {
         match &self.state {
-            State::Loading { .. } => true,
+            State::Loading { .. } => !self.raft.lacks_state(),
             State::Serving(_) => self.applied < self.found_until() && self.has_backlog(),
             State::Halted => false,
         }
@@ -308,6 +325,7 @@ impl Replica {
     /// How much of what was found on disk is in the table, if not all.
     pub(crate) fn loaded_percent(&self) -> Option<u8> {
         let (done, of) = match &self.state {
+            State::Loading { .. } if self.raft.lacks_state() => return None,
             State::Loading { next, chunks, .. } => (u64::from(*next), u64::from(*chunks)),
             State::Serving(_) => {
                 let until = self.found_until().0;

@@ -70,6 +70,10 @@ impl Node {
                             .push(format!("shard {shard}: its log is being applied, {percent} %"));
                     }
                 }
+                State::Loading { .. } if replica.raft.lacks_state() => reasons.push(format!(
+                    "shard {}: its snapshot is damaged here, another one is fetched",
+                    replica.shard
+                )),
                 State::Loading { .. } => {
                     let (shard, percent) = (replica.shard, replica.loaded_percent().unwrap_or(0));
                     reasons
@@ -79,8 +83,7 @@ impl Node {
             }
         }
         for shard in std::iter::once(META).chain(self.data_shards.iter().copied()) {
-            let known = self.leaders.get(&shard).is_some_and(|(_, node)| node.is_some());
-            if !known {
+            if self.leaders.get(shard).1.is_none() {
                 reasons.push(format!("shard {shard}: no leader is known"));
             }
         }
@@ -133,7 +136,7 @@ impl Node {
                     members.iter().filter(|m| m.voter == voter).map(|m| m.node.0).collect()
                 };
                 let ranges = self.map.as_ref().map(|map| map.ranges_of(shard)).unwrap_or_default();
-                let (term, leader) = self.leaders.get(&shard).copied().unwrap_or((0, None));
+                let (term, leader) = self.leaders.get(shard);
                 ShardStatus {
                     id: shard.0,
                     ranges: ranges.into_iter().map(|(first, last)| (first.0, last.0)).collect(),

@@ -292,7 +292,7 @@ impl Node {
     /// The redirection to the leader of a slot's shard, if that is known to be another node, and
     /// one within reach: else the request is held here.
     fn moved(&self, slot: Slot, shard: ShardId) -> Option<Vec<u8>> {
-        let leader = self.leaders.get(&shard)?.1.filter(|leader| self.peers.is_linked(*leader))?;
+        let leader = self.leaders.get(shard).1.filter(|leader| self.peers.is_linked(*leader))?;
         let (ip, port) = self.cluster_address(leader)?;
         Some(format!("-MOVED {slot} {ip}:{port}\r\n").into_bytes())
     }

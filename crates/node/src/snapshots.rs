@@ -145,6 +145,12 @@ impl Snapshots {
         self.sending.iter().filter_map(wanted).collect()
     }
 
+    /// Whether a snapshot of this shard is being made, or is to be.
+    pub(crate) fn is_due(&self, shard: ShardId) -> bool {
+        self.due.contains(&shard)
+            || self.making.as_ref().is_some_and(|making| making.shard == shard)
+    }
+
     /// Whether a snapshot of this shard is on its way to a follower.
     pub(crate) fn is_sending(&self, shard: ShardId) -> bool {
         self.sending.keys().any(|(of, _)| *of == shard)

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use crate::raft::Raft;
 use crate::role::Role;
-use crate::{Body, Effect, EntryKind, Index, Payload, ReplicaId};
+use crate::{Body, Effect, EntryKind, Index, Payload, ReplicaId, SnapshotMeta};
 
 impl Raft {
     /// Whether the state is lost ([`crate::Input::StateLost`]) and none has come in its place.
@@ -37,6 +37,15 @@ impl Raft {
             let at_least = self.log.snapshot().index.next();
             self.send(to, Body::FetchSnapshot { at_least }, effects);
         }
+    }
+
+    /// Whether a snapshot of committed entries covers all of a log without a state: then nothing
+    /// that was acknowledged is lost with that log.
+    pub(crate) fn is_beyond_lost_state(&self, meta: &SnapshotMeta) -> bool {
+        self.lacks_state()
+            && meta.index > self.log.last_index()
+            && meta.term <= self.hard_state.term
+            && !self.is_leader()
     }
 
     /// Somebody has no state.

@@ -164,6 +164,9 @@ impl Raft {
     /// What the log has behind it stays, since it may have been acknowledged.
     pub(crate) fn repair_by_snapshot(&mut self, meta: &SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
+        if self.is_beyond_lost_state(meta) {
+            return self.restore(meta.clone(), effects);
+        }
         let fills = self.log.holes().first().is_some_and(|&hole| hole <= index);
         let replaces = self.search.state_lost && index > self.log.snapshot().index;
         if !(fills || replaces) || self.log.term_at(index) != Some(meta.term) {
@@ -303,11 +306,10 @@ impl Raft {
             // A quorum is more than half, so half of them, rounded up, leave none.
             voters.iter().filter(|id| lacks(id)).count() >= voters.len().div_ceil(2)
         };
+        // What is committed in a joint configuration is on a quorum of both halves, and what comes
+        // after it is the new half alone: without a quorum of that it is committed in neither.
         let mut configurations = self.configurations.since(hole);
-        *term == self.hard_state.term
-            && configurations.all(|known| {
-                blocked(&known.voters) && (known.outgoing.is_empty() || blocked(&known.outgoing))
-            })
+        *term == self.hard_state.term && configurations.all(|known| blocked(&known.voters))
     }
 
     /// Truncates what can't be committed, and campaigns anew.

@@ -135,7 +135,7 @@ impl Raft {
         }
     }
 
-    fn restore(&mut self, meta: SnapshotMeta, effects: &mut Vec<Effect>) {
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
         self.search.state_lost = false;
         // What was committed here is part of the snapshot; of the rest, nothing is known to be.

@@ -10,7 +10,7 @@ use cluster::host::{Clock, Disk, Host};
 use cluster::{Cluster, Parcel, id};
 use flotilla_raft::{
     Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered, ReplicaId,
-    RequestId, Time,
+    RequestId, SnapshotMeta, Time,
 };
 
 /// xorshift64*: a run is a function of its seed.
@@ -294,7 +294,7 @@ impl World {
     fn may_rot(&self, id: ReplicaId, entry: &Entry) -> bool {
         let Entry { index, term, .. } = *entry;
         let mut others = self.cluster.hosts.values().filter(|host| host.id() != id);
-        if index <= self.cluster.judge.committed_index() {
+        if index <= self.cluster.judge.known_committed() {
             let members = self.cluster.judge.members();
             return others
                 .any(|host| members.contains(&host.id()) && host.disk.has_whole(index, term));
@@ -333,6 +333,7 @@ impl World {
     /// Now and then a snapshot can't be read; another member has the state, and all payloads.
     fn lose_state(&mut self, id: ReplicaId) {
         let members = self.cluster.judge.members();
+        let &SnapshotMeta { index, term, .. } = &self.cluster.host(id).disk.snapshot;
         let others = self.cluster.hosts.values().filter(|host| host.id() != id);
         let mut spared = false;
         for host in others {
@@ -340,10 +341,9 @@ impl World {
             if !has || host.disk.has_damage() {
                 return;
             }
-            spared |= members.contains(&host.id());
+            spared |= members.contains(&host.id()) && host.disk.has_whole(index, term);
         }
-        let has_snapshot = self.cluster.host(id).disk.snapshot.index > Index(0);
-        if has_snapshot && spared && self.dice.percent(60) {
+        if index > Index(0) && spared && self.dice.percent(60) {
             self.cluster.step(id, Input::StateLost);
             self.cluster.judge.states_lost += 1;
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
 use flotilla_raft::{Index, Time};
 use flotilla_shard::ShardId;
-use flotilla_storage::Chore;
+use flotilla_storage::{Chore, Damage};
 
 use crate::backup::LaneEnd;
 use crate::clock::Clock;
@@ -31,6 +31,10 @@ const CHORES_EVERY: Duration = Duration::from_millis(10);
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// A timer that is very late waits for so many turns in which nodes' sockets are not read empty.
 const LATE_TURNS_MAX: u32 = 16;
+/// So often a part of what is cold is read, to see whether it still can be.
+const SCRUB_EVERY: Duration = Duration::from_secs(1);
+/// About so much of it, bytes: a gigabyte in a quarter of an hour.
+const SCRUB_BYTES: u64 = 1 << 20;
 /// A chore that failed is tried again so much later.
 const CHORE_RETRY: Duration = Duration::from_secs(5);
 /// At a stop, clients that have asked something are given so long to get their answers.
@@ -53,6 +57,9 @@ pub(crate) struct Lane {
     published: Option<Instant>,
     chores_asked: Instant,
     failed_chores: Vec<(Instant, Chore)>,
+    scrubbed: Instant,
+    /// Whether it was said that the disk is full.
+    lacked_room: bool,
     /// The batch of the present turn.
     batch: Option<WriteBatch>,
     /// A timer later than this waits until nodes' sockets are read empty, microseconds.
@@ -111,6 +118,8 @@ impl Lane {
             published: None,
             chores_asked: Instant::now(),
             failed_chores: Vec::new(),
+            scrubbed: Instant::now(),
+            lacked_room: false,
             batch: None,
             late_micros,
             late_turns: 0,
@@ -241,6 +250,7 @@ impl Lane {
                 let before = self.batch.replace(batch);
                 assert!(before.is_none(), "a node has at most one write open");
             }
+            Output::Repair { shard, entries } => self.frames.log().repair(shard, entries),
             Output::SnapshotBegin { shard, meta } => {
                 let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
                 self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
@@ -317,10 +327,8 @@ impl Lane {
             return Ok(());
         }
         self.chores_asked = now;
+        self.tell_damage();
         let log = self.frames.log();
-        for damage in log.take_damage() {
-            say(Level::Warning, damage);
-        }
         self.failed_chores.retain(|(retry_at, chore)| {
             let due = *retry_at <= now;
             if due {
@@ -328,11 +336,45 @@ impl Lane {
             }
             !due
         });
-        for chore in log.housekeeping() {
+        let mut chores = log.housekeeping();
+        if now.duration_since(self.scrubbed) >= SCRUB_EVERY {
+            self.scrubbed = now;
+            chores.extend(log.scrub(SCRUB_BYTES));
+        }
+        let lacks_room = log.lacks_room();
+        for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }
         self.frames.write_waiting()?;
+        self.note_room(lacks_room);
         Ok(())
+    }
+
+    /// What was found damaged while running: an operator reads it, and the node repairs it.
+    fn tell_damage(&mut self) {
+        for damage in self.frames.log().take_damage() {
+            say(Level::Warning, &damage);
+            match damage {
+                Damage::Frame { entries, .. } => {
+                    for (shard, indexes) in entries {
+                        self.network.tell(Event::Damaged { shard, indexes });
+                    }
+                }
+                Damage::Snapshot { file, .. } => {
+                    let (shard, index) = (file.shard, file.meta.index);
+                    self.network.tell(Event::SnapshotDamaged { shard, index });
+                }
+            }
+        }
+    }
+
+    fn note_room(&mut self, lacks_room: bool) {
+        if lacks_room && !self.lacked_room {
+            say(Level::Warning, "the disk is full: only a reserve of the log is left");
+        } else if self.lacked_room && !lacks_room {
+            say(Level::Info, "there is room on the disk again");
+        }
+        self.lacked_room = lacks_room;
     }
 
     fn publish_if_due(&mut self, now: Instant) {

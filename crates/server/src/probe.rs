@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use flotilla_storage::BLOCK;
-use rustix::fs::{StatFs, fstatfs, major, minor, statfs};
+use rustix::fs::{AtFlags, StatFs, StatxFlags, fstatfs, major, minor, statfs, statx};
 
 use crate::blocks::Blocks;
 
@@ -59,7 +59,11 @@ fn measure(path: &Path) -> io::Result<(WriteMode, u64)> {
     file.write_all_at(&block, 0)?;
     file.sync_all()?;
     // A file system may refuse O_DIRECT at once or only at the first write.
-    let direct = open_direct(path).and_then(|file| file.write_all_at(&block, 0).map(|()| file));
+    let direct = if takes_our_blocks(&file) {
+        open_direct(path).and_then(|file| file.write_all_at(&block, 0).map(|()| file))
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    };
     let (mode, file) = match direct {
         Ok(direct) => (WriteMode::Direct, direct),
         Err(_) => (WriteMode::WriteThenSync, file),
@@ -75,6 +79,21 @@ fn measure(path: &Path) -> io::Result<(WriteMode, u64)> {
     }
     micros.sort_unstable();
     Ok((mode, micros[PROBE_WRITES / 2]))
+}
+
+/// Whether writes past the page cache may begin at multiples of a block, in memory and in the
+/// file. A kernel that does not say so (before 6.1) is asked by a write.
+fn takes_our_blocks(file: &File) -> bool {
+    let asked = StatxFlags::DIOALIGN;
+    let found = statx(file, "", AtFlags::EMPTY_PATH, asked).ok();
+    let said = found.filter(|found| found.stx_mask & asked.bits() != 0);
+    said.is_none_or(|found| alignment_fits(found.stx_dio_mem_align, found.stx_dio_offset_align))
+}
+
+/// An alignment of 0 says that O_DIRECT is not to be had.
+fn alignment_fits(memory: u32, offset: u32) -> bool {
+    let fits = |alignment: u32| alignment > 0 && (BLOCK as u32).is_multiple_of(alignment);
+    fits(memory) && fits(offset)
 }
 
 /// Opens a file for writes past the page cache that are durable when they return.
@@ -129,6 +148,12 @@ mod tests {
         let probe = Probe::look_at(directory.path()).expect("it is writable");
         assert!(probe.sync_micros < 10_000_000);
         assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    }
+
+    #[test]
+    fn blocks_must_be_multiples_of_what_the_file_system_wants() {
+        assert!(alignment_fits(512, 512) && alignment_fits(4, 4096));
+        assert!(!alignment_fits(512, 8192) && !alignment_fits(512, 0));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
             reason: error.to_string(),
         })?;
     report_recovery(&lane);
-    lane.check_whole()
+    lane.check_promises()
         .map_err(|reason| ServerError::Recovery { path: config.data.clone(), reason })?;
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
@@ -104,6 +104,7 @@ fn start_node(
         me: config.me,
         node_state: lane.node_state,
         shards: lane.shards,
+        stateless: lane.lost_snapshots.into_keys().collect(),
         storage_id,
         nonce: random()?,
         seed: random()?,

@@ -1,5 +1,7 @@
 //! The log and snapshots on a real directory, written inline and by the writer thread.
 
+mod injected;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

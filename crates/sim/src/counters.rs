@@ -103,6 +103,8 @@ counters! {
     snapshots_made,
     /// Snapshots that a follower received and took.
     snapshots_installed,
+    /// Payloads that were damaged and came back from a peer.
+    entries_repaired,
     /// Log segments that were begun.
     segments,
     /// Segment files that were used again.

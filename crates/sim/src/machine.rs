@@ -209,6 +209,14 @@ pub(crate) enum Incoming {
     Written {
         sequence: u64,
     },
+    Damaged {
+        shard: ShardId,
+        indexes: Vec<Index>,
+    },
+    SnapshotDamaged {
+        shard: ShardId,
+        index: Index,
+    },
     SnapshotAppended {
         shard: ShardId,
     },
@@ -236,6 +244,8 @@ impl Incoming {
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
             Self::Written { sequence } => take(Event::Written { sequence }),
+            Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
+            Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
             Self::SnapshotChunk { shard, index, number, chunks, result } => {

@@ -40,6 +40,12 @@ marks! {
     RefusedDisk,
     /// A node gave up, since its disk had been wiped.
     RefusedNewborn,
+    /// A replica came up with entries whose payloads could not be read.
+    CameUpDamaged,
+    /// A replica came up with a snapshot that could not be read.
+    CameUpStateless,
+    /// Payloads that were damaged came back from a peer.
+    EntriesRepaired,
     /// A disk was spoiled where it did not matter.
     HarmlessDamage,
     /// A file of a snapshot could not be read.

@@ -243,8 +243,14 @@ impl Network {
         }
     }
 
-    /// The next piece that has arrived from that side, and for whom.
-    pub(crate) fn arrived(&mut self, id: u64, side: usize, now: Micros) -> Option<(Party, Piece)> {
+    /// The next piece that has arrived from that side, and for whom; nobody if the other side has
+    /// left.
+    pub(crate) fn arrived(
+        &mut self,
+        id: u64,
+        side: usize,
+        now: Micros,
+    ) -> Option<(Option<Party>, Piece)> {
         let connection = self.connections.get_mut(&id)?;
         let [from, to] = [connection.parties[side], connection.parties[1 - side]];
         let cut = if self.cut.is_empty() && self.clogged.is_empty() {
@@ -258,13 +264,19 @@ impl Network {
             return None;
         }
         let (_, piece) = way.pieces.pop_front_if(|(due, _)| *due <= now)?;
-        if !connection.open[1 - side] {
-            return self.arrived(id, side, now);
-        }
+        let there = connection.open[1 - side];
         if matches!(piece, Piece::End) {
             self.leave(id, 1 - side);
         }
-        Some((to, piece))
+        Some((there.then_some(to), piece))
+    }
+
+    /// Whether a side still has the connection and nothing under way will end it.
+    pub(crate) fn is_unaware(&self, id: u64, side: usize) -> bool {
+        self.connections.get(&id).is_some_and(|connection| {
+            let mut pieces = connection.ways[1 - side].pieces.iter();
+            connection.open[side] && !pieces.any(|(_, piece)| matches!(piece, Piece::End))
+        })
     }
 
     /// Nothing is under way for longer than until `at`.
@@ -299,8 +311,9 @@ mod tests {
 
     fn text(network: &mut Network, id: u64, side: usize, now: Micros) -> String {
         let mut text = String::new();
-        while let Some((_, piece)) = network.arrived(id, side, now) {
+        while let Some((to, piece)) = network.arrived(id, side, now) {
             match piece {
+                _ if to.is_none() => text.push('!'),
                 Piece::Bytes(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
                 Piece::End => text.push('.'),
             }
@@ -334,5 +347,18 @@ mod tests {
         assert_eq!(network.send(id, 0, Piece::End, 3), None);
         assert_eq!(text(&mut network, id, 0, 5), "x.");
         assert!(network.connection(id).is_none());
+    }
+
+    #[test]
+    fn what_comes_for_a_side_that_has_left_is_for_nobody() {
+        let mut network = Network::default();
+        let id = network.connect(node(0), node(1), 0);
+        network.leave(id, 1);
+        network.send(id, 0, Piece::Bytes(b"x".to_vec()), 1);
+        assert_eq!(text(&mut network, id, 0, 5), "!");
+        assert!(network.is_unaware(id, 0));
+        network.disown(id, 1, 6);
+        assert!(!network.is_unaware(id, 0));
+        assert_eq!(text(&mut network, id, 1, 6), ".");
     }
 }

@@ -229,8 +229,8 @@ impl<'a> Search<'a> {
         if end > continues {
             return continues;
         }
-        let unsure = scan.is_unsure_from(offset);
-        let acknowledged = if unsure { scan.end_sequence } else { self.attested }.min(continues);
+        let unsure = if scan.is_unsure_from(offset) { scan.end_sequence } else { 0 };
+        let acknowledged = self.attested.max(unsure).min(continues);
         if acknowledged >= scan.end_sequence {
             scan.lacks_through(acknowledged);
         }

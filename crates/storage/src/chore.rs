@@ -3,6 +3,7 @@
 
 use crate::disk::{Disk, DiskError};
 use crate::load::CarryLoad;
+use crate::scrub::Scrub;
 
 /// Something to be done off the lane: [`Chore::run`], then [`crate::Log::chore_done`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Chore {
     },
     /// Read live entries of an old segment, to be carried.
     Load(CarryLoad),
+    /// Read something cold, to see whether it still can be read.
+    Scrub(Scrub),
 }
 
 impl Chore {
@@ -33,6 +36,10 @@ impl Chore {
             Self::Remove { name } => disk.remove(name),
             Self::Load(load) => {
                 load.run(disk);
+                Ok(())
+            }
+            Self::Scrub(scrub) => {
+                scrub.run(disk);
                 Ok(())
             }
         }

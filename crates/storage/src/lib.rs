@@ -47,6 +47,9 @@
 //!   leave once [`Log::durable_through`] has reached its sequence.
 //! - [`Log::housekeeping`] now and then; each [`Chore`] is `run` on some thread and given back to
 //!   [`Log::chore_done`] (or [`Log::chore_failed`]).
+//! - [`Log::take_damage`] now and then; [`Log::append`] without writes where [`Log::needs_frame`].
+//! - [`Log::scrub`] at a bounded rate; its chores are run like the others.
+//! - While [`Log::lacks_room`], clients' writes are refused; reads, votes and terms go on.
 //! - A snapshot file is synced, renamed and its directory synced before [`Log::snapshot_durable`].
 //!
 //! # Invariants
@@ -83,6 +86,7 @@ mod error;
 mod format;
 mod frame;
 mod image;
+mod inspect;
 mod live;
 mod load;
 mod log;
@@ -90,6 +94,7 @@ mod memory_disk;
 mod recovery;
 mod replay;
 mod scan;
+mod scrub;
 mod segment;
 mod shelf;
 mod snapshot;
@@ -100,8 +105,12 @@ pub use chore::Chore;
 pub use disk::{Disk, DiskError};
 pub use error::{DamagedFrame, RecoverError};
 pub use format::BLOCK;
+pub use inspect::{
+    FrameView, HeaderView, SegmentView, describe_table, format_version, inspect_segment,
+};
 pub use load::CarryLoad;
 pub use log::{Damage, FrameWrite, Log, Options, SEGMENT_BYTES};
 pub use memory_disk::{Counters, MemoryDisk};
-pub use recovery::{Cut, RecoveredLane, RecoveryReport};
+pub use recovery::{Cut, RecoveredLane, RecoveryReport, examine};
+pub use scrub::Scrub;
 pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};

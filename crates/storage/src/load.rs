@@ -73,6 +73,30 @@ pub(crate) fn read_bytes(disk: &mut dyn Disk, file: &str, offset: u64) -> Vec<u8
     }
 }
 
+/// Where the frame behind the one at `offset` begins, which is the front of `bytes`: by its header,
+/// else where the next header of the segment is; at most `end`.
+pub(crate) fn next_frame(
+    disk: &mut dyn Disk,
+    file: &str,
+    of: SegmentId,
+    (offset, end): (u64, u64),
+    bytes: &[u8],
+) -> u64 {
+    let header = read_header(bytes, offset, of);
+    if let Some(length) = header.and_then(|header| frame_length(&header)) {
+        return offset.saturating_add(length).min(end);
+    }
+    let mut next = offset + BLOCK as u64;
+    while next < end {
+        let block = disk.read(file, next, BLOCK).unwrap_or_default();
+        if read_header(&block, next, of).is_some() {
+            return next;
+        }
+        next += BLOCK as u64;
+    }
+    end
+}
+
 /// Puts the entries of a frame into the pieces that want them.
 fn fill(
     disk: &mut dyn Disk,
@@ -82,8 +106,16 @@ fn fill(
     pieces: &mut [CarryPiece],
 ) -> Result<(), BadFrame> {
     let bytes = read_bytes(disk, file, offset);
-    let bad = |detail: &str| bad_frame(&bytes, offset, of, detail);
-    let frame = read_frame(&bytes, offset, of).map_err(|flaw| bad(flaw.describe()))?;
+    let frame = match read_frame(&bytes, offset, of) {
+        Ok(frame) => frame,
+        Err(flaw) => {
+            let end = disk.size(file).unwrap_or(0);
+            let next = next_frame(disk, file, of, (offset, end), &bytes);
+            let next = (next < end).then(|| (read_bytes(disk, file, next), next));
+            return Err(bad_frame(&bytes, next, offset, of, flaw.describe()));
+        }
+    };
+    let bad = |detail: &str| bad_frame(&bytes, None, offset, of, detail);
     let found = entries_of(frame.table, frame.body, of).ok_or_else(|| bad("it makes no sense"))?;
     for piece in &mut *pieces {
         let range = found.get(&piece.shard).map(|log| log.range(piece.first..=piece.last));
@@ -124,11 +156,22 @@ fn entries_of(
     Some(found)
 }
 
-/// What can still be said of a frame that can't be read.
-pub(crate) fn bad_frame(bytes: &[u8], offset: u64, of: SegmentId, detail: &str) -> BadFrame {
+/// What can still be said of a frame that can't be read: by its own table, or by the copy in the
+/// frame behind it, whose bytes and offset are `next`.
+pub(crate) fn bad_frame(
+    bytes: &[u8],
+    next: Option<(Vec<u8>, u64)>,
+    offset: u64,
+    of: SegmentId,
+    detail: &str,
+) -> BadFrame {
     let header = read_header(bytes, offset, of);
-    let table = header.and_then(|header| read_tables(bytes, &header));
-    let records = table.and_then(|(table, _)| read_table(table, of.entries_max));
+    let own = header.and_then(|header| read_tables(bytes, &header)).map(|tables| tables.0);
+    let repeated = next.as_ref().and_then(|(next, at)| {
+        let header = read_header(next, *at, of)?;
+        read_tables(next, &header)?.1
+    });
+    let records = own.or(repeated).and_then(|table| read_table(table, of.entries_max));
     let mut kinds = BTreeMap::new();
     for record in records.unwrap_or_default() {
         if let Record::Entries { shard, identities, .. } | Record::Carry { shard, identities } =

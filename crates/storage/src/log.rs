@@ -2,8 +2,9 @@
 
 mod append;
 mod damage;
+mod scrub;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Write};
@@ -12,7 +13,7 @@ use flotilla_shard::ShardId;
 use crate::buffer::AlignedBuffer;
 use crate::carry::Carry;
 use crate::chore::Chore;
-use crate::live::{Live, ShardLog};
+use crate::live::{Live, Place, ShardLog};
 use crate::load::{CarryLoad, CarryPiece};
 use crate::scan::segment_id;
 use crate::segment::Segments;
@@ -20,6 +21,7 @@ use crate::shelf::Shelf;
 use crate::snapshot::{SnapshotFile, SnapshotWriter};
 use append::Turn;
 pub use damage::Damage;
+use scrub::Scrubber;
 
 /// The default size of a segment in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -121,6 +123,10 @@ pub struct Log {
     renewed: Vec<ShardId>,
     /// What was found damaged and not told yet.
     damage: Vec<Damage>,
+    /// Frames and snapshots that are known to be damaged: they are told once.
+    bad_frames: BTreeSet<Place>,
+    bad_snapshots: BTreeSet<String>,
+    scrubber: Scrubber,
     /// The next frame begins a segment, whose checkpoint restates everything.
     wants_segment: bool,
     /// The last sequence given out.
@@ -152,6 +158,8 @@ pub(crate) struct Parts {
     /// The sequence of the last frame kept, all of which is durable.
     pub(crate) last_kept: u64,
     pub(crate) floor: u64,
+    /// Frames that recovery found damaged.
+    pub(crate) bad_frames: BTreeSet<Place>,
     pub(crate) previous_table: Option<Vec<u8>>,
 }
 
@@ -171,6 +179,9 @@ impl Log {
             leaving: Vec::new(),
             renewed: Vec::new(),
             damage: Vec::new(),
+            bad_frames: parts.bad_frames,
+            bad_snapshots: BTreeSet::new(),
+            scrubber: Scrubber::default(),
             wants_segment: false,
             sequence: parts.sequence,
             last_kept: parts.last_kept,
@@ -289,6 +300,7 @@ impl Log {
                 }
                 self.release_segments();
             }
+            Chore::Scrub(scrub) => self.scrubbed(scrub),
         }
     }
 
@@ -298,7 +310,7 @@ impl Log {
         match chore {
             Chore::Prepare { name, bytes } => self.segments.prepared(name, *bytes, false),
             Chore::Remove { name } => self.segments.removals.push(name.clone()),
-            Chore::Load(_) => panic!("what can't be read is damage, no failure"),
+            Chore::Load(_) | Chore::Scrub(_) => panic!("what can't be read is damage, no failure"),
         }
     }
 
@@ -380,6 +392,13 @@ impl Log {
         self.segments.ready_bytes()
     }
 
+    /// Whether clients' writes must be refused: a segment could not be prepared, and what is ready
+    /// is below one segment. That reserve is for what can't be refused, such as terms and votes,
+    /// and for the snapshots that make room. It ends by itself when a segment was prepared.
+    pub fn lacks_room(&self) -> bool {
+        self.segments.lacks_room()
+    }
+
     /// Bytes of entries above the snapshots of their shards.
     pub fn bytes_since_snapshot(&self) -> u64 {
         self.live.bytes()
@@ -412,8 +431,11 @@ impl Log {
 
     /// Frees the segments that nothing needs any more; one that is being read is needed.
     fn release_segments(&mut self) {
-        let floor = self.floors.attested.min(self.carry.loading.unwrap_or(u64::MAX));
+        let reading = [self.carry.loading, self.scrubber.reading].into_iter().flatten().min();
+        let floor = self.floors.attested.min(reading.unwrap_or(u64::MAX));
         self.segments.release_below(floor);
+        let oldest = Place { segment: self.segments.chain[0].number, offset: 0 };
+        self.bad_frames = self.bad_frames.split_off(&oldest);
     }
 
     fn oldest_live(&self) -> u64 {

@@ -32,7 +32,7 @@ use crate::disk::{Disk, DiskError};
 use crate::error::{DamagedFrame, RecoverError};
 use crate::frame::read_frame;
 use crate::image::Image;
-use crate::live::{Live, Place};
+use crate::live::{Live, Place, ShardLog};
 use crate::log::{Log, Options, Parts, SplitMix};
 use crate::replay::{Frame, Replay};
 use crate::scan::{Content, Found, Slot};
@@ -77,6 +77,15 @@ pub struct RecoveredLane {
 }
 
 impl RecoveredLane {
+    /// For a host that can't put new replicas in the place of lost ones: what may have been
+    /// forgotten, in words.
+    pub fn check_promises(&self) -> Result<(), String> {
+        if self.lost.is_empty() && !self.incomplete {
+            return Ok(());
+        }
+        self.check_whole()
+    }
+
     /// For a host that can't have anything repaired: what is damaged or lost, in words.
     pub fn check_whole(&self) -> Result<(), String> {
         let mut wrong: Vec<String> = self.report.damage.iter().map(ToString::to_string).collect();
@@ -137,28 +146,7 @@ impl Log {
     ) -> Result<(Self, RecoveredLane), RecoverError> {
         let survey = Survey::take(disk)?;
         let mut search = Search::new(&survey);
-        let chain = search.find_chain(disk)?;
-        if chain.links.is_empty() {
-            check_blank(&survey, &chain)?;
-        }
-        let mut reading = Reading::default();
-        reading.chain(disk, &survey, &chain)?;
-        let Reading { replay, damage } = reading;
-        let mut lane = RecoveredLane {
-            fresh: chain.links.is_empty(),
-            incomplete: replay.in_doubt || replay.incomplete,
-            durable_through: chain.last_kept(),
-            report: RecoveryReport {
-                segments: chain.links.len(),
-                frames: replay.frames,
-                last_sequence: chain.last_kept(),
-                cut: search.cut.take(),
-                damage,
-                removed: Vec::new(),
-            },
-            ..RecoveredLane::default()
-        };
-        find_snapshots(disk, &replay, &mut lane)?;
+        let (chain, replay, mut lane) = read(disk, &mut search)?;
         lane.report.removed = remove_unneeded(disk, &survey, &replay)?;
         let mut log = build(options, seed, &search, &chain, replay, &mut lane);
         log.begin(disk)?;
@@ -182,6 +170,61 @@ impl Log {
             write = self.append(None, &[]);
         }
     }
+}
+
+/// What a recovery would find on a disk; nothing is changed, and nothing made sure of.
+pub fn examine(disk: &mut dyn Disk) -> Result<RecoveredLane, RecoverError> {
+    let survey = Survey::take(disk)?;
+    let (_, replay, mut lane) = read(disk, &mut Search::new(&survey))?;
+    hand_over(replay, &mut Live::default(), &mut lane);
+    Ok(lane)
+}
+
+/// Steps 2 to 4, without the shards.
+fn read(
+    disk: &mut dyn Disk,
+    search: &mut Search<'_>,
+) -> Result<(Chain, Replay, RecoveredLane), RecoverError> {
+    let chain = search.find_chain(disk)?;
+    if chain.links.is_empty() {
+        check_blank(search.survey, &chain)?;
+    }
+    let mut reading = Reading::default();
+    reading.chain(disk, search.survey, &chain)?;
+    let Reading { replay, damage } = reading;
+    let mut lane = RecoveredLane {
+        node_state: replay.node_state.clone(),
+        fresh: chain.links.is_empty(),
+        incomplete: replay.in_doubt || replay.incomplete,
+        durable_through: chain.last_kept(),
+        report: RecoveryReport {
+            segments: chain.links.len(),
+            frames: replay.frames,
+            last_sequence: chain.last_kept(),
+            cut: search.cut.take(),
+            damage,
+            removed: Vec::new(),
+        },
+        ..RecoveredLane::default()
+    };
+    find_snapshots(disk, &replay, &mut lane)?;
+    Ok((chain, replay, lane))
+}
+
+/// Sorts the shards into those that kept every promise and those that are lost.
+fn hand_over(
+    replay: Replay,
+    live: &mut Live,
+    lane: &mut RecoveredLane,
+) -> BTreeMap<ShardId, ShardLog> {
+    let mut logs = BTreeMap::new();
+    for (shard, replayed) in replay.shards {
+        let (recovered, log) = replayed.finish(live);
+        let known = if log.lost { &mut lane.lost } else { &mut lane.shards };
+        known.insert(shard, recovered);
+        logs.insert(shard, log);
+    }
+    logs
 }
 
 /// Without a segment that counts there must be no sign that there ever was one.
@@ -216,12 +259,14 @@ impl Reading {
         for link in &chain.links {
             let found = &survey.found[link.position];
             let image = Image::read(disk, &found.file, 0, found.size as usize)?;
+            let last = link.scan.slots.last().map_or(0, |slot| slot.last);
             for slot in &link.scan.slots {
                 at = (found.file.to_string(), slot.offset);
                 if slot.content == Content::Whole && !image.is_whole() {
                     check_still_whole(&image.bytes, found, slot)?;
                 }
-                self.slot(&image.bytes, found, slot).map_err(|detail| inconsistent(&at, detail))?;
+                self.slot(&image.bytes, found, slot, last)
+                    .map_err(|detail| inconsistent(&at, detail))?;
             }
         }
         if let Some(reason) = &chain.missing_after {
@@ -230,7 +275,7 @@ impl Reading {
         self.replay.check().map_err(|detail| inconsistent(&at, detail))
     }
 
-    fn slot(&mut self, bytes: &[u8], found: &Found, slot: &Slot) -> Result<(), String> {
+    fn slot(&mut self, bytes: &[u8], found: &Found, slot: &Slot, last: u64) -> Result<(), String> {
         let id = found.id();
         let place = Place { segment: id.number, offset: slot.offset };
         let is_checkpoint = slot.first == found.header.first_sequence;
@@ -239,7 +284,14 @@ impl Reading {
         match &slot.content {
             Content::Unknown => {
                 self.note(found, slot, None);
-                self.replay.doubt();
+                // A checkpoint only restates what the frames before it said, if it is one frame: it
+                // is where there is a next one.
+                let only_restates = is_checkpoint && slot.last == slot.first && slot.last < last;
+                if only_restates && self.replay.is_complete() {
+                    self.replay.table = None;
+                } else {
+                    self.replay.doubt();
+                }
                 Ok(())
             }
             Content::Table(table) => {
@@ -382,14 +434,8 @@ fn build(
     lane: &mut RecoveredLane,
 ) -> Log {
     let survey = search.survey;
-    let (mut live, mut logs) = (Live::default(), BTreeMap::new());
-    for (shard, replayed) in replay.shards {
-        let (recovered, log) = replayed.finish(&mut live);
-        let known = if log.lost { &mut lane.lost } else { &mut lane.shards };
-        known.insert(shard, recovered);
-        logs.insert(shard, log);
-    }
-    lane.node_state.clone_from(&replay.node_state);
+    let (mut live, table) = (Live::default(), replay.table.clone());
+    let shards = hand_over(replay, &mut live, lane);
     let mut shelf = Shelf::default();
     lane.snapshots.values().cloned().for_each(|file| shelf.restore(file));
     let blank = survey.found.is_empty() && search.highest_sequence == 0;
@@ -403,8 +449,8 @@ fn build(
     let newest = segments.chain.back().map_or(0, |segment| segment.number);
     let parts = Parts {
         random,
-        shards: logs,
-        node_state: replay.node_state,
+        shards,
+        node_state: lane.node_state.clone(),
         incomplete: lane.incomplete,
         floor: live.oldest().unwrap_or(newest),
         live,
@@ -412,9 +458,21 @@ fn build(
         shelf,
         sequence,
         last_kept: chain.last_kept(),
-        previous_table: if lane.fresh { Some(Vec::new()) } else { replay.table },
+        bad_frames: bad_frames(survey, chain),
+        previous_table: if lane.fresh { Some(Vec::new()) } else { table },
     };
     Log::from_parts(options, parts)
+}
+
+/// Where the frames are that are known to be damaged.
+fn bad_frames(survey: &Survey, chain: &Chain) -> BTreeSet<Place> {
+    let mut places = BTreeSet::new();
+    for link in &chain.links {
+        let segment = survey.found[link.position].header.number;
+        let bad = link.scan.slots.iter().filter(|slot| slot.content != Content::Whole);
+        places.extend(bad.map(|slot| Place { segment, offset: slot.offset }));
+    }
+    places
 }
 
 /// The chain as the log keeps it, and all other segment files as free ones.

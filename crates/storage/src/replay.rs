@@ -79,7 +79,7 @@ impl Replay {
         let records =
             read_table(frame.table, frame.entries_max).ok_or("the table makes no sense")?;
         let mut payloads = frame.body.map(Payloads::new);
-        let begins = self.frames == 0 && self.table.is_none() && !self.in_doubt;
+        let begins = self.frames == 0 && !self.in_doubt;
         if frame.is_checkpoint {
             self.incomplete = false;
             self.checkpoint(&records, begins)?;
@@ -93,6 +93,11 @@ impl Replay {
         self.frames += 1;
         self.table = Some(frame.table.to_vec());
         Ok(())
+    }
+
+    /// Whether it has begun, and is in no doubt.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.frames > 0 && !self.in_doubt
     }
 
     /// Here stood frames of which nothing is known.
@@ -185,6 +190,7 @@ impl Replay {
     /// At the end: what is incomplete although there never was a doubt contradicts itself.
     pub(crate) fn check(&mut self) -> Result<(), Contradiction> {
         for (shard, log) in &mut self.shards {
+            log.check_terms().map_err(|what| format!("shard {}: {what}", shard.0))?;
             log.lost |= log.in_doubt;
             if log.lost {
                 log.entries = log.entries.split_off(&log.snapshot.index.next());
@@ -253,7 +259,7 @@ impl ReplayedShard {
 
     /// Entries of the log stand elsewhere now. A copy without its payload replaces none with it.
     fn carry(&mut self, shard: ShardId, entries: Vec<Replayed>) -> Result<(), Contradiction> {
-        for replayed in entries {
+        for mut replayed in entries {
             let Entry { index, term, .. } = replayed.entry;
             let known = self.term_at(index);
             let inside = index > self.snapshot.index && index <= self.last.0;
@@ -263,10 +269,13 @@ impl ReplayedShard {
             if !inside || known.is_some_and(|known| known != term) {
                 return Err(format!("shard {}: {index} is carried but not in the log", shard.0));
             }
-            let better = replayed.whole || self.entries.get(&index).is_none_or(|old| !old.whole);
-            if better {
-                self.entries.insert(index, replayed);
+            match self.entries.get(&index) {
+                Some(old) if !replayed.whole && old.whole => continue,
+                // A table knows better than who found the damage and could read none.
+                Some(old) if !replayed.whole => replayed.entry.kind = old.entry.kind,
+                _ => {}
             }
+            self.entries.insert(index, replayed);
         }
         Ok(())
     }
@@ -311,6 +320,27 @@ impl ReplayedShard {
         self.lost = said.lost;
         self.in_doubt = false;
         self.was_in_doubt = after_doubt;
+    }
+
+    /// The terms rise along the log, up to the replica's own.
+    fn check_terms(&self) -> Result<(), Contradiction> {
+        let mut term = self.snapshot.term;
+        for Replayed { entry, .. } in self.entries.values() {
+            if entry.term < term && !self.in_doubt {
+                return Err(format!(
+                    "entry {} is of an older term than the one before",
+                    entry.index
+                ));
+            }
+            term = entry.term;
+        }
+        let last = self.entries.get(&self.last.0).map_or(self.last.1, |last| last.entry.term);
+        let right = last == self.last.1 && last <= self.hard_state.term;
+        if right || self.in_doubt || self.lost {
+            Ok(())
+        } else {
+            Err(format!("the last entry is of term {last}"))
+        }
     }
 
     /// The first index that should be there and is not.

@@ -167,6 +167,9 @@ impl Scan {
     /// Frame `sequence` is the last that counts, and `table` is its, if it is known at all.
     pub(crate) fn end_at(&mut self, sequence: u64, table: Option<&[u8]>) {
         let kept = self.slots.partition_point(|slot| slot.first <= sequence);
+        if let Some(void) = self.slots.get(kept) {
+            self.end_offset = void.offset;
+        }
         self.slots.truncate(kept);
         if let Some(slot) = self.slots.last_mut() {
             slot.last = slot.last.min(sequence);

@@ -36,6 +36,8 @@ pub(crate) struct Segments {
     pub(crate) chain: VecDeque<Segment>,
     free: Vec<FreeFile>,
     preparing: BTreeSet<String>,
+    /// The last file that was to be prepared could not be.
+    prepare_failed: bool,
     /// Files to remove for which no chore was given out yet.
     pub(crate) removals: Vec<String>,
     last_file: u64,
@@ -68,6 +70,7 @@ impl Segments {
             chain: VecDeque::new(),
             free: Vec::new(),
             preparing: BTreeSet::new(),
+            prepare_failed: false,
             removals: Vec::new(),
             last_file,
             next_number,
@@ -126,6 +129,7 @@ impl Segments {
     pub(crate) fn prepared(&mut self, name: &str, bytes: u64, there: bool) {
         let expected = self.preparing.remove(name);
         assert!(expected, "{name} was asked for");
+        self.prepare_failed = !there;
         if there {
             self.free.push(FreeFile { name: name.into(), bytes });
         }
@@ -135,6 +139,11 @@ impl Segments {
     pub(crate) fn disk_bytes(&self) -> u64 {
         let chain: u64 = self.chain.iter().map(|segment| segment.bytes).sum();
         chain + self.free.iter().map(|file| file.bytes).sum::<u64>()
+    }
+
+    /// Whether no file can be prepared and less than a segment is ready.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.prepare_failed && self.ready_bytes() < self.standard_bytes
     }
 
     /// Bytes that can be written before a file must be created.

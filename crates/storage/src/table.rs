@@ -343,6 +343,9 @@ impl<'a> Reader<'a> {
                 let lost = self.take.u8()? == 1;
                 let last = (Index(self.take.u64()?), Term(self.take.u64()?));
                 let (snapshot, file) = take_snapshot(&mut self.take, shard)?;
+                if last < (snapshot.index, snapshot.term) {
+                    return None;
+                }
                 let said = ShardCheckpoint { shard, hard_state, last, snapshot, file, lost };
                 Record::Checkpoint(Box::new(said))
             }

@@ -9,6 +9,7 @@ mod durability;
 mod examples;
 mod failover;
 mod hostile;
+mod inspect;
 mod placing;
 mod serving;
 mod stopping;

@@ -1,4 +1,4 @@
-//! Frames: packets cut into pieces of at most 256 KiB, each with a checksum of its own.
+//! Frames: packets cut into pieces of at most 256 KiB, each with checksums of its own.
 //!
 //! | bytes | field | |
 //! |---|---|---|
@@ -7,8 +7,13 @@
 //! | 3 | flags | u8, bit 0 = MORE: the packet goes on in the next frame, and this body is full |
 //! | 4..8 | length | u32, of the body, at most [`MAX_BODY`] |
 //! | 8..16 | wall_ms | u64, the sender's wall clock when it made the packet, for P9 |
-//! | 16..20 | crc | u32, CRC-32C of bytes 0..16 and the body |
-//! | 20.. | body | |
+//! | 16..20 | head | u32, CRC-32C of bytes 0..16 |
+//! | 20..24 | crc | u32, CRC-32C of bytes 0..16 and the body |
+//! | 24.. | body | |
+//!
+//! The header has a checksum of its own, since its length is believed before the body is there: one
+//! flipped bit of it would make the receiver wait for 256 KiB that nobody sends, and be deaf to all
+//! that comes meanwhile.
 //!
 //! A packet is at most [`MAX_PACKET`] long; the frames of one packet follow each other.
 
@@ -26,8 +31,9 @@ pub(crate) const MAX_BODY: usize = 256 << 10;
 pub(crate) const MAX_PACKET: usize = 128 << 20;
 
 const MAGIC: u16 = 0xF17A;
-const HEADER: usize = 20;
+const HEADER: usize = 24;
 const CHECKED: usize = 16;
+const BODY_CHECKED: usize = 20;
 const MORE: u8 = 1;
 
 /// Cuts packets into frames.
@@ -91,8 +97,9 @@ impl FrameWriter {
     fn seal(&mut self, frame: usize, body: usize, header: FrameHeader) {
         let bytes = &mut self.out[frame..frame + HEADER + body];
         bytes[..CHECKED].copy_from_slice(&header.encode());
-        let crc = checksum(&bytes[..CHECKED], &bytes[HEADER..]);
-        bytes[CHECKED..HEADER].copy_from_slice(&crc.to_le_bytes());
+        let (head, crc) = checksums(&bytes[..CHECKED], &bytes[HEADER..]);
+        bytes[CHECKED..BODY_CHECKED].copy_from_slice(&head);
+        bytes[BODY_CHECKED..HEADER].copy_from_slice(&crc);
     }
 }
 
@@ -183,8 +190,8 @@ impl FrameReader {
     }
 
     fn end_frame(&mut self, frame: FrameHeader) -> Result<(), LinkError> {
-        let crc = checksum(&self.header[..CHECKED], &self.body[self.frame_start..]);
-        if crc.to_le_bytes() != self.header[CHECKED..] {
+        let (_, crc) = checksums(&self.header[..CHECKED], &self.body[self.frame_start..]);
+        if crc != self.header[BODY_CHECKED..] {
             return Err(LinkError::Checksum);
         }
         let kind = PacketKind::from_byte(frame.kind).ok_or(LinkError::Kind { kind: frame.kind })?;
@@ -226,6 +233,10 @@ impl FrameHeader {
         if bytes[..2] != MAGIC.to_le_bytes() {
             return Err(LinkError::Magic);
         }
+        let (head, _) = checksums(&bytes[..CHECKED], &[]);
+        if head != bytes[CHECKED..BODY_CHECKED] {
+            return Err(LinkError::Checksum);
+        }
         let flags = bytes[3];
         let length = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
         if length as usize > MAX_BODY {
@@ -242,11 +253,13 @@ impl FrameHeader {
     }
 }
 
-fn checksum(header: &[u8], body: &[u8]) -> u32 {
+/// The checksum of the header's fields, and that of them and the body.
+fn checksums(fields: &[u8], body: &[u8]) -> ([u8; 4], [u8; 4]) {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    digest.update(header);
+    digest.update(fields);
+    let head = digest.finalize() as u32;
     digest.update(body);
-    digest.finalize() as u32
+    (head.to_le_bytes(), (digest.finalize() as u32).to_le_bytes())
 }
 
 #[cfg(test)]

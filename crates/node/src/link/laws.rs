@@ -99,17 +99,26 @@ fn forged(bytes: &[u8], piece: usize) {
     assert!(packets.len() <= FRAMES_MAX, "no packet without a frame: {error:?}");
 }
 
-/// One frame with the right checksum and whatever else.
+/// One frame with the right checksums and whatever else.
 pub(crate) fn forged_frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
     let mut writer = FrameWriter::default();
     writer.packet(PacketKind::Raft, body, 1);
     let mut bytes = writer.take();
     (bytes[2], bytes[3]) = (kind, flags);
-    let mut checked = bytes[..16].to_vec();
-    checked.extend_from_slice(body);
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    seal_forged(&mut bytes);
     bytes
+}
+
+/// Makes the checksums of one frame right, whatever its header says.
+pub(crate) fn seal_forged(bytes: &mut [u8]) {
+    let crc = |bytes: &[u8]| {
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
+        crc.to_le_bytes()
+    };
+    let head = crc(&bytes[..16]);
+    let whole = crc(&[&bytes[..16], &bytes[24..]].concat());
+    bytes[16..20].copy_from_slice(&head);
+    bytes[20..24].copy_from_slice(&whole);
 }
 
 fn written(bytes: &[u8], piece: usize) {

@@ -9,7 +9,7 @@ use flotilla_shard::{NodeId, ShardId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::laws::{self, forged_frame};
+use super::laws::{self, forged_frame, seal_forged};
 use super::wire::put_number;
 use super::*;
 
@@ -68,10 +68,11 @@ fn the_bytes_of_a_frame_are_known() {
     let bytes = writer.take();
     assert_eq!(writer.take(), b"");
     assert_eq!(bytes[..16], [0x7A, 0xF1, 6, 0, 3, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
-    let checked = [&bytes[..16], b"abc"].concat();
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
-    assert_eq!(bytes[16..20], crc.to_le_bytes());
-    assert_eq!(bytes[20..], *b"abc");
+    let crc =
+        |checked: &[u8]| crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, checked) as u32;
+    assert_eq!(bytes[16..20], crc(&bytes[..16]).to_le_bytes());
+    assert_eq!(bytes[20..24], crc(&[&bytes[..16], b"abc"].concat()).to_le_bytes());
+    assert_eq!(bytes[24..], *b"abc");
 }
 
 #[test]
@@ -107,6 +108,21 @@ fn a_flipped_bit_is_never_a_packet() {
     }
 }
 
+/// A length that is believed wrongly would make a link deaf until as many bytes have come.
+#[test]
+fn a_flipped_bit_of_a_header_is_noticed_before_the_body_is_there() {
+    let mut writer = FrameWriter::default();
+    writer.packet(PacketKind::Raft, b"a heartbeat", 7);
+    let bytes = writer.take();
+    for bit in 0..20 * 8 {
+        let mut spoilt = bytes[..24].to_vec();
+        spoilt[bit / 8] ^= 1 << (bit % 8);
+        let mut reader = FrameReader::default();
+        reader.feed(&spoilt);
+        assert!(reader.next_packet().is_err(), "bit {bit}");
+    }
+}
+
 #[test]
 fn long_packets_are_cut_and_joined() {
     let lengths = [MAX_BODY - 1, MAX_BODY, MAX_BODY + 1, 3 * MAX_BODY, 3 * MAX_BODY + 5];
@@ -117,7 +133,7 @@ fn long_packets_are_cut_and_joined() {
     }
     let bytes = writer.take();
     let frames = [1, 1, 2, 3, 4].iter().sum::<usize>();
-    assert_eq!(bytes.len(), lengths.iter().sum::<usize>() + frames * 20);
+    assert_eq!(bytes.len(), lengths.iter().sum::<usize>() + frames * 24);
     let mut reader = FrameReader::default();
     bytes.chunks(60_001).for_each(|piece| reader.feed(piece));
     let (received, error) = read_all(&mut reader);
@@ -151,10 +167,11 @@ fn wrong_frames_are_named() {
     assert_eq!(error_of(&forged_frame(9, 0, b"")), Some(LinkError::Kind { kind: 9 }));
     assert_eq!(error_of(&forged_frame(4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
     assert_eq!(error_of(&forged_frame(4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
-    assert_eq!(error_of(b"*1\r\n$4\r\nPING\r\nand so on"), Some(LinkError::Magic));
+    assert_eq!(error_of(b"*1\r\n$4\r\nPING\r\nand so on and on"), Some(LinkError::Magic));
 
     let mut long = forged_frame(4, 0, b"");
     long[4..8].copy_from_slice(&(MAX_BODY as u32 + 1).to_le_bytes());
+    seal_forged(&mut long);
     let length = MAX_BODY as u32 + 1;
     assert_eq!(error_of(&long), Some(LinkError::FrameLength { length }));
 

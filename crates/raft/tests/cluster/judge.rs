@@ -57,6 +57,11 @@ impl Judge {
         assert!(before.1 <= now.1, "a commit index never descends");
     }
 
+    /// The last index that is committed, though perhaps applied nowhere.
+    pub(crate) fn known_committed(&self) -> Index {
+        self.committed_index().max(self.committed_unapplied)
+    }
+
     /// What one without its state says is committed counts, though nobody may have applied it yet.
     pub(crate) fn believes(&mut self, raft: &Raft) {
         if raft.lacks_state() {
@@ -192,8 +197,7 @@ impl Judge {
     pub(crate) fn read_ready(&mut self, request: RequestId, index: Index, by_lease: bool) {
         let least = self.reads.remove(&request).expect("a read is answered once");
         assert!(index >= least, "read {request} at {index} misses entries up to {least}");
-        let committed = self.committed_index().max(self.committed_unapplied);
-        assert!(index <= committed, "a read waits for committed entries only");
+        assert!(index <= self.known_committed(), "a read waits for committed entries only");
         self.reads_served += 1;
         self.lease_reads += usize::from(by_lease);
         self.served.insert(request, index);

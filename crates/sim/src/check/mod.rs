@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flotilla_node::{Inspection, WriteBatch};
-use flotilla_raft::{Recovered, Term};
+use flotilla_raft::{Entry, Recovered, Term};
 use flotilla_shard::ShardId;
 
 use crate::counters::Counters;
@@ -341,10 +341,35 @@ impl Checkers {
         log.term_at(log.last())
     }
 
-    /// The nodes whose disks hold every committed entry that some node of `nodes` can still need,
-    /// shard by shard: whether together they hold every committed payload of a shard.
+    /// A node comes up with snapshots of these shards that can't be read.
+    pub(crate) fn on_stateless(&mut self, node: usize, shards: impl Iterator<Item = ShardId>) {
+        self.logs[node].stateless = shards.collect();
+    }
+
+    /// Payloads that were damaged on a node's disk are to be written again.
+    pub(crate) fn on_repair(&mut self, node: usize, shard: ShardId, entries: &[Entry]) {
+        let logs = &mut self.logs[node];
+        for log in [&mut logs.given, &mut logs.durable] {
+            if let Some(log) = log.get_mut(&shard) {
+                for entry in entries {
+                    log.fill(entry.index.0);
+                }
+            }
+        }
+    }
+
+    /// Whether these nodes together hold all of a shard that is committed: one of them the last
+    /// entry, another one each payload that one of them lacks, and one of them a state.
     pub(crate) fn hold_all(&self, shard: ShardId, nodes: &[usize]) -> bool {
         let Some((last, entry)) = self.states.last_committed(shard) else { return true };
+        let logs = || nodes.iter().filter_map(|&node| self.logs[node].durable.get(&shard));
+        let has = |log: &Shadow, index: u64| {
+            log.base >= index || (log.last() >= index && !log.holes().contains(&index))
+        };
+        let mut holes = logs().flat_map(Shadow::holes);
+        let stateless = |node: &&usize| self.logs[**node].stateless.contains(&shard);
         nodes.iter().any(|&node| durability::holds(&self.logs[node], shard, last, entry))
+            && holes.all(|&hole| logs().any(|log| has(log, hole)))
+            && nodes.iter().filter(stateless).count() == 0
     }
 }

@@ -1,7 +1,7 @@
 //! Every log as seen from outside: what each node has given out to be written, and what of it is
 //! known to be on its disk. The checkers of logs look here; this file judges nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use flotilla_node::WriteBatch;
@@ -38,6 +38,8 @@ pub(crate) struct Shadow {
     /// The term of that.
     pub(crate) base_term: u64,
     entries: VecDeque<Identity>,
+    /// Those of them whose content can't be read.
+    holes: BTreeSet<u64>,
     /// Term and vote.
     pub(crate) hard_state: HardState,
 }
@@ -48,8 +50,44 @@ impl Shadow {
             base: recovered.snapshot.index.0,
             base_term: recovered.snapshot.term.0,
             entries: recovered.entries.iter().map(Identity::of).collect(),
+            holes: recovered.damaged.iter().map(|index| index.0).collect(),
             hard_state: recovered.hard_state,
         }
+    }
+
+    /// Whether it is the log `expected`, as far as it can be read.
+    fn is(&self, expected: &Self) -> bool {
+        let places = (self.base, self.base_term, self.entries.len(), self.hard_state);
+        let same = |index: u64, one: &Identity, other: &Identity| {
+            one.term == other.term && (one.digest == other.digest || self.holes.contains(&index))
+        };
+        let same_places =
+            (expected.base, expected.base_term, expected.entries.len(), expected.hard_state)
+                == places;
+        let pairs = self.entries.iter().zip(&expected.entries);
+        same_places && (self.base + 1..).zip(pairs).all(|(at, (one, other))| same(at, one, other))
+    }
+
+    /// What can't be read is what it was.
+    fn learn(&mut self, expected: &Self) {
+        for index in &self.holes {
+            let position = (index - self.base - 1) as usize;
+            if let Some(known) = expected.at(*index)
+                && self.entries[position].term == known.term
+            {
+                self.entries[position] = known;
+            }
+        }
+    }
+
+    /// The entries whose content can't be read.
+    pub(crate) fn holes(&self) -> &BTreeSet<u64> {
+        &self.holes
+    }
+
+    /// The content of an entry is there again.
+    pub(crate) fn fill(&mut self, index: u64) {
+        self.holes.remove(&index);
     }
 
     /// The index of the last entry.
@@ -81,12 +119,14 @@ impl Shadow {
                 self.entries.clear();
             }
             (self.base, self.base_term) = (index, term);
+            self.holes = self.holes.split_off(&(index + 1));
         }
         if let Some(first) = write.first() {
             // What lies at or below the snapshot is covered by it.
             let skipped = (self.base + 1).saturating_sub(first);
             let keep = (first + skipped).saturating_sub(self.base + 1);
             self.entries.truncate(keep as usize);
+            self.holes.split_off(&first);
             self.entries.extend(write.entries.iter().skip(skipped as usize));
         }
     }
@@ -137,6 +177,8 @@ pub(crate) struct NodeLogs {
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
     /// Frames given to the disk and not known to be there, oldest first.
     pending: VecDeque<Pending>,
+    /// The shards whose snapshot could not be read when it came up.
+    pub(crate) stateless: BTreeSet<ShardId>,
     /// Whether the next log found is taken as it is.
     trusted: bool,
 }
@@ -177,7 +219,7 @@ impl NodeLogs {
         &mut self,
         found: &BTreeMap<ShardId, Recovered>,
     ) -> Result<usize, String> {
-        let found: BTreeMap<ShardId, Shadow> =
+        let mut found: BTreeMap<ShardId, Shadow> =
             found.iter().map(|(shard, log)| (*shard, Shadow::recovered(log))).collect();
         let mut expected = std::mem::take(&mut self.durable);
         let pending = std::mem::take(&mut self.pending);
@@ -191,6 +233,11 @@ impl NodeLogs {
                 expected.entry(write.shard).or_default().take(write);
             }
             more = difference(&expected, &found).is_none().then_some(number + 1);
+        }
+        for (shard, log) in &mut found {
+            if let Some(known) = expected.get(shard) {
+                log.learn(known);
+            }
         }
         self.given.clone_from(&found);
         self.durable = found;
@@ -220,7 +267,8 @@ fn difference(
     shards.into_iter().find_map(|shard| {
         let mine = expected.get(shard).unwrap_or(&blank);
         let theirs = found.get(shard).unwrap_or(&blank);
-        (mine != theirs).then(|| format!("shard {shard}: it had {mine}, it came up with {theirs}"))
+        (!theirs.is(mine))
+            .then(|| format!("shard {shard}: it had {mine}, it came up with {theirs}"))
     })
 }
 

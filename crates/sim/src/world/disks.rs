@@ -166,6 +166,16 @@ impl World {
         }
     }
 
+    /// What waits for a frame although no turn asks for one: what is carried or repaired.
+    pub(crate) fn write_waiting(&mut self, at: usize) {
+        let Some(process) = &mut self.machines[at].process else { return };
+        if process.frames.is_empty() && process.log.needs_frame() {
+            let write = process.log.append(None, &[]);
+            self.checkers.on_seal(at, write.sequence);
+            self.submit(at, Frame { write, batch: None, done: false });
+        }
+    }
+
     /// Gives the helper a job.
     pub(crate) fn help(&mut self, at: usize, job: Job) {
         let Some(process) = &mut self.machines[at].process else { return };

@@ -85,8 +85,15 @@ impl World {
 
     /// Hands over what has arrived from that side.
     pub(crate) fn arrive(&mut self, id: u64, side: usize) {
-        let from = self.network.connection(id).map(|connection| connection.parties[side]);
+        let parties = self.network.connection(id).map(|connection| connection.parties);
+        let from = parties.map(|parties| parties[side]);
         while let Some((party, piece)) = self.network.arrived(id, side, self.now) {
+            let Some(party) = party else {
+                if let Some(parties) = parties.filter(|_| matches!(piece, Piece::Bytes(_))) {
+                    self.answer_for_nobody(id, side, parties[1 - side]);
+                }
+                continue;
+            };
             if let (Some(from), Piece::Bytes(bytes)) = (from, &piece) {
                 self.tell_message(from, party, bytes);
             }
@@ -105,6 +112,14 @@ impl World {
                 (Party::Client { at }, Piece::Bytes(bytes)) => self.client_reads(at, id, &bytes),
                 (Party::Client { at }, Piece::End) => self.client_loses(at, id),
             }
+        }
+    }
+
+    /// Bytes have come for a side that has left: its machine says so, if it is on.
+    fn answer_for_nobody(&mut self, id: u64, side: usize, gone: Party) {
+        let on = gone.machine().is_none_or(|at| self.machines[at].process.is_some());
+        if on && self.network.is_unaware(id, side) {
+            self.disown(id, 1 - side);
         }
     }
 

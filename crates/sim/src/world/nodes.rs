@@ -3,7 +3,7 @@
 use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output};
 use flotilla_raft::{Index, Time};
 use flotilla_shard::{NodeId, ShardId};
-use flotilla_storage::{Log, RecoveredLane};
+use flotilla_storage::{Damage, Log, RecoveredLane};
 
 use super::{CLUSTER_PORT, Happening, World};
 use crate::check::Look;
@@ -42,6 +42,13 @@ impl World {
         if lane.report.cut.is_some() {
             self.counters.marks.reach(Mark::CutTail);
         }
+        if lane.shards.values().any(|found| !found.damaged.is_empty()) {
+            self.counters.marks.reach(Mark::CameUpDamaged);
+        }
+        if !lane.lost_snapshots.is_empty() {
+            self.counters.marks.reach(Mark::CameUpStateless);
+        }
+        self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
         if let Err(broken) = self.checkers.on_boot(at, &lane.shards, &mut self.counters) {
             return self.fail(broken);
@@ -54,6 +61,7 @@ impl World {
             me: NodeId::at(at),
             node_state: lane.node_state,
             shards: lane.shards,
+            stateless: lane.lost_snapshots.into_keys().collect(),
             storage_id,
             nonce: self.random.word(),
             seed: self.random.word(),
@@ -111,7 +119,7 @@ impl World {
             }
         }
         let whole = recovered.map_err(|error| error.to_string()).and_then(|(log, lane)| {
-            lane.check_whole()?;
+            lane.check_promises()?;
             Ok((log, lane))
         });
         let error = match whole {
@@ -249,6 +257,13 @@ impl World {
             Output::Resume { conn } => self.pause(at, boot, conn, false),
             Output::Dial { conn, address } => self.dial_of_node(at, boot, conn, &address),
             Output::Write(batch) => self.write(at, &batch),
+            Output::Repair { shard, entries } => {
+                let Some(process) = self.machines[at].process_of(boot) else { return };
+                self.counters.entries_repaired += entries.len() as u64;
+                self.counters.marks.reach(Mark::EntriesRepaired);
+                self.checkers.on_repair(at, shard, &entries);
+                process.log.repair(shard, entries);
+            }
             Output::SnapshotBegin { shard, meta } => {
                 let Some(process) = self.machines[at].process_of(boot) else { return };
                 let (writer, name) = process.log.snapshot_writer(shard, meta);
@@ -346,11 +361,33 @@ impl World {
             return;
         }
         process.chores_asked = now;
+        let damage = process.log.take_damage();
+        self.tell_damage(at, boot, damage);
+        self.write_waiting(at);
+        let Some(process) = self.machines[at].process_of(boot) else { return };
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
         }
         for chore in process.log.housekeeping() {
             self.help(at, Job::Chore(chore));
+        }
+    }
+
+    /// The node hears of what was found damaged while it runs.
+    fn tell_damage(&mut self, at: usize, boot: u64, damage: Vec<Damage>) {
+        for damage in damage {
+            self.tell(|| format!("node {}: {damage}", at + 1));
+            match damage {
+                Damage::Frame { entries, .. } => {
+                    for (shard, indexes) in entries {
+                        self.tell_node(at, boot, Incoming::Damaged { shard, indexes });
+                    }
+                }
+                Damage::Snapshot { file, .. } => {
+                    let (shard, index) = (file.shard, file.meta.index);
+                    self.tell_node(at, boot, Incoming::SnapshotDamaged { shard, index });
+                }
+            }
         }
     }
 

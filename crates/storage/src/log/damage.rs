@@ -52,6 +52,10 @@ impl Log {
     /// A frame of a segment can't be read.
     pub(super) fn puncture(&mut self, segment: u64, file: &str, bad: &BadFrame) {
         let place = Place { segment, offset: bad.offset };
+        let needed = self.segments.chain.iter().any(|known| known.number == segment);
+        if !needed || !self.bad_frames.insert(place) {
+            return;
+        }
         let mut entries = BTreeMap::new();
         for (&shard, log) in &mut self.shards {
             // Where the kind is not known the entry may be a configuration.

@@ -1,0 +1,59 @@
+//! What is damaged on this node's disk and comes back from its peers (P3).
+//!
+//! The core knows which payloads are lost and asks round for them; this is what its host adds: the
+//! repaired payloads go to the log, a state that can't be read is given up and fetched anew, and a
+//! snapshot is made early where somebody needs one.
+
+use flotilla_raft::{Entry, Index, Input, ReplicaId};
+use flotilla_shard::ShardId;
+
+use crate::io::{Notice, Now, Output};
+use crate::node::Node;
+
+impl Node {
+    /// Payloads have been found at a peer, or are still in memory: the log gets them.
+    pub(crate) fn repair(&mut self, shard: ShardId, entries: Vec<Entry>) {
+        self.repaired += entries.len() as u64;
+        self.outputs.push(Output::Repair { shard, entries });
+    }
+
+    /// The snapshot that a replica begins with can't be read.
+    pub(crate) fn lose_state(&mut self, shard: ShardId, reason: &str, now: Now) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        replica.lose_state();
+        let index = replica.snapshot.index;
+        self.notice(Notice::Warning(format!(
+            "the snapshot of shard {shard} at index {index} can't be loaded ({reason}): this \
+             replica votes and acknowledges, and fetches another one from its peers"
+        )));
+        self.step(shard, Input::StateLost, now);
+    }
+
+    /// The snapshot on disk can't be read any more, while what it stands for is in memory: another
+    /// takes its place as soon as there is more to say than that one said.
+    pub(crate) fn on_snapshot_damaged(&mut self, shard: ShardId, index: Index) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if replica.snapshot.index == index {
+            replica.snapshot_damaged = true;
+        }
+    }
+
+    /// Somebody's state is lost, and this node's newest snapshot is too old for it: a new one is
+    /// made, and sent when it is asked for again.
+    pub(crate) fn make_snapshot_for(&mut self, shard: ShardId, to: ReplicaId, now: Now) {
+        if !self.snapshots.is_due(shard) {
+            self.snapshots.due.push_back(shard);
+        }
+        self.step(shard, Input::SnapshotSent { to, delivered: None }, now);
+    }
+
+    /// Shards whose snapshot on disk is damaged get another one at once, not at the next round.
+    pub(crate) fn plan_replacements(&mut self) {
+        for replica in self.replicas.values_mut() {
+            if replica.snapshot_damaged && replica.applied > replica.snapshot.index {
+                replica.snapshot_damaged = false;
+                self.snapshots.due.push_back(replica.shard);
+            }
+        }
+    }
+}
