@@ -95,7 +95,7 @@ impl Node {
             }
             Effect::Restore(meta) => {
                 replica.restore(*meta);
-                self.ask_first_chunks();
+                self.load_next();
             }
             Effect::Note(note) => self.on_note(shard, note, now),
         }

@@ -392,12 +392,12 @@ impl Node {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let loaded = result.and_then(|chunk| replica.load(index, number, chunks, chunk.as_deref()));
         match loaded {
-            Ok(Some(next)) => self.ask_further_chunk(shard, next),
+            Ok(Some(_)) => self.ask_chunks(shard),
             // What was committed meanwhile is applied in the turns to come.
-            Ok(None) => self.ask_first_chunks(),
+            Ok(None) => self.load_next(),
             Err(reason) => {
                 self.lose_state(shard, &reason, now);
-                self.ask_first_chunks();
+                self.load_next();
             }
         }
     }

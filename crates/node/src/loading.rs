@@ -34,25 +34,22 @@ pub(crate) struct Loading {
 }
 
 impl Node {
-    /// Asks for the first chunks of the next snapshot to be loaded, unless one is being loaded.
-    pub(crate) fn ask_first_chunks(&mut self) {
+    /// Begins to load the next snapshot that is to be, unless one is being loaded.
+    pub(crate) fn load_next(&mut self) {
         if self.replicas.values().any(Replica::is_reading) {
             return;
         }
-        let Some(replica) = self.replicas.values_mut().find(|replica| replica.must_read()) else {
+        let Some(replica) = self.replicas.values().find(|replica| replica.must_read()) else {
             return;
         };
-        let (shard, index) = (replica.shard, replica.begin_reading());
-        for number in 0..READ_AHEAD {
-            self.outputs.push(Output::SnapshotRead { shard, index, number });
-        }
+        let shard = replica.shard;
+        self.ask_chunks(shard);
     }
 
-    /// A chunk was loaded and `next` is needed now: one more is asked for, if there is one.
-    pub(crate) fn ask_further_chunk(&mut self, shard: ShardId, next: u32) {
-        let Some(replica) = self.replicas.get(&shard) else { return };
-        let number = next + READ_AHEAD - 1;
-        if let Some(index) = replica.has_chunk(number) {
+    /// Asks for the chunks of the snapshot being loaded that are to be read ahead.
+    pub(crate) fn ask_chunks(&mut self, shard: ShardId) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        while let Some((index, number)) = replica.ask_chunk(READ_AHEAD) {
             self.outputs.push(Output::SnapshotRead { shard, index, number });
         }
     }
@@ -90,3 +87,6 @@ impl Node {
         any.then(|| u8::try_from(sum / count).expect("a mean of percents is at most 100"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -316,7 +316,7 @@ impl Node {
                 self.tell_raft_of_peer(shard, peer, true, now);
             }
         }
-        self.ask_first_chunks();
+        self.load_next();
     }
 
     /// From now on the record's layout counts: who was a stranger by another one says hello anew.

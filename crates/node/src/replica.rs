@@ -49,8 +49,8 @@ pub(crate) enum State {
         next: u32,
         /// How many there are; 0 if that is not known yet.
         chunks: u32,
-        /// Whether chunks are asked for.
-        reading: bool,
+        /// How many are asked for.
+        asked: u32,
     },
     /// An entry could not be applied (P13).
     Halted,
@@ -277,35 +277,31 @@ impl Replica {
     pub(crate) fn lose_state(&mut self) {
         self.queue.clear();
         self.applied = self.snapshot.index;
-        if let State::Loading { restorer, next, reading, .. } = &mut self.state {
+        if let State::Loading { restorer, next, asked, .. } = &mut self.state {
             **restorer = Restorer::new(self.hash_seed);
-            (*next, *reading) = (u32::MAX, false);
+            (*next, *asked) = (u32::MAX, 0);
         }
     }
 
     /// Whether its snapshot is to be loaded and nothing was asked for.
     pub(crate) fn must_read(&self) -> bool {
-        matches!(self.state, State::Loading { next: 0, reading: false, .. })
+        matches!(self.state, State::Loading { next: 0, asked: 0, .. })
     }
 
     /// Whether chunks of its snapshot are on their way.
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.state, State::Loading { reading: true, .. })
+        matches!(self.state, State::Loading { asked: 1.., .. })
     }
 
-    /// Chunks are asked for now, of the snapshot at the index given back.
-    pub(crate) fn begin_reading(&mut self) -> Index {
-        if let State::Loading { reading, .. } = &mut self.state {
-            *reading = true;
-        }
-        self.snapshot.index
-    }
-
-    /// The index of the snapshot being loaded, if that has chunk `number`, or nothing right behind
-    /// its last one.
-    pub(crate) fn has_chunk(&self, number: u32) -> Option<Index> {
-        let State::Loading { meta, chunks, .. } = &self.state else { return None };
-        (number <= *chunks).then_some(meta.index)
+    /// The next chunk to ask for, with the index of its snapshot: at first only the first one,
+    /// which says how many there are; then so many ahead of the one to be loaded next, and what is
+    /// right behind the last one, which is nothing and says so.
+    pub(crate) fn ask_chunk(&mut self, ahead: u32) -> Option<(Index, u32)> {
+        let State::Loading { meta, next, chunks, asked, .. } = &mut self.state else { return None };
+        let number = *asked;
+        let wanted = number <= *chunks && number < next.saturating_add(ahead);
+        *asked += u32::from(wanted);
+        wanted.then_some((meta.index, number))
     }
 
     /// Whether what it had is being brought back, so that it will serve without help of others.
@@ -382,7 +378,7 @@ impl Replica {
 
 fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {
     let restorer = Box::new(Restorer::new(hash_seed));
-    State::Loading { old, restorer, meta, next: 0, chunks: 0, reading: false }
+    State::Loading { old, restorer, meta, next: 0, chunks: 0, asked: 0 }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
