@@ -13,6 +13,7 @@ mod node;
 mod plan;
 mod print;
 mod progress;
+mod read_only;
 mod restore;
 mod shell;
 mod status;

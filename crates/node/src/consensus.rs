@@ -9,6 +9,7 @@ use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
 use crate::replica::{Halt, Replica, State};
+use crate::room::Shortage;
 
 /// Expiries are ticked for at most this often, microseconds.
 const TICK_MICROS: u64 = 5_000;
@@ -85,9 +86,10 @@ impl Node {
             }
             Effect::Repair { entries } => self.repair(shard, entries),
             // Where this replica does not lead, the lead has ended with a note of its own, which
-            // gives up everything; all other refusals answer changes of membership and transfers,
-            // which this node does not ask for.
-            Effect::Refuse { .. } | Effect::Completed { .. } => {}
+            // gives up everything; all other refusals answer transfers, and changes of membership,
+            // which are asked for again.
+            Effect::Refuse { id, .. } => self.on_request_refused(shard, id),
+            Effect::Completed { .. } => {}
             // This node sets no limit to the window, so nothing ever left it.
             Effect::Load { from, .. } => {
                 let entries = Vec::new();
@@ -148,7 +150,11 @@ impl Node {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         match note {
             Note::BecameLeader { term } => {
-                replica.lead = Some(Lead::new(term));
+                let mut lead = Lead::new(term);
+                if self.lacks_room {
+                    lead.shortage = Shortage::Refuses;
+                }
+                replica.lead = Some(lead);
                 self.leaders.learn(shard, term.0, self.me);
                 self.notice(Notice::Leading { shard, term: term.0, leads: true });
             }
@@ -229,7 +235,11 @@ impl Node {
         let expiry_ms = replica.machine().and_then(Machine::next_expiry_ms);
         let Some(lead) = &mut replica.lead else { return false };
         let expired = expiry_ms.zip(clock_ms).is_some_and(|(expiry, clock)| expiry <= clock);
-        let due = quiet && expired && now.time.since(lead.ticked_at) >= TICK_MICROS;
+        // Nobody waits for it: a full disk is spared it.
+        let due = quiet
+            && expired
+            && lead.shortage == Shortage::None
+            && now.time.since(lead.ticked_at) >= TICK_MICROS;
         if due {
             lead.ticked_at = now.time;
         }
@@ -243,7 +253,8 @@ impl Node {
             let lead = replica.lead.as_ref().filter(|_| replica.is_open())?;
             let expiry_ms = replica.machine()?.next_expiry_ms()?;
             let clock_ms = self.shard_clock(replica.shard, now)?;
-            let quiet = replica.applied == replica.raft.last_index();
+            let quiet =
+                replica.applied == replica.raft.last_index() && lead.shortage == Shortage::None;
             let ahead_ms = expiry_ms.saturating_sub(clock_ms).max(1);
             let at = now.time + ahead_ms.saturating_mul(1_000);
             quiet.then_some(at.max(lead.ticked_at + TICK_MICROS))

@@ -4,7 +4,7 @@ use flotilla_kv::args::Args;
 use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
 
-use crate::io::{Notice, Now};
+use crate::io::Now;
 use crate::lead::{LeaderRead, refuse};
 use crate::link::{
     LinkError, ReadOutcome, RefusalReason, Replies as ReplyReader, Reply, ReplyEncoder, Request,
@@ -13,7 +13,7 @@ use crate::link::{
 use crate::node::Node;
 use crate::peers::Peer;
 use crate::replies::Answer;
-use crate::stream::{CutChunk, Expired};
+use crate::stream::CutChunk;
 
 /// After a refusal a stream waits this long and up to twice as long, microseconds.
 const REFUSED_PAUSE_MICROS: u64 = 4_000;
@@ -28,6 +28,10 @@ impl Node {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };
             stream.set_target(target, now.time);
+            if stream.lacks_room(now.time) {
+                self.give_up_writes(shard);
+            }
+            let Some(stream) = self.streams.get_mut(&shard) else { continue };
             if stream.check_silence(now.time)
                 && let Some((_, node)) = target
             {
@@ -220,11 +224,11 @@ impl Node {
                     .as_ref()
                     .map_or(ReadOutcome::Refused, |range| ReadOutcome::Reply(reply_bytes(range))),
             },
-            Answer::Refused { epoch, from_seq, loading } => Reply::Refused {
+            Answer::Refused { epoch, from_seq, reason } => Reply::Refused {
                 shard,
                 epoch: *epoch,
                 from_seq: *from_seq,
-                reason: if *loading { RefusalReason::Loading } else { RefusalReason::NotLeader },
+                reason: *reason,
                 leader,
                 term: flotilla_raft::Term(term),
             },
@@ -262,8 +266,8 @@ impl Node {
                     }
                 },
                 Reply::Refused { shard, epoch, from_seq, reason, .. } => {
-                    let loading = reason == RefusalReason::Loading;
-                    self.on_answer(shard, Answer::Refused { epoch, from_seq, loading }, &[], now);
+                    let answer = Answer::Refused { epoch, from_seq, reason };
+                    self.on_answer(shard, answer, &[], now);
                 }
             }
         }
@@ -293,15 +297,20 @@ impl Node {
             }
             Answer::Fenced { min_incarnation, .. } => {
                 // Only this very boot hears this: another one has used its number, or a later one.
-                self.notice(Notice::Fatal(format!(
+                let reason = format!(
                     "shard {shard} knows boot {min_incarnation} of this node, and this is boot {}: \
-                     its disk is an older image of itself (P4) and must not take part. Put the \
-                     newer disk back",
+                     its disk is an older image of itself",
                     self.origin.incarnation
-                )));
+                );
+                self.renew(self.founding.own_disk().0, min_incarnation, &reason);
+                self.after_founding(now);
             }
-            Answer::Refused { epoch, from_seq, loading } => {
-                if stream.on_refused(epoch, from_seq, now.time, pause) && loading {
+            Answer::Refused { epoch, from_seq, reason: RefusalReason::NoRoom } => {
+                stream.on_no_room(epoch, from_seq, now.time, pause);
+            }
+            Answer::Refused { epoch, from_seq, reason } => {
+                let is_present = stream.on_refused(epoch, from_seq, now.time, pause);
+                if is_present && reason == RefusalReason::Loading {
                     self.answer_loading(shard);
                 }
             }
@@ -312,11 +321,30 @@ impl Node {
     /// can be told that the command was not applied.
     fn answer_loading(&mut self, shard: ShardId) {
         let Some(stream) = self.streams.get_mut(&shard) else { return };
-        let ended = stream.take_unapplied();
+        let (writes, reads) = (stream.give_up_certain(), stream.give_up_reads());
         let text =
             format!("-LOADING shard {shard} is loading its data; the command was not applied\r\n");
-        for Expired { reply_to, write, .. } in ended {
-            self.deliver(shard, reply_to, write, text.as_bytes());
+        for (ended, write) in [(writes, true), (reads, false)] {
+            for reply_to in ended {
+                self.deliver(shard, reply_to, write, text.as_bytes());
+            }
+        }
+    }
+
+    /// Ends the writes that the leader has no room for, all but those of which an earlier attempt
+    /// may have been taken: only their records can tell.
+    fn give_up_writes(&mut self, shard: ShardId) {
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let ended = stream.give_up_certain();
+        if !ended.is_empty() {
+            self.release_held();
+        }
+        for reply_to in ended {
+            let text = format!(
+                "-MISCONF the disk of the node that leads shard {shard} is full: the command was \
+                 not applied, and can be tried again when there is room\r\n"
+            );
+            self.deliver(shard, reply_to, true, text.as_bytes());
         }
     }
 

@@ -69,8 +69,11 @@ impl Gather {
             return;
         }
         // An error that clients retry on would have the parts that were applied applied again.
-        let not_applied =
-            |reply: &[u8]| reply.starts_with(b"-CLUSTERDOWN") || reply.starts_with(b"-LOADING");
+        let not_applied = |reply: &[u8]| {
+            [&b"-CLUSTERDOWN"[..], b"-LOADING", b"-MISCONF"]
+                .iter()
+                .any(|code| reply.starts_with(code))
+        };
         if self.write && replies().any(not_applied) && !replies().all(not_applied) {
             out.extend_from_slice(TORN);
             return;

@@ -23,6 +23,9 @@ pub struct Inspection {
     pub applied: Index,
     /// Whether its table can be read: not while a snapshot is being loaded, or when it is halted.
     pub readable: bool,
+    /// The shard's clock as of the entry applied last, milliseconds since 1970; 0 while its table
+    /// can't be read.
+    pub clock_ms: u64,
     /// Whether an entry could not be applied (P13).
     pub halted: bool,
 }
@@ -38,6 +41,7 @@ impl Node {
             last: replica.raft.last_index(),
             applied: replica.applied,
             readable: replica.machine().is_some(),
+            clock_ms: replica.machine().map_or(0, flotilla_kv::Machine::clock_ms),
             halted: matches!(replica.state, State::Halted),
         })
     }

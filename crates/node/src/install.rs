@@ -16,7 +16,7 @@ use crate::snapshots::{
 impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
-        if self.snapshots.making.is_none() {
+        if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
             self.plan_replacements();
             self.plan_snapshots();
             self.begin_snapshot();
@@ -43,7 +43,6 @@ impl Node {
             making.finishing = true;
             self.outputs.push(Output::SnapshotFinish { shard });
         }
-        let _ = now;
     }
 
     /// Whether the walk would go on at once.
@@ -361,7 +360,7 @@ impl Node {
         true
     }
 
-    fn reply_snapshot(
+    pub(crate) fn reply_snapshot(
         &mut self,
         conn: ConnId,
         shard: ShardId,

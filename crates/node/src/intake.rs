@@ -39,6 +39,14 @@ impl Intake {
         self.epochs.values_mut().for_each(|epoch| epoch.broken = true);
     }
 
+    /// Nothing of this epoch is taken from now on.
+    pub(crate) fn refuse(&mut self, origin: Origin, number: u64) {
+        let epoch = self.epochs.entry(origin).or_insert(Epoch { number, broken: true });
+        if number >= epoch.number {
+            *epoch = Epoch { number, broken: true };
+        }
+    }
+
     /// Whether a read of this epoch may be taken; one that must see writes of its epoch only if
     /// those were.
     pub(crate) fn admits_read(&self, origin: Origin, number: u64, after_writes: bool) -> bool {
@@ -71,6 +79,18 @@ mod tests {
         assert!(!intake.admits(ORIGIN, 7, false), "a later write would overtake");
         assert!(!intake.admits_read(ORIGIN, 7, false));
         assert!(intake.admits(ORIGIN, 8, true));
+    }
+
+    #[test]
+    fn what_was_refused_for_another_reason_stays_refused_too() {
+        let mut intake = Intake::default();
+        assert!(intake.admits(ORIGIN, 3, true));
+        intake.refuse(ORIGIN, 2);
+        assert!(intake.admits(ORIGIN, 3, false), "an older epoch says nothing of this one");
+        intake.refuse(ORIGIN, 3);
+        assert!(!intake.admits(ORIGIN, 3, false));
+        assert!(!intake.admits_read(ORIGIN, 3, false));
+        assert!(intake.admits(ORIGIN, 4, true));
     }
 
     #[test]

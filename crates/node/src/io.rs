@@ -88,6 +88,9 @@ pub enum Event<'a> {
     Written {
         /// Which.
         sequence: u64,
+        /// Every frame of the log up to this one is durable; only compared with what recovery
+        /// found, and what peers saw.
+        durable_through: u64,
     },
     /// Payloads of these entries of a running shard can't be read on disk any more: what is still
     /// in memory comes back as [`Output::Repair`].
@@ -115,6 +118,17 @@ pub enum Event<'a> {
         shard: ShardId,
         /// The index it stands for.
         index: Index,
+    },
+    /// In the place of [`Event::SnapshotAppended`] or [`Event::SnapshotStored`]: there was no room
+    /// for it, and nothing is left of the file.
+    SnapshotFailed {
+        /// Of which shard.
+        shard: ShardId,
+    },
+    /// The log can't grow, since the disk is full, or can again.
+    Room {
+        /// Whether there is no room.
+        lacks: bool,
     },
     /// The answer to [`Output::SnapshotRead`]; these come in the order of the reads.
     SnapshotChunk {
@@ -180,14 +194,16 @@ pub enum Output {
         /// What it will stand for.
         meta: SnapshotMeta,
     },
-    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`].
+    /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`], or by
+    /// [`Event::SnapshotFailed`] for want of room.
     SnapshotAppend {
         /// Of which shard.
         shard: ShardId,
         /// At most 1 MiB.
         chunk: Vec<u8>,
     },
-    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`].
+    /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`],
+    /// or by [`Event::SnapshotFailed`] for want of room.
     SnapshotFinish {
         /// Of which shard.
         shard: ShardId,
@@ -218,6 +234,10 @@ pub struct WriteBatch {
     /// What the node itself remembers (storage id, founding record, incarnation); opaque; replaces
     /// what was stored before.
     pub node_state: Option<Vec<u8>>,
+    /// Shards of which nothing is to be known any more, before anything else of this batch.
+    pub removed: Vec<ShardId>,
+    /// Lost shards, what is left of which belongs to a new replica from this batch on.
+    pub renewed: Vec<ShardId>,
     /// The writes of the shards' cores, in order within a shard.
     pub writes: Vec<(ShardId, Write)>,
 }
@@ -260,6 +280,9 @@ pub enum Notice {
         /// What went wrong.
         reason: String,
     },
+    /// The node's disk is durably another one now (P4): the driver ends this node and starts it
+    /// again from its disk.
+    Restart(String),
     /// The node must not run (P4, a lost disk, another cluster's data): the driver prints this and
     /// exits with an error.
     Fatal(String),

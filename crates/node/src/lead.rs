@@ -18,7 +18,9 @@ use flotilla_raft::{Index, RequestId, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::intake::Intake;
+use crate::link::RefusalReason;
 use crate::replies::{Answer, Replies};
+use crate::room::Shortage;
 use crate::stream::CutChunk;
 
 /// An entry takes no further chunk from this size on, bytes.
@@ -83,6 +85,8 @@ pub(crate) struct Lead {
     pub(crate) stamp_ms: u64,
     /// When it last proposed an entry for the clock's sake.
     pub(crate) ticked_at: Time,
+    /// What it does about a disk without room.
+    pub(crate) shortage: Shortage,
     intake: Intake,
     /// The core had no room for the last proposal: what waits is proposed when it has.
     blocked: bool,
@@ -94,6 +98,8 @@ pub(crate) struct Lead {
     /// Those whose round is over, in the order they were asked.
     ready: VecDeque<Group>,
     next_request: u64,
+    /// How many replicas it has given an id to.
+    pub(crate) admitted: u64,
 }
 
 impl Lead {
@@ -104,6 +110,7 @@ impl Lead {
             open: false,
             stamp_ms: 0,
             ticked_at: Time(0),
+            shortage: Shortage::None,
             blocked: false,
             intake: Intake::default(),
             staged: Vec::new(),
@@ -112,6 +119,7 @@ impl Lead {
             rounds: BTreeMap::new(),
             ready: VecDeque::new(),
             next_request: 1,
+            admitted: 0,
         }
     }
 
@@ -124,7 +132,11 @@ impl Lead {
         replies: &mut Replies,
     ) {
         let CutChunk { epoch, begins, first_seq, bytes } = chunk;
-        if self.intake.admits(origin, epoch, begins) {
+        if self.shortage == Shortage::Refuses {
+            self.intake.refuse(origin, epoch);
+            let reason = RefusalReason::NoRoom;
+            replies.push(shard, origin, Answer::Refused { epoch, from_seq: first_seq, reason });
+        } else if self.intake.admits(origin, epoch, begins) {
             // What an older epoch has waiting here is in this one again.
             self.staged.retain(|staged| staged.origin != origin || staged.epoch >= epoch);
             self.asked.retain(|read| read.origin != origin || read.epoch >= epoch);
@@ -142,7 +154,8 @@ impl Lead {
         }
         self.intake.refuse_all();
         let mut refuse = |origin, epoch, from_seq| {
-            replies.push(shard, origin, Answer::Refused { epoch, from_seq, loading: true });
+            let reason = RefusalReason::Loading;
+            replies.push(shard, origin, Answer::Refused { epoch, from_seq, reason });
         };
         for staged in self.staged.drain(..) {
             refuse(staged.origin, staged.epoch, staged.first_seq);
@@ -331,7 +344,8 @@ pub(crate) fn refuse(
     from_seq: u64,
     replies: &mut Replies,
 ) {
-    replies.push(shard, origin, Answer::Refused { epoch, from_seq, loading: false });
+    let reason = RefusalReason::NotLeader;
+    replies.push(shard, origin, Answer::Refused { epoch, from_seq, reason });
 }
 
 #[cfg(test)]

@@ -19,10 +19,12 @@
 //!   sent before that write is (the cores see to it, P5).
 //!
 //! # Left out
-//! More lanes than one, moves of slots and replicas, and meta's own commands: the first map counts.
+//! More lanes than one, moves of slots, and meta's own commands: the first map counts, and replicas
+//! change only in the place of dead ones.
 
 pub mod client;
 
+mod admission;
 mod clock;
 mod conns;
 mod consensus;
@@ -47,7 +49,9 @@ mod replica;
 mod replies;
 mod report;
 mod rest;
+mod room;
 mod route;
+mod sighting;
 mod snapshots;
 mod status;
 mod stream;
@@ -90,9 +94,15 @@ pub struct Boot {
     pub node_state: Option<Vec<u8>>,
     /// What the log remembers of each shard.
     pub shards: BTreeMap<ShardId, Recovered>,
-    /// The shards among them whose snapshot can't be read: they need one from a peer.
+    /// What is left of the shards whose replica here may have forgotten a promise (P4).
+    pub lost: BTreeMap<ShardId, Recovered>,
+    /// Whether frames of the log were lost that may have held anything.
+    pub incomplete: bool,
+    /// Every frame of the log up to this one was found durable; 0 on a fresh disk.
+    pub durable_through: u64,
+    /// The shards among all of them whose snapshot can't be read: they need one from a peer.
     pub stateless: BTreeSet<ShardId>,
-    /// Random, used as the storage id if the disk is fresh.
+    /// Random, used as the storage id if the disk is fresh, or has to become another one.
     pub storage_id: [u8; 16],
     /// Random per boot.
     pub nonce: u64,

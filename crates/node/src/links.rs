@@ -8,8 +8,8 @@ use crate::conns::{Caller, Conn, Link, Newcomer, OpenByShard};
 use crate::founding::{FoundingMessage, Output as FoundingOutput, Standing};
 use crate::io::{ConnId, Face, Notice, Now, Output};
 use crate::link::{
-    Claims, FORMAT, FrameReader, FrameWriter, Hello, LinkError, PREFACE, Packet, PacketKind,
-    Purpose, Sniff, decode_raft, sniff,
+    Admitted, Asking, Claims, FORMAT, FrameReader, FrameWriter, Hello, LinkError, PREFACE, Packet,
+    PacketKind, Purpose, Sniff, decode_raft, sniff,
 };
 use crate::node::Node;
 use crate::peers::{DIAL_MICROS_MAX, Peer, SILENT_MICROS};
@@ -193,19 +193,22 @@ impl Node {
     }
 
     fn hello_bytes(&self, to: NodeId, purpose: Purpose, now: Now) -> Vec<u8> {
+        let (disk, storage_id) = self.founding.own_disk();
         let hello = Hello {
             format: FORMAT,
             purpose,
             layout_digest: self.founding.layout_digest(),
             from: self.me,
             to,
-            storage_id: self.storage_id,
+            storage_id,
             incarnation: self.origin.incarnation,
             nonce: self.origin.nonce,
             lane: self.origin.lane,
             cluster: self.record.as_ref().map(flotilla_shard::FoundingRecord::cluster_id),
             cluster_port: self.ports.0,
             http_port: self.ports.1,
+            disk,
+            known: self.known_disk(to),
         };
         let mut writer = FrameWriter::default();
         writer.packet_with(PacketKind::Hello, now.wall_ms, |out| hello.encode(out));
@@ -292,12 +295,24 @@ impl Node {
                 Ok(())
             }
             PacketKind::Raft => {
-                for (shard, message) in decode_raft(&packet.body).map_err(words)? {
+                let packet = decode_raft(&packet.body).map_err(words)?;
+                self.founding.note_durable(node, packet.durable_through);
+                for (shard, message) in packet.messages {
                     let known = self.replicas.get(&shard).and_then(|r| r.node_of(message.from));
                     if known == Some(node) {
                         self.step(shard, Input::Message(message), now);
                     }
                 }
+                Ok(())
+            }
+            PacketKind::Asking => {
+                let asking = Asking::decode(&packet.body).map_err(words)?;
+                self.on_asking(conn, node, &asking, now);
+                Ok(())
+            }
+            PacketKind::Admitted => {
+                let admitted = Admitted::decode(&packet.body).map_err(words)?;
+                self.on_admitted(admitted, now);
                 Ok(())
             }
             PacketKind::Requests => self.on_requests(node, &packet.body).map_err(words),
@@ -324,9 +339,14 @@ impl Node {
         if !stranger {
             link.node = Some(hello.from);
         }
+        // What was seen of the other side before this link is said before this link counts.
         if answers {
             let bytes = self.hello_bytes(hello.from, hello.purpose, now);
             self.outputs.push(Output::Send { conn, bytes });
+        }
+        self.hear_of_own_disk(&hello)?;
+        if !stranger {
+            self.founding.see_boot(&hello);
         }
         if let Some(message) = self.founding.message() {
             let mut writer = FrameWriter::default();
@@ -362,6 +382,7 @@ impl Node {
         for shard in shards {
             self.tell_raft_of_peer(shard, node, true, now);
         }
+        self.revive_if_sure(now);
     }
 
     /// What a broken link means to everything that used it.
@@ -383,9 +404,11 @@ impl Node {
     }
 
     pub(crate) fn tell_raft_of_peer(&mut self, shard: ShardId, node: NodeId, up: bool, now: Now) {
-        let Some(replica) = self.replicas.get(&shard).and_then(|r| r.on_node(node)) else { return };
-        let input = if up { Input::PeerAlive(replica) } else { Input::PeerGone(replica) };
-        self.step(shard, input, now);
+        let Some(replica) = self.replicas.get(&shard) else { return };
+        for replica in replica.on_node(node) {
+            let input = if up { Input::PeerAlive(replica) } else { Input::PeerGone(replica) };
+            self.step(shard, input, now);
+        }
     }
 
     pub(crate) fn linked_nodes(&self) -> Vec<NodeId> {
@@ -440,6 +463,7 @@ impl Node {
                     FoundingOutput::Announce(message) => self.announce(&message),
                     FoundingOutput::Founded(record) => self.join(record, now),
                     FoundingOutput::Fatal(text) => self.notice(Notice::Fatal(text)),
+                    FoundingOutput::Renewed(reason) => self.notice(Notice::Restart(reason)),
                     FoundingOutput::Warning(text) => self.notice(Notice::Warning(text)),
                 }
             }
@@ -468,7 +492,7 @@ impl Node {
         }
         for peer in self.peers.map.values_mut() {
             let Some(conn) = peer.link else { continue };
-            let bytes = peer.flush(&self.claims, now.wall_ms);
+            let bytes = peer.flush(&self.claims, self.durable_through, now.wall_ms);
             if !bytes.is_empty() {
                 self.outputs.push(Output::Send { conn, bytes });
             }

@@ -9,12 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_kv::Machine;
 use flotilla_kv::entry::Origin;
-use flotilla_raft::{Config, Configuration, Input, Raft, Recovered, ReplicaId, Time, WriteSeq};
+use flotilla_raft::{
+    Config, Configuration, HardState, Input, Raft, Recovered, ReplicaId, Time, WriteSeq,
+};
 use flotilla_shard::{FoundingRecord, Layout, META, NodeId, ShardId, SlotMap, StorageId};
 
+use crate::admission::Admissions;
 use crate::clock::Clock;
 use crate::conns::Conns;
-use crate::founding::{Founding, NodeState};
+use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
@@ -37,22 +40,40 @@ pub struct Node {
     pub(crate) options: Options,
     /// The layout in force: the record's, once there is one.
     pub(crate) layout: Layout,
-    pub(crate) storage_id: StorageId,
+    /// The id of the disk that this one becomes if it has to become another one.
+    pub(crate) fresh_id: StorageId,
     pub(crate) me: NodeId,
     pub(crate) origin: Origin,
     pub(crate) seed: u64,
     pub(crate) started: Now,
     pub(crate) ports: (u16, u16),
     pub(crate) durable_disk: bool,
+    /// Whether the log can't grow, since the disk is full.
+    pub(crate) lacks_room: bool,
+    /// When what is led here is offered to others, since it can't grow.
+    pub(crate) offer_at: Time,
     /// Whether this boot's incarnation is durable; before that nothing is sent.
     pub(crate) booted: bool,
     /// Set by a fatal notice: the node takes no part any more.
     pub(crate) stopped: bool,
     pub(crate) founding: Founding,
     /// The shards' state as recovered, until the replicas are made.
-    recovered: BTreeMap<ShardId, Recovered>,
+    pub(crate) recovered: BTreeMap<ShardId, Recovered>,
+    /// Those of them that may have forgotten a promise: what is left of them.
+    pub(crate) lost: BTreeSet<ShardId>,
     /// Those of them whose snapshot can't be read.
     stateless: BTreeSet<ShardId>,
+    /// Every frame up to this one was found durable at this boot.
+    pub(crate) recovered_through: u64,
+    /// Every frame up to this one is durable.
+    pub(crate) durable_through: u64,
+    /// Until then no promise is made, unless all peers have told before what they saw of this disk.
+    pub(crate) unsure_until: Option<Time>,
+    /// When the replicas here came to life.
+    pub(crate) revived_at: Option<Time>,
+    /// When what was seen of others was last written down.
+    pub(crate) remembered_at: Time,
+    pub(crate) admissions: Admissions,
     pub(crate) record: Option<FoundingRecord>,
     pub(crate) map: Option<SlotMap>,
     pub(crate) data_shards: Vec<ShardId>,
@@ -88,6 +109,9 @@ pub struct Node {
     /// The state of the jitter's generator.
     pub(crate) random: u64,
     writes: Vec<(ShardId, flotilla_raft::Write)>,
+    /// Shards to be forgotten, and lost ones that begin anew, with the next write.
+    removed: Vec<ShardId>,
+    pub(crate) renewed: Vec<ShardId>,
     state_to_write: Option<Vec<u8>>,
     open_write: Option<OpenWrite>,
     last_write: u64,
@@ -116,11 +140,19 @@ impl Node {
             .to_string();
         let mut state = match &boot.node_state {
             Some(bytes) => NodeState::decode(bytes).map_err(|error| error.to_string())?,
-            None if boot.shards.is_empty() => {
-                NodeState::new(StorageId(boot.storage_id), boot.me, address.clone())
-            }
-            None => return Err("the log has shards but no state of the node: it is damaged".into()),
+            // Who lost all that it was is what a blank disk is; the shards go with it.
+            None => NodeState::new(StorageId(boot.storage_id), boot.me, address.clone()),
         };
+        let forgotten = boot.node_state.is_none();
+        let found = boot.shards.keys().chain(boot.lost.keys()).copied();
+        let removed: Vec<ShardId> = if forgotten { found.collect() } else { Vec::new() };
+        if boot.incomplete && !forgotten && !state.founded {
+            return Err(
+                "the log has lost what this node agreed to while the cluster was founded: \
+                 empty its data directory and start it again"
+                    .to_string(),
+            );
+        }
         if state.address != address {
             return Err(format!(
                 "the data directory belongs to node {} at {}, and this is {address}: start it \
@@ -136,29 +168,38 @@ impl Node {
         state.incarnation += 1;
         let origin =
             Origin { node: me.0, incarnation: state.incarnation, nonce: boot.nonce, lane: 0 };
+        state.bury(&boot);
         let state_to_write = Some(state.encode());
         let layout = state.layout_in_force(&boot.layout).clone();
         if layout.address(me) != Some(&address) {
             return Err(format!("node {me} of the list asked for is not {address}"));
         }
         let peers = Peers::of(&layout, me);
-        let storage_id = state.storage_id;
         let founding = Founding::new(&boot.layout, me, state);
         let mut node = Self {
             options: boot.options,
             layout,
-            storage_id,
+            fresh_id: StorageId(boot.storage_id),
             me,
             origin,
             seed: boot.seed,
             started: now,
             ports: (boot.cluster_port, boot.http_port),
             durable_disk: boot.durable,
+            lacks_room: false,
+            offer_at: Time::NEVER,
             booted: false,
             stopped: false,
             founding,
-            recovered: boot.shards,
+            recovered: BTreeMap::new(),
+            lost: BTreeSet::new(),
             stateless: boot.stateless,
+            recovered_through: boot.durable_through,
+            durable_through: boot.durable_through,
+            unsure_until: None,
+            revived_at: None,
+            remembered_at: now.time,
+            admissions: Admissions::default(),
             record: None,
             map: None,
             data_shards: Vec::new(),
@@ -186,6 +227,8 @@ impl Node {
             freeing: false,
             random: boot.seed,
             writes: Vec::new(),
+            removed,
+            renewed: Vec::new(),
             state_to_write,
             open_write: None,
             last_write: 0,
@@ -194,7 +237,13 @@ impl Node {
             repaired: 0,
             outputs: Vec::new(),
         };
+        if !forgotten {
+            node.lost = boot.lost.keys().copied().collect();
+            node.recovered = boot.shards;
+            node.recovered.extend(boot.lost);
+        }
         if let Some(record) = node.founding.record().cloned() {
+            node.unsure_until = node.first_promise_at(now);
             node.join(record, now);
         }
         node.after_founding(now);
@@ -216,11 +265,16 @@ impl Node {
             Event::Ended { conn } => self.on_ended(conn),
             Event::Congested { conn, congested } => self.on_congested(conn, congested),
             Event::Wake => self.run_timers(now),
-            Event::Written { sequence } => self.on_written(sequence, now),
+            Event::Written { sequence, durable_through } => {
+                self.durable_through = durable_through;
+                self.on_written(sequence, now);
+            }
             Event::Damaged { shard, indexes } => self.step(shard, Input::Damaged { indexes }, now),
             Event::SnapshotDamaged { shard, index } => self.on_snapshot_damaged(shard, index),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
             Event::SnapshotStored { shard, index } => self.on_snapshot_stored(shard, index, now),
+            Event::SnapshotFailed { shard } => self.on_snapshot_failed(shard, now),
+            Event::Room { lacks } => self.on_room(lacks, now),
             Event::SnapshotChunk { shard, index, number, chunks, result } => {
                 self.on_snapshot_chunk(shard, index, number, chunks, result, now);
             }
@@ -239,7 +293,7 @@ impl Node {
             self.rest_idle_clients(now);
             self.flush_clients();
             self.flush_peers(now);
-            self.flush_write();
+            self.flush_write(now);
         }
         outputs.append(&mut self.outputs);
     }
@@ -269,7 +323,10 @@ impl Node {
             .min(dial)
             .min(waiting)
             .min(work)
+            .min(self.offer_at)
             .min(self.next_tick_at())
+            .min(self.unsure_until.unwrap_or(Time::NEVER))
+            .min(self.next_asking_at())
     }
 
     /// This node's view of itself and the cluster.
@@ -279,7 +336,7 @@ impl Node {
 
     /// Asks the driver to tell the operator something; a fatal notice ends the node.
     pub(crate) fn notice(&mut self, notice: Notice) {
-        self.stopped |= matches!(notice, Notice::Fatal(_));
+        self.stopped |= matches!(notice, Notice::Fatal(_) | Notice::Restart(_));
         self.outputs.push(Output::Notice(notice));
     }
 
@@ -297,26 +354,42 @@ impl Node {
     /// record creates them).
     pub(crate) fn join(&mut self, record: FoundingRecord, now: Now) {
         self.notice(Notice::Founded { cluster: record.cluster_id().to_string() });
-        let here: Vec<_> = record.replicas_on(self.me).collect();
-        for (shard, replica) in here {
-            let replica = self.replica(&record, shard, ReplicaId(replica.id), now);
-            self.replicas.insert(shard, replica);
-        }
         self.data_shards = record.shard_ids().filter(|shard| *shard != META).collect();
         self.streams = self.data_shards.iter().map(|shard| (*shard, Stream::new())).collect();
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);
-        let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
-        for shard in shards {
-            if self.stateless.remove(&shard) {
-                self.lose_state(shard, "its file can't be used", now);
-            }
-            for peer in self.linked_nodes() {
-                self.tell_raft_of_peer(shard, peer, true, now);
+        self.revive_if_sure(now);
+    }
+
+    /// The replicas that live here take part from now on.
+    pub(crate) fn revive(&mut self, now: Now) {
+        self.unsure_until = None;
+        let Some(record) = &self.record else { return };
+        let here: Vec<_> = record.replicas_on(self.me).collect();
+        for (shard, founder) in here {
+            match self.founding.replica(shard) {
+                Here::Founder => self.revive_replica(shard, ReplicaId(founder.id), now),
+                Here::Later(id) => self.revive_replica(shard, id, now),
+                Here::Dead => {}
             }
         }
+        self.ask_admission(now);
+    }
+
+    /// A replica comes to life, with what the log has of it.
+    pub(crate) fn revive_replica(&mut self, shard: ShardId, id: ReplicaId, now: Now) {
+        let Some(record) = self.record.take() else { return };
+        let replica = self.replica(&record, shard, id, now);
+        self.record = Some(record);
+        self.replicas.insert(shard, replica);
+        if self.stateless.remove(&shard) {
+            self.lose_state(shard, "its file can't be used", now);
+        }
         self.load_next();
+        for peer in self.linked_nodes() {
+            self.tell_raft_of_peer(shard, peer, true, now);
+        }
     }
 
     /// From now on the record's layout counts: who was a stranger by another one says hello anew.
@@ -349,6 +422,12 @@ impl Node {
             })
             .collect();
         let mut recovered = self.recovered.remove(&shard).unwrap_or_default();
+        if self.lost.remove(&shard) {
+            self.renewed.push(shard);
+            let last = recovered.entries.last().map(|entry| entry.term);
+            let term = last.unwrap_or(recovered.snapshot.term);
+            recovered.hard_state = HardState { term, voted_for: None };
+        }
         if recovered.snapshot.index.0 == 0 {
             recovered.snapshot.configuration = founding_configuration(&members);
         }
@@ -379,17 +458,21 @@ impl Node {
     }
 
     /// One frame of the log for everything of this turn; while one is open the next one gathers.
-    fn flush_write(&mut self) {
+    fn flush_write(&mut self, now: Now) {
         if self.open_write.is_some() || (self.writes.is_empty() && self.state_to_write.is_none()) {
             return;
         }
+        self.remember_sightings(now);
         self.last_write += 1;
         let sequence = self.last_write;
         let node_state = self.state_to_write.take();
         let writes = std::mem::take(&mut self.writes);
         let seqs = writes.iter().map(|(shard, write)| (*shard, write.seq)).collect();
         self.open_write = Some(OpenWrite { sequence, node_state: node_state.is_some(), seqs });
-        self.outputs.push(Output::Write(WriteBatch { sequence, node_state, writes }));
+        let (removed, renewed) =
+            (std::mem::take(&mut self.removed), std::mem::take(&mut self.renewed));
+        let batch = WriteBatch { sequence, node_state, removed, renewed, writes };
+        self.outputs.push(Output::Write(batch));
     }
 
     /// Everything that is due by the clock.
@@ -404,7 +487,10 @@ impl Node {
             self.step(shard, Input::Wake, now);
         }
         self.dial_peers(now);
+        self.revive_if_sure(now);
+        self.ask_admission(now);
         self.expire_requests(now);
+        self.offer_leads(now);
         self.tell_waiting(now);
     }
 

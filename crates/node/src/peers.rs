@@ -11,7 +11,7 @@ use flotilla_raft::Time;
 use flotilla_shard::{Layout, NodeId};
 
 use crate::io::ConnId;
-use crate::link::{Claims, FrameWriter, Hello, PacketKind};
+use crate::link::{Claims, FrameWriter, Hello, PacketKind, begin_raft};
 
 /// The first pause before a peer is dialled again, microseconds; doubles up to the longest.
 const REDIAL_MICROS: u64 = 20_000;
@@ -128,7 +128,8 @@ impl Peer {
     }
 
     /// The bytes of everything that waits, in the order of the wire; empty if nothing does.
-    pub(crate) fn flush(&mut self, claims: &Claims, wall_ms: u64) -> Vec<u8> {
+    /// `durable_through` goes before everything that may rest on it.
+    pub(crate) fn flush(&mut self, claims: &Claims, durable_through: u64, wall_ms: u64) -> Vec<u8> {
         let Outbox { raft, replies, requests, first } = &self.outbox;
         let long: usize = first.iter().map(|(_, body)| body.len()).sum();
         let rows = raft.len() + replies.len() + requests.len();
@@ -136,8 +137,16 @@ impl Peer {
             return Vec::new();
         }
         let mut writer = FrameWriter::with_room(long + rows);
+        let put = |writer: &mut FrameWriter, kind, body: &[u8]| {
+            writer.packet_with(kind, wall_ms, |out| {
+                if kind == PacketKind::Raft {
+                    begin_raft(out, durable_through);
+                }
+                out.extend_from_slice(body);
+            });
+        };
         for (kind, body) in self.outbox.first.drain(..) {
-            writer.packet(kind, &body, wall_ms);
+            put(&mut writer, kind, &body);
         }
         if self.claims_sent != claims.generation {
             self.claims_sent = claims.generation;
@@ -150,7 +159,7 @@ impl Peer {
         ];
         for (kind, body) in rows {
             if !body.is_empty() {
-                writer.packet(kind, body, wall_ms);
+                put(&mut writer, kind, body);
                 body.clear();
             }
         }

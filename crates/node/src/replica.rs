@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_kv::machine::{Answers, Machine, Outcome};
 use flotilla_kv::snapshot::Restorer;
-use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta};
+use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::lead::Lead;
@@ -31,6 +31,27 @@ pub(crate) struct Member {
     /// Whether it votes.
     pub(crate) voter: bool,
 }
+
+/// The node that a replica was made for after the founding: its id says so ([`later_id`]).
+pub(crate) fn node_in(replica: ReplicaId) -> Option<NodeId> {
+    let is_later = replica.0 >> TERM_SHIFT > 0;
+    let node = NodeId((replica.0 & NODE_MASK) as u32);
+    (is_later && node.position().is_some()).then_some(node)
+}
+
+/// The `serial`th id that the leader of `term` gives to a replica on `node`. No other leader gives
+/// it, nor did the founding, and it is above all that were given in earlier terms. `None` beyond
+/// 2^32 terms or 2^16 nodes or replicas.
+pub(crate) fn later_id(term: Term, serial: u64, node: NodeId) -> Option<ReplicaId> {
+    let fits = term.0 > 0 && u32::try_from(term.0).is_ok() && serial <= NODE_MASK;
+    let fits = fits && u64::from(node.0) <= NODE_MASK;
+    let id = term.0 << TERM_SHIFT | serial << SERIAL_SHIFT | u64::from(node.0);
+    fits.then_some(ReplicaId(id))
+}
+
+const TERM_SHIFT: u32 = 32;
+const SERIAL_SHIFT: u32 = 16;
+const NODE_MASK: u64 = 0xffff;
 
 /// What a replica's table is up to.
 #[derive(Debug)]
@@ -72,7 +93,7 @@ pub(crate) struct Replica {
     pub(crate) shard: ShardId,
     /// This replica.
     pub(crate) id: ReplicaId,
-    /// All replicas of the shard, this one too.
+    /// The replicas that the shard was founded with.
     pub(crate) members: Vec<Member>,
     /// Its consensus.
     pub(crate) raft: Raft,
@@ -152,17 +173,20 @@ impl Replica {
 
     /// The node of a replica of this shard.
     pub(crate) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
-        self.members.iter().find(|member| member.replica == replica).map(|member| member.node)
+        let founder = self.members.iter().find(|member| member.replica == replica);
+        founder.map(|member| member.node).or_else(|| node_in(replica))
     }
 
-    /// The replica of this shard on `node`.
-    pub(crate) fn on_node(&self, node: NodeId) -> Option<ReplicaId> {
-        self.members.iter().find(|member| member.node == node).map(|member| member.replica)
+    /// The members of this shard on `node`: one, or more while one takes the place of another.
+    pub(crate) fn on_node(&self, node: NodeId) -> Vec<ReplicaId> {
+        let members = self.raft.configuration().members().into_iter();
+        members.filter(|id| self.node_of(*id) == Some(node)).collect()
     }
 
     /// The nodes whose replicas vote.
     pub(crate) fn voters(&self) -> Vec<NodeId> {
-        self.members.iter().filter(|member| member.voter).map(|member| member.node).collect()
+        let voters = self.raft.configuration().voters.iter();
+        voters.filter_map(|id| self.node_of(*id)).collect()
     }
 
     /// Whether it leads and may propose: its term's first entry is applied, so the stamp of the

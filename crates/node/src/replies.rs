@@ -5,6 +5,8 @@ use std::ops::Range;
 use flotilla_kv::entry::Origin;
 use flotilla_shard::ShardId;
 
+use crate::link::RefusalReason;
+
 /// One answer; bytes are in [`Replies::bytes`].
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
@@ -42,15 +44,15 @@ pub(crate) enum Answer {
         /// Its RESP3 bytes; `None` where the shard does not own the slot.
         reply: Option<Range<usize>>,
     },
-    /// The replica does not lead, or not this stream: nothing of this epoch from `from_seq` on was
-    /// or will be taken, and none of its open reads is answered.
+    /// The replica does not lead, or not this stream, or has no room: nothing of this epoch from
+    /// `from_seq` on was or will be taken, and none of its open reads is answered.
     Refused {
         /// The epoch.
         epoch: u64,
         /// The first write that was not taken.
         from_seq: u64,
-        /// Whether that is because the leader's table is being loaded, which takes longer.
-        loading: bool,
+        /// Why.
+        reason: RefusalReason,
     },
 }
 

@@ -40,6 +40,7 @@ impl Node {
             ready: waiting_for.is_empty(),
             waiting_for,
             loaded_percent: self.loaded_percent(),
+            disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
             clients: self.conns.client_count(),
             commands: self.commands,
@@ -60,6 +61,18 @@ impl Node {
         let mut reasons = Vec::new();
         if let Some(percent) = self.loaded_percent() {
             reasons.push(format!("loading: {percent} %"));
+        }
+        if self.revived_at.is_none() {
+            reasons
+                .push("what the other nodes have seen of this disk is not known yet".to_string());
+        }
+        for (shard, living) in self.unsettled() {
+            reasons.push(match living {
+                None => {
+                    format!("shard {shard}: the replica here is dead, and a new one is asked for")
+                }
+                Some(id) => format!("shard {shard}: the new replica {id} is not a member yet"),
+            });
         }
         for replica in self.replicas.values() {
             match &replica.state {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term};
+use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::io::ConnId;
@@ -87,6 +87,8 @@ pub(crate) struct Snapshots {
     pub(crate) sending: BTreeMap<(ShardId, ReplicaId), Sending>,
     /// Those being received.
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
+    /// There was no room for the last one made: the next is not begun before this moment.
+    pub(crate) not_before: Time,
     /// Answers still to come for files that were given up.
     stale_appends: BTreeMap<ShardId, u32>,
 }

@@ -22,6 +22,9 @@ use crate::io::ConnId;
 const CHUNK_BYTES: usize = 1 << 20;
 /// With requests out and no answer for so long, the stream starts over, microseconds.
 const SILENCE_MICROS: u64 = 1_000_000;
+/// A leader without room is asked again after so long; meanwhile reads are not held up by writes
+/// that it refuses, microseconds.
+const NO_ROOM_MICROS: u64 = 200_000;
 
 /// Where a reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +143,8 @@ pub(crate) struct Stream {
     announced: bool,
     target: Option<(u64, NodeId)>,
     not_before: Time,
+    /// The target had no room for writes: before this moment it is sent none.
+    no_room_until: Time,
     progress_at: Time,
     writes: VecDeque<Write>,
     sent: usize,
@@ -159,6 +164,7 @@ impl Stream {
             announced: false,
             target: None,
             not_before: Time(0),
+            no_room_until: Time(0),
             progress_at: Time(0),
             writes: VecDeque::new(),
             sent: 0,
@@ -204,6 +210,7 @@ impl Stream {
             self.target = target;
             self.restart(now);
             self.not_before = now;
+            self.no_room_until = Time(0);
         }
     }
 
@@ -230,6 +237,34 @@ impl Stream {
         self.start_over(now);
         self.not_before = now + pause;
         true
+    }
+
+    /// The same, since the target has no room for writes.
+    pub(crate) fn on_no_room(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) {
+        if epoch == self.epoch {
+            self.on_refused(epoch, from_seq, now, pause);
+            self.no_room_until = now + NO_ROOM_MICROS;
+        }
+    }
+
+    /// Whether the target had no room just now, so that it is sent no writes.
+    pub(crate) fn lacks_room(&self, now: Time) -> bool {
+        now < self.no_room_until
+    }
+
+    /// Removes the writes that were certainly not applied; gives back who waits for each.
+    pub(crate) fn give_up_certain(&mut self) -> Vec<ReplyTo> {
+        assert_eq!(self.sent, 0, "what is out is not given up");
+        let mut ended = Vec::new();
+        let mut at = 0;
+        while let Some(write) = self.writes.get(at) {
+            if write.uncertain {
+                at += 1;
+            } else {
+                ended.extend(self.take_write(at).map(|write| write.reply_to));
+            }
+        }
+        ended
     }
 
     fn start_over(&mut self, now: Time) {
@@ -290,32 +325,20 @@ impl Stream {
         }
     }
 
-    /// Removes and gives what provably was not applied, after a refusal: all reads, and the writes
-    /// that had no attempt of unknown outcome.
-    pub(crate) fn take_unapplied(&mut self) -> Vec<Expired> {
-        assert_eq!(self.sent, 0, "what is refused is not out any more");
-        let writes = std::mem::take(&mut self.writes);
-        let (kept, taken): (VecDeque<_>, VecDeque<_>) =
-            writes.into_iter().partition(|write| write.uncertain);
-        self.writes = kept;
+    /// Removes the reads, which have done nothing; gives back who waits for each.
+    pub(crate) fn give_up_reads(&mut self) -> Vec<ReplyTo> {
         self.unsent_reads.clear();
-        let reads = std::mem::take(&mut self.reads);
-        let bytes = |args: &ArgsBuf| args.as_args().bytes().len();
-        let mut ended = Vec::with_capacity(taken.len() + reads.len());
-        for Write { args, reply_to, .. } in taken {
-            self.bytes -= bytes(&args);
-            ended.push(Expired { reply_to, uncertain: false, write: true });
-        }
-        for Read { args, reply_to, .. } in reads.into_values() {
-            self.bytes -= bytes(&args);
-            ended.push(Expired { reply_to, uncertain: false, write: false });
-        }
-        ended
+        let reads = std::mem::take(&mut self.reads).into_values();
+        let ended = reads.map(|read| {
+            self.bytes -= read.args.as_args().bytes().len();
+            read.reply_to
+        });
+        ended.collect()
     }
 
     /// The next chunk of writes to send, if any may be sent now.
     pub(crate) fn next_chunk(&mut self, origin: Origin, floor: u64, now: Time) -> Option<CutChunk> {
-        if self.sent == self.writes.len() || now < self.not_before {
+        if self.sent == self.writes.len() || now < self.not_before.max(self.no_room_until) {
             return None;
         }
         let (epoch, begins, first_seq) = (self.epoch, !self.announced, self.writes[self.sent].seq);
@@ -377,8 +400,15 @@ impl Stream {
     pub(crate) fn deadline(&self) -> Time {
         let write = self.writes.front().map_or(Time::NEVER, |write| write.deadline);
         let read = self.reads.first_key_value().map_or(Time::NEVER, |(_, read)| read.deadline);
-        let unsent = self.sent < self.writes.len() || !self.unsent_reads.is_empty();
-        let resend = if unsent && self.target.is_some() { self.not_before } else { Time::NEVER };
+        let resend = if self.target.is_none() {
+            Time::NEVER
+        } else if !self.unsent_reads.is_empty() {
+            self.not_before
+        } else if self.sent < self.writes.len() {
+            self.not_before.max(self.no_room_until)
+        } else {
+            Time::NEVER
+        };
         let silence =
             if self.nothing_out() { Time::NEVER } else { self.progress_at + SILENCE_MICROS };
         write.min(read).min(resend).min(silence)
@@ -531,8 +561,8 @@ mod tests {
         assert!(sent(&mut stream, 1).is_some());
         assert!(!stream.on_refused(1, 0, Time(2), 10), "that epoch is over");
         assert!(stream.on_refused(2, 1, Time(2), 10));
-        let ended: Vec<bool> = stream.take_unapplied().iter().map(|ended| ended.write).collect();
-        assert_eq!(ended, [true, false], "the third write, and the read");
+        assert_eq!(stream.give_up_certain(), [to(3)], "of the others nobody knows");
+        assert_eq!(stream.give_up_reads(), [to(99)]);
         assert_eq!(sent(&mut stream, 12), Some((3, Some(vec![1, 2]), vec![1, 2])));
     }
 
@@ -543,6 +573,36 @@ mod tests {
         sent(&mut stream, 1);
         stream.on_refused(1, 0, Time(2), 10);
         assert_eq!(sent(&mut stream, 2), None, "the present epoch goes on");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_given_up_unless_it_may_have_been_taken_before() {
+        let mut stream = started();
+        read(&mut stream, 0);
+        stream.send_reads(Time(0), |_, _| ());
+        stream.on_no_room(1, 2, Time(1), 10);
+        assert!(stream.lacks_room(Time(1)));
+        assert_eq!(stream.give_up_certain(), [to(2)], "the first may have been taken");
+        assert_eq!(sent(&mut stream, 20), None, "no write is sent for a while");
+        let mut reads = 0;
+        stream.send_reads(Time(20), |epoch, _| {
+            assert_eq!(epoch, 2);
+            reads += 1;
+        });
+        assert_eq!(reads, 1, "reads go on");
+        let later = 1 + NO_ROOM_MICROS;
+        assert_eq!(stream.deadline(), Time(later));
+        assert!(!stream.lacks_room(Time(later)));
+        assert_eq!(sent(&mut stream, later), Some((2, Some(vec![1]), vec![1])));
+    }
+
+    #[test]
+    fn another_leader_may_have_room() {
+        let mut stream = started();
+        stream.on_no_room(1, 1, Time(1), 10);
+        assert_eq!(stream.deadline(), Time(1 + NO_ROOM_MICROS));
+        stream.set_target(Some((2, NodeId(3))), Time(2));
+        assert_eq!(sent(&mut stream, 2), Some((2, Some(vec![1, 2]), vec![1, 2])));
     }
 
     #[test]

@@ -134,9 +134,9 @@ impl Raft {
         self.send(to, Body::TimeoutNow, effects);
     }
 
-    /// The voter that is heard and has most of the log; of several, one that will stay a voter,
-    /// and the lowest id.
-    pub(crate) fn best_successor(&self) -> Option<ReplicaId> {
+    /// Of a leader: the other voter that is heard and has most of the log; of several, one that
+    /// will stay a voter, and the lowest id.
+    pub fn best_successor(&self) -> Option<ReplicaId> {
         let Role::Leader(leader) = &self.role else { return None };
         let current = self.configuration();
         let fits = |known: &&Progress| {

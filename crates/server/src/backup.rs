@@ -216,7 +216,7 @@ impl Sending {
         self.disk = disk;
         read.map(Bytes::from)
             .inspect_err(|error| {
-                say(Level::Warning, format_args!("a copy for a backup can't be read: {}", error.0));
+                say(Level::Warning, format_args!("a copy for a backup can't be read: {error}"));
             })
             .ok()
     }

@@ -79,6 +79,9 @@ pub enum ServerError {
              start it again once the cause is gone"
     )]
     Disk(String),
+    /// The node has to begin anew with what is on its disk; [`crate::run`] sees to it.
+    #[error("the node has to be started again")]
+    Restart,
     /// What is on disk can't be started with.
     #[error("the data in {} can't be started with: {reason}", .path.display())]
     Recovery {

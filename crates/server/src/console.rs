@@ -56,7 +56,7 @@ impl Console {
             Notice::Loading { percent } => {
                 say(Level::Info, format_args!("loading percent={percent}"));
             }
-            Notice::Warning(text) => say(Level::Warning, text),
+            Notice::Warning(text) | Notice::Restart(text) => say(Level::Warning, text),
             Notice::Halted { shard, index, reason } => say(
                 Level::Error,
                 format_args!(

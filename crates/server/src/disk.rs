@@ -133,7 +133,12 @@ impl Disk for FileDisk {
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
         self.forget(name);
         let path = self.path(name);
-        fill(&path, bytes, self.mode).map_err(|error| failed(&path, "create", &error))?;
+        if let Err(error) = fill(&path, bytes, self.mode) {
+            // What was filled so far may be all the room there is; if it can't be removed, the
+            // next recovery takes it for a blank file.
+            let _ = std::fs::remove_file(&path);
+            return Err(failed(&path, "create", &error));
+        }
         self.sync_directory()
     }
 
@@ -193,7 +198,11 @@ impl LogFile {
 }
 
 fn failed(path: &Path, what: &str, error: &io::Error) -> DiskError {
-    DiskError(format!("can't {what} {}: {error}", path.display()))
+    let text = format!("can't {what} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::NoRoom(text),
+        _ => DiskError::Failed(text),
+    }
 }
 
 /// Reads `len` bytes at `offset` by whole blocks, as `O_DIRECT` wants it.
@@ -263,7 +272,9 @@ mod tests {
             disk.rename("snap.tmp", "snap").expect("it is there");
             disk.sync_directory().expect("it syncs");
             assert_eq!(disk.read("snap", 3, 8).expect("it is long enough"), b"lo world");
-            assert!(disk.read("snap.tmp", 0, 1).expect_err("gone").0.contains("snap.tmp"));
+            assert!(
+                disk.read("snap.tmp", 0, 1).expect_err("gone").to_string().contains("snap.tmp")
+            );
             disk.remove("snap").expect("it is there");
             assert!(!disk.list().expect("readable").contains(&"snap".to_owned()));
         }

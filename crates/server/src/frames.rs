@@ -1,8 +1,11 @@
 //! The lane's log on a real disk: frames are written on the lane while that is quick, else by one
 //! writer thread, always in their order.
 //!
+//! A frame that begins a segment for which no file was ready has it made first. If there is no room
+//! for it the frame waits, as it would for a slow disk: nothing was written, so nothing has failed.
+//!
 //! Invariants: frames become durable in the order of their sequences; a frame is only written on
-//! the lane while the writer thread has none.
+//! the lane while the writer thread has none; what follows a frame that waits waits behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use flotilla_storage::{AlignedBuffer, Disk as _, DiskError, FrameWrite, Log};
 use mio::Waker;
 
 use crate::config::ServerError;
+use crate::console::{Level, say};
 use crate::disk::{FileDisk, LogFile};
 use crate::watch::spawn;
 
@@ -24,6 +28,8 @@ const INLINE_BELOW_MICROS: u64 = 150;
 const SAMPLE_MAX_MICROS: u64 = 4 * INLINE_BELOW_MICROS;
 /// The weight of the newest sample is one in so many.
 const SMOOTHING: u64 = 16;
+/// A file for which there was no room is tried again so much later.
+const FILE_RETRY: Duration = Duration::from_secs(1);
 /// A log that was idle for so long attests its last frame (P3).
 pub(crate) const SEAL_AFTER: Duration = Duration::from_millis(2);
 
@@ -38,6 +44,10 @@ pub(crate) struct Frames {
     writer: Writer,
     /// Frames that the writer thread has, oldest first.
     in_flight: VecDeque<InFlight>,
+    /// Frames behind all others: there is no room yet for the file that the first of them begins.
+    waiting: VecDeque<(FrameWrite, Option<u64>)>,
+    /// When that file was asked for last; `None` while it is being made.
+    file_asked: Option<Instant>,
     /// Batches that are durable and not yet reported.
     written: VecDeque<u64>,
     last_write: Instant,
@@ -66,6 +76,8 @@ impl Frames {
             smoothed_micros: sync_micros.min(SAMPLE_MAX_MICROS),
             writer: Writer::start(waker)?,
             in_flight: VecDeque::new(),
+            waiting: VecDeque::new(),
+            file_asked: None,
             written: VecDeque::new(),
             last_write: Instant::now(),
         })
@@ -78,13 +90,46 @@ impl Frames {
 
     /// Appends a batch; its sequence comes out of [`Frames::next_written`] once it is durable.
     pub(crate) fn append(&mut self, batch: &WriteBatch) -> Result<(), ServerError> {
+        self.log.begin_anew(&batch.removed, &batch.renewed);
         let frame = self.log.append(batch.node_state.as_deref(), &batch.writes);
         self.submit(frame, Some(batch.sequence))
     }
 
     /// When the last frame is to be attested; `None` if that is done or on its way.
     pub(crate) fn seal_due(&self) -> Option<Instant> {
-        (self.in_flight.is_empty() && self.log.needs_seal()).then(|| self.last_write + SEAL_AFTER)
+        (self.is_idle() && self.log.needs_seal()).then(|| self.last_write + SEAL_AFTER)
+    }
+
+    /// Nothing is being written, and nothing waits to be.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether the log can't grow since the disk is full: no more than its reserve is left.
+    pub(crate) fn lacks_room(&self) -> bool {
+        !self.waiting.is_empty() || self.log.lacks_room()
+    }
+
+    /// The file that a frame waits for, to be made elsewhere, if there may be room for it by now.
+    /// The outcome goes to [`Frames::on_file`].
+    pub(crate) fn next_file(&mut self, now: Instant) -> Option<(Arc<str>, u64)> {
+        let (first, _) = self.waiting.front()?;
+        self.file_asked.take_if(|asked| now.duration_since(*asked) >= FILE_RETRY)?;
+        let bytes = first.create.expect("it begins a file");
+        Some((Arc::clone(&first.file), bytes))
+    }
+
+    /// The file is there, and all that waited is written; or there still is no room for it.
+    pub(crate) fn on_file(&mut self, is_there: bool) -> Result<(), ServerError> {
+        if !is_there {
+            self.file_asked = Some(Instant::now());
+            return Ok(());
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if let Some((first, _)) = waiting.front_mut() {
+            first.create = None;
+        }
+        waiting.into_iter().try_for_each(|(frame, batch)| self.submit(frame, batch))
     }
 
     /// Attests the last frame.
@@ -98,7 +143,7 @@ impl Frames {
     /// Writes what waits for a frame although no turn asks for one: what is carried or repaired.
     /// True if time was spent on a write.
     pub(crate) fn write_waiting(&mut self) -> Result<bool, ServerError> {
-        let may = self.in_flight.is_empty() && self.log.needs_frame();
+        let may = self.is_idle() && self.log.needs_frame();
         if may {
             let frame = self.log.append(None, &[]);
             self.submit(frame, None)?;
@@ -122,9 +167,13 @@ impl Frames {
         Ok(())
     }
 
-    /// Waits until the writer thread has nothing left, and attests everything: the end.
+    /// Waits until the writer thread has nothing left, and attests everything: the end. What waits
+    /// for room was never reported, and is forgotten.
     pub(crate) fn finish(mut self) -> Result<(), ServerError> {
         self.wait_for_writer()?;
+        if !self.waiting.is_empty() {
+            return Ok(());
+        }
         self.seal()?;
         self.wait_for_writer()
     }
@@ -138,6 +187,22 @@ impl Frames {
     }
 
     fn submit(&mut self, frame: FrameWrite, batch: Option<u64>) -> Result<(), ServerError> {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back((frame, batch));
+            return Ok(());
+        }
+        if let Some(bytes) = frame.create {
+            self.open = None;
+            match self.disk.create(&frame.file, bytes) {
+                Err(error) if error.is_no_room() => {
+                    say(Level::Warning, format_args!("{error}; the log waits for room"));
+                    self.waiting.push_back((frame, batch));
+                    self.file_asked = Some(Instant::now());
+                    return Ok(());
+                }
+                made => made.map_err(fatal)?,
+            }
+        }
         let file = self.segment(&frame)?;
         let in_flight = InFlight { frame: frame.sequence, batch };
         if self.in_flight.is_empty() && self.smoothed_micros < INLINE_BELOW_MICROS {
@@ -148,12 +213,8 @@ impl Frames {
         }
     }
 
-    /// The file of a frame, which is created first if no blank one was ready.
+    /// The file of a frame.
     fn segment(&mut self, frame: &FrameWrite) -> Result<Arc<LogFile>, ServerError> {
-        if let Some(bytes) = frame.create {
-            self.open = None;
-            self.disk.create(&frame.file, bytes).map_err(fatal)?;
-        }
         match &self.open {
             Some((name, file)) if *name == frame.file => Ok(Arc::clone(file)),
             _ => {
@@ -182,7 +243,7 @@ impl Frames {
 }
 
 fn fatal(error: DiskError) -> ServerError {
-    ServerError::Disk(error.0)
+    ServerError::Disk(error.to_string())
 }
 
 /// What became of a frame.

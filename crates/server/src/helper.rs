@@ -20,6 +20,13 @@ use crate::watch::spawn;
 pub(crate) enum Job {
     /// Something the log wants done.
     Chore(Chore),
+    /// Make a file that a frame of the log waits for.
+    Create {
+        /// Its name.
+        name: Arc<str>,
+        /// Its size.
+        bytes: u64,
+    },
     /// Begin a snapshot file; one of the same shard that is not complete is dropped.
     Begin {
         /// Of which shard.
@@ -66,6 +73,19 @@ pub(crate) enum Answer {
     ChoreDone(Chore),
     /// The chore could not be done, but nothing is lost by that.
     ChoreFailed(Chore, String),
+    /// The file of [`Job::Create`] is there, or there is no room for it.
+    Created {
+        /// Whether it is there.
+        is_there: bool,
+    },
+    /// Instead of [`Answer::Appended`] or [`Answer::Stored`]: there was no room, and nothing is
+    /// left of the file.
+    NoRoom {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the system said.
+        reason: String,
+    },
     /// The chunk is in the file.
     Appended {
         /// Of which shard.
@@ -107,8 +127,9 @@ impl Helper {
         let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
         spawn("helper", move || {
             for job in to_do {
-                let answer =
-                    work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.0)));
+                let answer = work
+                    .carry_out(job)
+                    .unwrap_or_else(|error| Some(Answer::Failed(error.to_string())));
                 if let Some(answer) = answer {
                     if done.send(answer).is_err() {
                         return;
@@ -161,22 +182,23 @@ impl Work {
         match job {
             Job::Chore(mut chore) => match chore.run(&mut self.disk) {
                 Ok(()) => Ok(Some(Answer::ChoreDone(chore))),
-                // A segment that can't be prepared, or a file that can't be removed, may be for
-                // want of space, and holds nothing.
-                Err(error) => Ok(Some(Answer::ChoreFailed(chore, error.0))),
+                // There may be room later; and a file that can't be removed holds nothing.
+                Err(error) if error.is_no_room() || matches!(chore, Chore::Remove { .. }) => {
+                    Ok(Some(Answer::ChoreFailed(chore, error.to_string())))
+                }
+                Err(error) => Err(error),
+            },
+            Job::Create { name, bytes } => match self.disk.create(&name, bytes) {
+                Err(error) if !error.is_no_room() => Err(error),
+                made => Ok(Some(Answer::Created { is_there: made.is_ok() })),
             },
             Job::Begin { shard, writer, name } => {
                 self.abort(shard)?;
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
                 Ok(None)
             }
-            Job::Append { shard, chunk } => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
-                unfinished.append(&mut self.disk, &bytes)?;
-                Ok(Some(Answer::Appended { shard }))
-            }
-            Job::Finish { shard } => self.finish(shard).map(|file| Some(Answer::Stored(file))),
+            Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
+            Job::Finish { shard } => self.finish(shard).map(Some),
             Job::Abort { shard } => self.abort(shard).map(|()| None),
             Job::Read { shard, index, number, name } => {
                 let result = self.read(shard, &name, number);
@@ -187,15 +209,40 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, shard: ShardId) -> Result<SnapshotFile, DiskError> {
-        let Unfinished { writer, name, length } =
-            self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
-        self.disk.write(&name, length, &footer)?;
-        self.disk.sync(&name)?;
-        self.disk.rename(&name, &file.name)?;
-        self.disk.sync_directory()?;
-        Ok(file)
+    fn append(&mut self, shard: ShardId, chunk: &[u8]) -> Result<Answer, DiskError> {
+        let Some(unfinished) = self.writers.get_mut(&shard) else { return Ok(dropped(shard)) };
+        let bytes = unfinished.writer.chunk(chunk);
+        match unfinished.append(&mut self.disk, &bytes) {
+            Ok(()) => Ok(Answer::Appended { shard }),
+            Err(error) => {
+                let Unfinished { name, .. } = self.writers.remove(&shard).expect("it was there");
+                self.give_up(shard, &name, error)
+            }
+        }
+    }
+
+    fn finish(&mut self, shard: ShardId) -> Result<Answer, DiskError> {
+        let Some(unfinished) = self.writers.remove(&shard) else { return Ok(dropped(shard)) };
+        let name = unfinished.name.clone();
+        match unfinished.finish(&mut self.disk) {
+            Ok(file) => Ok(Answer::Stored(file)),
+            Err(error) => self.give_up(shard, &name, error),
+        }
+    }
+
+    /// A snapshot for which there is no room is dropped: there are the log and the one before. Any
+    /// other error is final.
+    fn give_up(
+        &mut self,
+        shard: ShardId,
+        name: &str,
+        error: DiskError,
+    ) -> Result<Answer, DiskError> {
+        if !error.is_no_room() {
+            return Err(error);
+        }
+        self.disk.remove(name)?;
+        Ok(Answer::NoRoom { shard, reason: error.to_string() })
     }
 
     fn abort(&mut self, shard: ShardId) -> Result<(), DiskError> {
@@ -218,7 +265,22 @@ impl Work {
     }
 }
 
+/// The answer about a file that was given up before.
+fn dropped(shard: ShardId) -> Answer {
+    Answer::NoRoom { shard, reason: format!("the snapshot of shard {shard} was given up") }
+}
+
 impl Unfinished {
+    fn finish(self, disk: &mut FileDisk) -> Result<SnapshotFile, DiskError> {
+        let Self { writer, name, length } = self;
+        let (footer, file) = writer.finish();
+        disk.write(&name, length, &footer)?;
+        disk.sync(&name)?;
+        disk.rename(&name, &file.name)?;
+        disk.sync_directory()?;
+        Ok(file)
+    }
+
     fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {
         disk.write(&self.name, self.length, bytes)?;
         self.length += bytes.len() as u64;

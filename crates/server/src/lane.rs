@@ -58,7 +58,7 @@ pub(crate) struct Lane {
     chores_asked: Instant,
     failed_chores: Vec<(Instant, Chore)>,
     scrubbed: Instant,
-    /// Whether it was said that the disk is full.
+    /// Whether the node was told that the disk is full.
     lacked_room: bool,
     /// The batch of the present turn.
     batch: Option<WriteBatch>,
@@ -230,7 +230,8 @@ impl Lane {
             let node = &mut self.node;
             let mut more = self.network.deliver_news(&mut |event| node.handle(now, event));
             while let Some(sequence) = self.frames.next_written() {
-                self.node.handle(now, Event::Written { sequence });
+                let durable_through = self.frames.log().durable_through();
+                self.node.handle(now, Event::Written { sequence, durable_through });
                 more = true;
             }
             if !more {
@@ -263,6 +264,10 @@ impl Lane {
             Output::SnapshotRead { shard, index, number } => {
                 self.read_snapshot(shard, index, number)?;
             }
+            Output::Notice(Notice::Restart(reason)) => {
+                say(Level::Warning, format_args!("{reason}; the node starts anew"));
+                return Err(ServerError::Restart);
+            }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),
         }
@@ -291,7 +296,8 @@ impl Lane {
     fn take_files(&mut self, now: Now) -> Result<(), ServerError> {
         self.frames.collect()?;
         while let Some(sequence) = self.frames.next_written() {
-            self.node.handle(now, Event::Written { sequence });
+            let durable_through = self.frames.log().durable_through();
+            self.node.handle(now, Event::Written { sequence, durable_through });
         }
         while let Some(answer) = self.helper.take()? {
             let event = match answer {
@@ -303,6 +309,14 @@ impl Lane {
                     say(Level::Warning, format_args!("{reason}; another attempt follows"));
                     self.failed_chores.push((Instant::now() + CHORE_RETRY, chore));
                     continue;
+                }
+                Answer::Created { is_there } => {
+                    self.frames.on_file(is_there)?;
+                    continue;
+                }
+                Answer::NoRoom { shard, reason } => {
+                    say(Level::Warning, format_args!("{reason}; another attempt follows"));
+                    Event::SnapshotFailed { shard }
                 }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
                 Answer::Stored(file) => {
@@ -341,12 +355,14 @@ impl Lane {
             self.scrubbed = now;
             chores.extend(log.scrub(SCRUB_BYTES));
         }
-        let lacks_room = log.lacks_room();
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }
+        if let Some((name, bytes)) = self.frames.next_file(now) {
+            self.helper.give(Job::Create { name, bytes })?;
+        }
         self.frames.write_waiting()?;
-        self.note_room(lacks_room);
+        self.note_room();
         Ok(())
     }
 
@@ -368,13 +384,12 @@ impl Lane {
         }
     }
 
-    fn note_room(&mut self, lacks_room: bool) {
-        if lacks_room && !self.lacked_room {
-            say(Level::Warning, "the disk is full: only a reserve of the log is left");
-        } else if self.lacked_room && !lacks_room {
-            say(Level::Info, "there is room on the disk again");
+    /// Tells the node when the disk is full, and when there is room again.
+    fn note_room(&mut self) {
+        let lacks = self.frames.lacks_room();
+        if std::mem::replace(&mut self.lacked_room, lacks) != lacks {
+            self.network.tell(Event::Room { lacks });
         }
-        self.lacked_room = lacks_room;
     }
 
     fn publish_if_due(&mut self, now: Instant) {

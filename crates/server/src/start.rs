@@ -1,6 +1,8 @@
 //! Putting a node together: the directory, the ports, the disk, the log, the threads, the lane.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::Arc;
 
 use flotilla_node::{Boot, Face, Node};
@@ -22,9 +24,30 @@ use crate::watch::{Watched, start_signals, start_watchdog};
 use crate::{admin, backup, guard};
 
 /// Runs a node until it is told to stop. Errors are final; a caller prints them and exits with 1.
+///
+/// A node whose disk has become another one (P4) begins anew as the same process, by the command
+/// line that it was started with.
 pub fn run(config: Config) -> Result<(), ServerError> {
+    match run_once(config) {
+        Err(ServerError::Restart) => Err(start_again()),
+        ended => ended,
+    }
+}
+
+/// Replaces this process by a new one of the same program; comes back with an error only.
+fn start_again() -> ServerError {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return ServerError::system("can't find this program")(error),
+    };
+    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    ServerError::system("can't start this program again")(error)
+}
+
+fn run_once(config: Config) -> Result<(), ServerError> {
     let address = own_address(&config)?;
     let clients_max = guard::raise_descriptors();
+    guard::take_small_pages();
     let mut network =
         Network::new(clients_max).map_err(ServerError::system("can't watch sockets"))?;
     let watched = Arc::new(Watched::default());
@@ -58,8 +81,6 @@ pub fn run(config: Config) -> Result<(), ServerError> {
             reason: error.to_string(),
         })?;
     report_recovery(&lane);
-    lane.check_promises()
-        .map_err(|reason| ServerError::Recovery { path: config.data.clone(), reason })?;
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
     let frames = Frames::new(log, disk.another(), probe.sync_micros, network.waker())?;
@@ -104,6 +125,9 @@ fn start_node(
         me: config.me,
         node_state: lane.node_state,
         shards: lane.shards,
+        lost: lane.lost,
+        incomplete: lane.incomplete,
+        durable_through: lane.durable_through,
         stateless: lane.lost_snapshots.into_keys().collect(),
         storage_id,
         nonce: random()?,

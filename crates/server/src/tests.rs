@@ -23,8 +23,17 @@ use crate::probe::{Probe, WriteMode};
 const SHARD: ShardId = ShardId(1);
 
 fn recover(directory: &Path, mode: WriteMode, seed: u64) -> (Log, RecoveredLane) {
+    recover_with(directory, mode, seed, 64 << 10)
+}
+
+fn recover_with(
+    directory: &Path,
+    mode: WriteMode,
+    seed: u64,
+    segment_bytes: u64,
+) -> (Log, RecoveredLane) {
     let mut disk = FileDisk::new(directory, mode);
-    let options = Options { segment_bytes: 64 << 10, ..Options::default() };
+    let options = Options { segment_bytes, ..Options::default() };
     Log::recover(&mut disk, options, seed).expect("the log is whole")
 }
 
@@ -42,7 +51,8 @@ fn batch(sequence: u64) -> WriteBatch {
         snapshot: None,
         entries: vec![entry],
     };
-    WriteBatch { sequence, node_state: None, writes: vec![(SHARD, write)] }
+    let (removed, renewed) = (Vec::new(), Vec::new());
+    WriteBatch { sequence, node_state: None, removed, renewed, writes: vec![(SHARD, write)] }
 }
 
 /// Looks until `look` gives something; panics if that takes too long.

@@ -34,6 +34,15 @@ impl Clocks {
         Now { time: Time(self.local(at)), wall_ms: wall_ms as u64 }
     }
 
+    /// What the wall clock that is furthest ahead can show at a moment, as others reckon it from
+    /// what they heard of it, milliseconds: it is wrong by `skew_ms` at most, and they go on from
+    /// there by clocks that are too fast by `drift_ppm` at most.
+    pub(crate) fn furthest_ms(at: Micros, skew_ms: u64, drift_ppm: u64) -> u64 {
+        let drifted = u128::from(at) * u128::from(drift_ppm) / MILLION as u128 / 1_000;
+        // Each of two readings of a clock leaves out a part of a millisecond.
+        EPOCH_MS + at / 1_000 + skew_ms + drifted as u64 + 2
+    }
+
     /// The first moment at which the monotonic clock shows `time` or more.
     pub(crate) fn moment(&self, time: Time) -> Micros {
         let rate = MILLION + i128::from(self.drift_ppm);

@@ -130,13 +130,17 @@ pub enum Mutant {
     SwapsReplies,
     /// A key with a time to live is answered with its value long after.
     UndeadKeys,
+    /// A key with a time to live gets half of it.
+    HastyExpiry,
+    /// All wall clocks are far ahead of what they may be in this run.
+    HastyClocks,
     /// Of a write to several keys of one slot, a read sees only a part.
     TornWrites,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ReportsBeforeSync,
         Self::LyingSync,
         Self::ForgetsLog,
@@ -147,6 +151,8 @@ impl Mutant {
         Self::LosesWrites,
         Self::SwapsReplies,
         Self::UndeadKeys,
+        Self::HastyExpiry,
+        Self::HastyClocks,
         Self::TornWrites,
     ];
 }

@@ -105,6 +105,8 @@ counters! {
     snapshots_installed,
     /// Payloads that were damaged and came back from a peer.
     entries_repaired,
+    /// Disks that became other disks, since they had forgotten something.
+    disks_renewed,
     /// Log segments that were begun.
     segments,
     /// Segment files that were used again.
@@ -131,6 +133,8 @@ counters! {
     operations_checked,
     /// Keys whose expiry was checked.
     expiries_checked,
+    /// Clocks of shards that were compared with those of machines.
+    clocks_checked,
     /// Reads of several keys of one slot that were compared.
     groups_checked,
     /// Entries whose commitment was checked.

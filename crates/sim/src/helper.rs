@@ -65,6 +65,8 @@ pub(crate) enum Done {
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
     Stored(SnapshotFile),
+    /// Instead of either: there was no room, and nothing is left of the file.
+    NoRoom(ShardId),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -117,9 +119,9 @@ impl Helper {
         match job {
             Job::Chore(mut chore) => match chore.run(disk) {
                 Ok(()) => Ok(Done::Chore(chore)),
-                // As in the server: entries that can't be read are damage, the rest can wait.
-                Err(error) if matches!(chore, Chore::Load(_)) => Err(error),
-                Err(_) => Ok(Done::ChoreFailed(chore)),
+                // As in the server: there may be room later.
+                Err(error) if error.is_no_room() => Ok(Done::ChoreFailed(chore)),
+                Err(error) => Err(error),
             },
             Job::Begin { shard, writer, name } => {
                 self.abort(shard, disk)?;
@@ -127,15 +129,33 @@ impl Helper {
                 Ok(Done::Nothing)
             }
             Job::Append { shard, chunk } => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
+                let Some(unfinished) = self.writers.get_mut(&shard) else {
+                    return Ok(Done::NoRoom(shard));
+                };
                 let bytes = unfinished.writer.chunk(&chunk);
-                disk.write(&unfinished.name, unfinished.length, &bytes)?;
-                unfinished.length += bytes.len() as u64;
-                Ok(Done::Appended(shard))
+                match disk.write(&unfinished.name, unfinished.length, &bytes) {
+                    Err(error) if error.is_no_room() => {
+                        self.abort(shard, disk)?;
+                        Ok(Done::NoRoom(shard))
+                    }
+                    written => {
+                        unfinished.length += bytes.len() as u64;
+                        written.map(|()| Done::Appended(shard))
+                    }
+                }
             }
             Job::Finish { shard } => {
-                let file = self.finish(shard, disk, usize::MAX)?;
-                Ok(Done::Stored(file))
+                let Some(unfinished) = self.writers.remove(&shard) else {
+                    return Ok(Done::NoRoom(shard));
+                };
+                let name = unfinished.name.clone();
+                match finish(unfinished, disk, usize::MAX) {
+                    Err(error) if error.is_no_room() => {
+                        disk.remove(&name)?;
+                        Ok(Done::NoRoom(shard))
+                    }
+                    finished => finished.map(Done::Stored),
+                }
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
@@ -153,12 +173,16 @@ impl Helper {
     /// if there was something to be torn.
     pub(crate) fn tear(&mut self, disk: &mut MemoryDisk, steps: usize) -> bool {
         let torn = match self.jobs.pop_front() {
-            Some(Job::Finish { shard }) => self.finish(shard, disk, steps).is_ok(),
+            Some(Job::Finish { shard }) => {
+                let unfinished = self.writers.remove(&shard);
+                unfinished.is_some_and(|unfinished| finish(unfinished, disk, steps).is_ok())
+            }
             Some(Job::Append { shard, chunk }) => {
-                let unfinished = self.writers.get_mut(&shard).expect("begun before appended to");
-                let bytes = unfinished.writer.chunk(&chunk);
-                let part = bytes.len() * steps.min(4) / 4;
-                disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+                self.writers.get_mut(&shard).is_some_and(|unfinished| {
+                    let bytes = unfinished.writer.chunk(&chunk);
+                    let part = bytes.len() * steps.min(4) / 4;
+                    disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
+                })
             }
             // A file in the making may be there without its length.
             Some(Job::Chore(Chore::Prepare { name, bytes })) if steps == 1 => {
@@ -171,29 +195,28 @@ impl Helper {
         torn
     }
 
-    fn finish(
-        &mut self,
-        shard: ShardId,
-        disk: &mut MemoryDisk,
-        steps: usize,
-    ) -> Result<SnapshotFile, DiskError> {
-        let Unfinished { writer, name, length } =
-            self.writers.remove(&shard).expect("begun before finished");
-        let (footer, file) = writer.finish();
-        let work: [Step<'_>; 4] = [
-            &|disk| disk.write(&name, length, &footer),
-            &|disk| disk.sync(&name),
-            &|disk| disk.rename(&name, &file.name),
-            &|disk| disk.sync_directory(),
-        ];
-        work.iter().take(steps).try_for_each(|step| step(disk))?;
-        Ok(file)
-    }
-
     fn abort(&mut self, shard: ShardId, disk: &mut MemoryDisk) -> Result<(), DiskError> {
         match self.writers.remove(&shard) {
             Some(unfinished) if unfinished.length > 0 => disk.remove(&unfinished.name),
             _ => Ok(()),
         }
     }
+}
+
+/// The first `steps` steps of completing a file.
+fn finish(
+    unfinished: Unfinished,
+    disk: &mut MemoryDisk,
+    steps: usize,
+) -> Result<SnapshotFile, DiskError> {
+    let Unfinished { writer, name, length } = unfinished;
+    let (footer, file) = writer.finish();
+    let work: [Step<'_>; 4] = [
+        &|disk| disk.write(&name, length, &footer),
+        &|disk| disk.sync(&name),
+        &|disk| disk.rename(&name, &file.name),
+        &|disk| disk.sync_directory(),
+    ];
+    work.iter().take(steps).try_for_each(|step| step(disk))?;
+    Ok(file)
 }

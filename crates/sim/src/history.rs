@@ -121,6 +121,8 @@ pub struct OperationId {
 pub struct History {
     keys: Vec<(String, Vec<Operation>)>,
     places: BTreeMap<String, usize>,
+    /// Of values with a time to live, by value, which no two writes share: how long.
+    lives: BTreeMap<Vec<u8>, Micros>,
 }
 
 impl History {
@@ -141,6 +143,16 @@ impl History {
             connection,
         });
         OperationId { key: place, number: operations.len() - 1 }
+    }
+
+    /// That value lives for so long.
+    pub(crate) fn mortal(&mut self, value: &[u8], lives: Micros) {
+        self.lives.insert(value.to_vec(), lives);
+    }
+
+    /// How long a value lives, if not for ever.
+    pub fn life_of(&self, value: &[u8]) -> Option<Micros> {
+        self.lives.get(value).copied()
     }
 
     /// Its answer has come. An unknown outcome leaves the end open.

@@ -122,6 +122,8 @@ pub(crate) struct Process {
     pub(crate) chores_asked: Micros,
     /// Chores that failed, to be told to the log later.
     pub(crate) failed_chores: Vec<Chore>,
+    /// Whether the node was told that the log can't grow.
+    pub(crate) lacks_room: bool,
     /// Memory of outputs, for the next turn.
     pub(crate) outputs: Vec<Output>,
     /// Whether a turn is scheduled.
@@ -163,6 +165,7 @@ impl Process {
             helper: Helper::default(),
             chores_asked: 0,
             failed_chores: Vec::new(),
+            lacks_room: false,
             outputs: Vec::new(),
             stirred: false,
             deadline: Time(0),
@@ -184,6 +187,8 @@ pub(crate) struct Frame {
     pub(crate) batch: Option<u64>,
     /// Whether it is on the disk, and waits for those before it.
     pub(crate) done: bool,
+    /// Whether there is no room yet for its file, or for that of a frame before it.
+    pub(crate) waits: bool,
 }
 
 /// An event that waits for the next turn.
@@ -208,6 +213,7 @@ pub(crate) enum Incoming {
     },
     Written {
         sequence: u64,
+        durable_through: u64,
     },
     Damaged {
         shard: ShardId,
@@ -223,6 +229,12 @@ pub(crate) enum Incoming {
     SnapshotStored {
         shard: ShardId,
         index: Index,
+    },
+    SnapshotFailed {
+        shard: ShardId,
+    },
+    Room {
+        lacks: bool,
     },
     SnapshotChunk {
         shard: ShardId,
@@ -243,11 +255,15 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
-            Self::Written { sequence } => take(Event::Written { sequence }),
+            Self::Written { sequence, durable_through } => {
+                take(Event::Written { sequence, durable_through });
+            }
             Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
             Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
+            Self::SnapshotFailed { shard } => take(Event::SnapshotFailed { shard }),
+            Self::Room { lacks } => take(Event::Room { lacks }),
             Self::SnapshotChunk { shard, index, number, chunks, result } => {
                 take(Event::SnapshotChunk { shard, index, number, chunks, result });
             }

@@ -46,8 +46,20 @@ marks! {
     CameUpStateless,
     /// Payloads that were damaged came back from a peer.
     EntriesRepaired,
+    /// A disk that had forgotten something became another one.
+    DiskRenewed,
     /// A disk was spoiled where it did not matter.
     HarmlessDamage,
+    /// A frame of the log waited for a file, since the disk was full.
+    FrameWaits,
+    /// A log could not grow, since the disk was full.
+    LacksRoom,
+    /// There was room again.
+    RoomAgain,
+    /// There was no room for a snapshot.
+    SnapshotWithoutRoom,
+    /// A client was told that the leader's disk was full.
+    NoRoom,
     /// A file of a snapshot could not be read.
     UnreadableChunk,
     /// A node took a snapshot from another.

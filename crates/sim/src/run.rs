@@ -19,7 +19,7 @@ use crate::check::{expiry, once, order};
 use crate::client::{Ask, Client};
 use crate::config::{Config, Ending};
 use crate::counters::Counters;
-use crate::history::{Answer, Call, KeyState, Operation, Outcome};
+use crate::history::{Answer, KeyState, Operation, Outcome};
 use crate::marks::Mark;
 use crate::queue::Micros;
 use crate::scenario::scenario;
@@ -184,11 +184,13 @@ impl World {
             let of_key = |error| format!("key {key}: {error}");
             once::check(operations, &last).map_err(of_key)?;
             counters.orders_checked += order::check(operations, &last).map_err(of_key)?;
-            counters.expiries_checked += expiry::check(operations, slack).map_err(of_key)?;
+            counters.expiries_checked +=
+                expiry::check(operations, |value| self.history().life_of(value), slack)
+                    .map_err(of_key)?;
             counters.operations_checked += operations.len() as u64;
             counters.histories += 1;
-            let expires = operations.iter().any(|one| matches!(one.call, Call::Expire(_)));
-            if expires && last.is_some() {
+            let mortal = |value: &Vec<u8>| self.history().life_of(value).is_some();
+            if last.as_ref().is_some_and(mortal) {
                 return Err(format!("key {key} has outlived its time"));
             }
         }

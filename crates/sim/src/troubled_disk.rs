@@ -21,7 +21,7 @@ impl Disk for TroubledDisk<'_> {
 
     fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         match &mut self.reads_left {
-            Some(0) => Err(DiskError(format!("{name}: input/output error at {offset}"))),
+            Some(0) => Err(DiskError::Failed(format!("{name}: input/output error at {offset}"))),
             Some(left) => {
                 *left -= 1;
                 self.disk.read(name, offset, len)

@@ -31,6 +31,12 @@ fn a_write_reported_before_its_sync_is_caught() {
     check(Mutant::ReportsBeforeSync, &["one node", "power loss"], &words);
 }
 
+/// A wiped disk counts with what was durable on it: not with what its node only said was.
+#[test]
+fn a_write_reported_before_its_sync_is_caught_where_disks_are_wiped() {
+    check(Mutant::ReportsBeforeSync, &["damage"], &["disks of"]);
+}
+
 #[test]
 fn a_sync_that_does_nothing_is_caught() {
     let words = ["came up with another log", "recover"];
@@ -65,6 +71,16 @@ fn swapped_answers_are_caught() {
 fn a_key_that_outlives_its_time_is_caught() {
     let words = ["after its time was up", "outlived its time", "not linearizable"];
     check(Mutant::UndeadKeys, &["clocks"], &words);
+}
+
+#[test]
+fn a_key_that_goes_before_its_time_is_caught() {
+    check(Mutant::HastyExpiry, &["clocks"], &["not linearizable"]);
+}
+
+#[test]
+fn a_shards_clock_ahead_of_all_others_is_caught() {
+    check(Mutant::HastyClocks, &["clocks", "partitions"], &["ahead of every clock"]);
 }
 
 #[test]

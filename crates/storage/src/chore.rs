@@ -27,9 +27,9 @@ pub enum Chore {
 }
 
 impl Chore {
-    /// Does it. An error in [`Chore::Prepare`] or [`Chore::Remove`], perhaps for want of space,
-    /// goes to [`crate::Log::chore_failed`]. What only reads has no errors: what can't be read is
-    /// damage, and [`crate::Log::chore_done`] takes it as that.
+    /// Does it. Want of room in [`Chore::Prepare`] and any error in [`Chore::Remove`] go to
+    /// [`crate::Log::chore_failed`]; other errors are final. What only reads has no errors: what
+    /// can't be read is damage, and [`crate::Log::chore_done`] takes it as that.
     pub fn run(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
         match self {
             Self::Prepare { name, bytes } => disk.create(name, *bytes),

@@ -7,8 +7,22 @@ use thiserror::Error;
 /// Errors of writes and syncs are final: a sync that failed may have dropped the data, and the
 /// next one may succeed without it [Rebello et al., ATC'20].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct DiskError(pub String);
+pub enum DiskError {
+    /// There is no room for it. Where it concerns a file that nothing depends on yet, it may be
+    /// tried again: one being created, or an unfinished snapshot.
+    #[error("{0}")]
+    NoRoom(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl DiskError {
+    /// Whether there is no room.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::NoRoom(_))
+    }
+}
 
 /// A flat directory of files. Synchronous: only the cold paths use it.
 pub trait Disk {
@@ -23,7 +37,7 @@ pub trait Disk {
     fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError>;
 
     /// Makes a file of `bytes` zeros; contents and directory entry are durable on return. A file
-    /// that is there is replaced.
+    /// that is there is replaced. After an error for want of room nothing is left of it.
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError>;
 
     /// Writes at `offset`; makes or extends the file if needed. Durable only after [`Disk::sync`],

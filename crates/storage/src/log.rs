@@ -217,6 +217,14 @@ impl Log {
         self.renewed.push(shard);
     }
 
+    /// With the next frame, before its writes, nothing is known of the shards `removed` any more,
+    /// and what is left of those `renewed` is another's: see [`Log::remove_shard`] and
+    /// [`Log::renew_shard`].
+    pub fn begin_anew(&mut self, removed: &[ShardId], renewed: &[ShardId]) {
+        self.leaving.extend(removed);
+        self.renewed.extend(renewed);
+    }
+
     /// Payloads that were damaged have been found elsewhere: they are written with the next frame.
     /// Entries that the log does not have, or has whole, are left out.
     pub fn repair(&mut self, shard: ShardId, entries: Vec<Entry>) {

@@ -182,7 +182,7 @@ impl MemoryDisk {
         let old = self.file(name).map_or(0, |file| file.size);
         let used = self.used_bytes() - old + size.max(old);
         if size > old && used > capacity {
-            return Err(DiskError(format!("{name}: no space left on the disk")));
+            return Err(DiskError::NoRoom(format!("{name}: no space left on the disk")));
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl MemoryDisk {
 }
 
 fn no_such(name: &str) -> DiskError {
-    DiskError(format!("{name}: no such file"))
+    DiskError::Failed(format!("{name}: no such file"))
 }
 
 impl Disk for MemoryDisk {
@@ -227,7 +227,7 @@ impl Disk for MemoryDisk {
     fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         let file = self.file(name)?;
         if offset.checked_add(len as u64).is_none_or(|end| end > file.size) {
-            return Err(DiskError(format!("{name}: a read at {offset} passes the end")));
+            return Err(DiskError::Failed(format!("{name}: a read at {offset} passes the end")));
         }
         Ok(file.read(offset, len))
     }

@@ -1,17 +1,16 @@
 //! Is a backup what was written? Each byte of it is under a checksum, and each shard as a whole
 //! under the hash that the machine itself gave it.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use flotilla_kv::{Audit, Audited, SnapshotKey};
 use flotilla_shard::SLOTS;
-use flotilla_storage::{Disk, DiskError, SnapshotFile, SnapshotReader};
+use flotilla_storage::{SnapshotFile, SnapshotReader};
 
 use super::manifest::{Manifest, ShardCopy};
 use crate::progress::Progress;
+use crate::read_only::ReadOnly;
 
 /// Reads a copy of a shard through and gives its keys to `on_key`; after each chunk `on_chunk` is
 /// told how many there were, of how many.
@@ -24,7 +23,7 @@ pub(crate) fn read_through(
     on_chunk: &mut dyn FnMut(u32, u32),
     on_key: &mut dyn FnMut(&SnapshotKey<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<(SnapshotFile, Audited)> {
-    let mut disk = ReadOnly { directory: directory.to_owned(), open: None };
+    let mut disk = ReadOnly::new(directory);
     let (_, reader) = SnapshotReader::open(&mut disk, name)
         .with_context(|| directory.join(name).display().to_string())?;
     let mut audit = Audit::new();
@@ -79,64 +78,5 @@ pub(crate) fn check_slots(shards: &[ShardCopy]) -> anyhow::Result<()> {
     match owners.iter().position(|&owners| owners != 1) {
         None => Ok(()),
         Some(slot) => bail!("slot {slot} is in {} shards of the backup", owners[slot]),
-    }
-}
-
-/// The files of a directory, which stay as they are.
-struct ReadOnly {
-    directory: PathBuf,
-    open: Option<(String, File)>,
-}
-
-impl ReadOnly {
-    fn refuse(&self, name: &str) -> DiskError {
-        DiskError(format!("{} is only read", self.directory.join(name).display()))
-    }
-}
-
-impl Disk for ReadOnly {
-    fn list(&mut self) -> Result<Vec<String>, DiskError> {
-        Err(self.refuse(""))
-    }
-
-    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
-        let metadata = std::fs::metadata(self.directory.join(name));
-        metadata.map(|metadata| metadata.len()).map_err(|error| DiskError(error.to_string()))
-    }
-
-    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
-        let failed = |error: std::io::Error| DiskError(error.to_string());
-        if self.open.as_ref().is_none_or(|(open, _)| open != name) {
-            let file = File::open(self.directory.join(name)).map_err(failed)?;
-            self.open = Some((name.to_owned(), file));
-        }
-        let (_, file) = self.open.as_ref().expect("it was opened just now");
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).map_err(failed)?;
-        Ok(bytes)
-    }
-
-    fn create(&mut self, name: &str, _bytes: u64) -> Result<(), DiskError> {
-        Err(self.refuse(name))
-    }
-
-    fn write(&mut self, name: &str, _offset: u64, _data: &[u8]) -> Result<(), DiskError> {
-        Err(self.refuse(name))
-    }
-
-    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        Err(self.refuse(name))
-    }
-
-    fn rename(&mut self, from: &str, _to: &str) -> Result<(), DiskError> {
-        Err(self.refuse(from))
-    }
-
-    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
-        Err(self.refuse(name))
-    }
-
-    fn sync_directory(&mut self) -> Result<(), DiskError> {
-        Err(self.refuse(""))
     }
 }

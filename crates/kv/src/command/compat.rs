@@ -47,8 +47,15 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "Uncertain writes",
         "An answer that begins with `UNCERTAIN` means that the write may or may not have been \
          done, and that no retry could settle it. No client library retries on it by itself. \
-         `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING` and `READONLY` are given only when the \
-         command was not and will not be done.",
+         `MOVED`, `CLUSTERDOWN`, `TRYAGAIN`, `LOADING`, `READONLY` and `MISCONF` are given only \
+         when the command was not and will not be done.",
+    ),
+    (
+        "A full disk",
+        "While the disk of a shard's leader is full and nobody else can lead, writes are answered \
+         `MISCONF`, as by a Redis that can't write its append-only file, and reads go on; `INFO` \
+         says `aof_last_write_status:err` and `disk_full:yes` on that node. It ends by itself when \
+         there is room.",
     ),
     (
         "Limits",

@@ -109,6 +109,9 @@ fn persistence(facts: &Facts<'_>, lines: &mut Lines) {
     }
     lines.field("async_loading", 0);
     lines.field("aof_enabled", 1);
+    // What Redis says of its own log when that can't be written: clients and monitors know it.
+    lines.field("aof_last_write_status", if facts.status.disk_full { "err" } else { "ok" });
+    lines.field("disk_full", if facts.status.disk_full { "yes" } else { "no" });
     lines.field("durable", if facts.view.is_durable() { "yes" } else { "no" });
 }
 

@@ -16,11 +16,20 @@ pub(super) fn wiped(
     let known = record.storage_id(me).unwrap_or_default();
     format!(
         "{} knows {} as a member of cluster {} with the disk {known}, but this data folder is \
-         {own}: it is new, or was emptied or replaced. What it promised is lost, so it must not \
-         take part. Start the node with its old data folder; replacing a node is not possible yet",
+         {own}: it is new, or was emptied or replaced. What it promised is lost, so its replicas \
+         are dead; new ones are asked for in their place",
         name(&record.layout, witness),
         name(&record.layout, me),
         record.cluster_id(),
+    )
+}
+
+/// A peer has come with another disk than before.
+pub(super) fn newer_disk(layout: &Layout, hello: &Hello) -> String {
+    format!(
+        "{} has another disk now, {}: the one before is not heard any more",
+        name(layout, hello.from),
+        hello.storage_id,
     )
 }
 
@@ -83,7 +92,7 @@ pub(super) fn stranger(layout: &Layout, hello: &Hello) -> String {
     }
     format!(
         "{} has come with the disk {}, which is not the one the cluster knows: its data folder was \
-         emptied or replaced. It is refused and told so; start it with its old data folder",
+         emptied or replaced. It is told so, and comes back as another disk",
         name(layout, hello.from),
         hello.storage_id,
     )

@@ -9,7 +9,7 @@
 //! | blank | all nodes of its list are there, and each is blank or has proposed R | proposed, R |
 //! | proposed | all nodes of its list have proposed R | founded, by R |
 //! | unfounded | a founded peer's record names its disk under its number | founded, by that |
-//! | unfounded | a founded peer's record names its address with another disk | stopped (P4) |
+//! | unfounded | a founded peer's record names its address with another disk | founded, by that, with all its replicas dead (P4) |
 //!
 //! Invariants:
 //! - A disk agrees to one record at most. As a record needs the agreement of every disk in it, two
@@ -19,15 +19,15 @@
 //! - Node numbers mean something only between nodes whose layouts are the same; to others a node
 //!   is a [`Standing::Stranger`], from whom a founded record is taken, by address, and no more.
 //!
-//! Differs: in two points from P1. A blank node that hears of a proposal with another disk than
+//! Differs: in one point from P1. A blank node that hears of a proposal with another disk than
 //! those that are there stays blank instead of adding a second proposal that can never found
-//! either. And the new id of a wiped disk is not taken: until there are membership changes it
-//! stops, and the old disk, which nobody replaced, may come back.
+//! either.
 //!
 //! The host logs the state that it hands to [`Founding::new`], calls the inputs, and carries out
 //! the [`Output`]s after each.
 
 mod describe;
+mod disks;
 mod message;
 mod state;
 
@@ -41,6 +41,7 @@ use flotilla_shard::{ClusterId, FoundingRecord, Layout, NodeId, StorageId};
 
 use crate::link::Hello;
 
+pub(crate) use disks::{Here, Verdict};
 pub(crate) use message::FoundingMessage;
 pub(crate) use state::NodeState;
 
@@ -61,6 +62,8 @@ pub(crate) struct Founding {
     /// The other nodes of the layout.
     peers: BTreeMap<NodeId, Peer>,
     stopped: bool,
+    /// This disk has become another one, which is to be durable before anything else is done.
+    renewing: Option<String>,
     /// The founded record's name, once somebody has asked: every packet of a link is admitted by
     /// it, and it is a hash of the whole record.
     cluster: OnceCell<ClusterId>,
@@ -82,6 +85,8 @@ pub(crate) enum Output {
     Warning(String),
     /// This node must not go on.
     Fatal(String),
+    /// This disk is durably another one now: the node has to begin anew.
+    Renewed(String),
 }
 
 /// What may pass over a link.
@@ -141,6 +146,7 @@ impl Founding {
             durable: None,
             peers: others.map(|node| (node, Peer::default())).collect(),
             stopped: false,
+            renewing: None,
             cluster: OnceCell::new(),
             outputs: Vec::new(),
             warned: VecDeque::new(),
@@ -163,13 +169,17 @@ impl Founding {
         if let Some(message) = self.message().filter(|now| before.as_ref() != Some(now)) {
             self.outputs.push(Output::Announce(message));
         }
+        let newly_founded = newly_founded.filter(|_| self.renewing.is_none());
         self.outputs.extend(newly_founded.map(Output::Founded));
+        let is_durable = self.durable.as_ref() == Some(&self.state);
+        self.outputs.extend(self.renewing.take_if(|_| is_durable).map(Output::Renewed));
         self.log();
         self.advance();
     }
 
     /// The first packet of a link has arrived. An error says why the link must be closed.
     pub(crate) fn on_hello(&mut self, hello: &Hello) -> Result<Standing, String> {
+        self.take_newer_disk(hello);
         let standing = self.standing(hello)?;
         if standing == Standing::Stranger && self.record().is_some() {
             self.warn(describe::stranger(&self.layout, hello));
@@ -257,10 +267,10 @@ impl Founding {
     }
 
     /// Whether what is no founding message may pass over a link that began with this hello: both
-    /// ends are nodes of one founded cluster, on the disks that founded it.
+    /// ends are nodes of one founded cluster, on the newest disks that are known of them.
     pub(crate) fn admits(&self, hello: &Hello) -> bool {
         self.record().is_some_and(|record| {
-            record.storage_id(hello.from) == Some(hello.storage_id)
+            self.disk_of(hello.from) == Some((hello.disk, hello.storage_id))
                 && hello.cluster.is_none_or(|cluster| {
                     cluster == *self.cluster.get_or_init(|| record.cluster_id())
                 })
@@ -333,7 +343,7 @@ impl Founding {
         };
         let known = record.storage_id(me).expect("a record has an id for every node");
         if known != state.storage_id {
-            self.stop(describe::wiped(&record, me, state.storage_id, hello.from));
+            self.replace_wiped(me, hello, record);
         } else if me != state.me {
             self.stop(describe::renumbered(&record, me));
         } else if state.proposed.as_ref().is_some_and(|own| *own != record) {
@@ -375,9 +385,10 @@ impl Founding {
         if hello.to != self.state.me || !self.peers.contains_key(&hello.from) {
             return Err(describe::wrong_number(self.state.me, hello));
         }
-        let known = self.record().map(|record| record.storage_id(hello.from));
+        let known = self.record().and_then(|_| self.disk_of(hello.from));
         match known {
-            Some(known) if known != Some(hello.storage_id) => Ok(Standing::Stranger),
+            Some(known) if known != (hello.disk, hello.storage_id) => Ok(Standing::Stranger),
+            Some(_) if self.is_older_boot(hello) => Ok(Standing::Stranger),
             _ => Ok(Standing::Peer),
         }
     }

@@ -1,17 +1,22 @@
 //! What the log remembers of the node itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use flotilla_shard::{FoundingRecord, Layout, NodeId, StorageId};
+use flotilla_shard::{FoundingRecord, Layout, NodeId, ShardId, StorageId};
+
+use crate::Boot;
+use crate::link::Sighting;
 
 /// The version of the format that this code writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a node must not forget: who it is, how often it booted, and what it promised at the
 /// founding. It is logged whole whenever a part changes.
 ///
 /// Invariants, checked when it is read: a founded node has a record; the record names this node's
-/// address and disk under this node's number.
+/// address under this node's number, and its disk, unless that took the place of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeState {
@@ -28,13 +33,44 @@ pub(crate) struct NodeState {
     pub(crate) proposed: Option<FoundingRecord>,
     /// Whether `proposed` is what the cluster was founded with.
     pub(crate) founded: bool,
+    /// Which of the node's disks this is: 0 is the one that the record names.
+    pub(crate) disk: u64,
+    /// The replicas here that are not those of the record: the new one, or none yet in the place
+    /// of one that is dead (P4).
+    pub(crate) replicas: BTreeMap<ShardId, Option<u64>>,
+    /// The other nodes' newest disks, where they are not those of the record.
+    pub(crate) disks: BTreeMap<NodeId, NewerDisk>,
+    /// The newest that was seen of the other nodes' disks; what this node has in memory is newer.
+    pub(crate) seen: BTreeMap<NodeId, Sighting>,
+}
+
+/// A disk that took the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewerDisk {
+    /// Counts the disks of the node, from 1.
+    pub(crate) number: u64,
+    /// Its id.
+    pub(crate) storage_id: StorageId,
 }
 
 impl NodeState {
     /// Of a fresh disk, before its first boot.
     pub(crate) fn new(storage_id: StorageId, me: NodeId, address: String) -> Self {
         let format = FORMAT;
-        Self { format, storage_id, me, address, incarnation: 0, proposed: None, founded: false }
+        Self {
+            format,
+            storage_id,
+            me,
+            address,
+            incarnation: 0,
+            proposed: None,
+            founded: false,
+            disk: 0,
+            replicas: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
     }
 
     /// The one encoding: JSON without white space.
@@ -54,7 +90,8 @@ impl NodeState {
         if let Some(record) = &state.proposed {
             // Reading it as a record checks it as a record.
             FoundingRecord::decode(&record.encode())?;
-            if record.storage_id(state.me) != Some(state.storage_id)
+            let is_known = record.storage_id(state.me) == Some(state.storage_id);
+            if is_known != (state.disk == 0)
                 || record.layout.address(state.me) != Some(&state.address)
             {
                 return Err(NodeStateError::NotNamed);
@@ -63,6 +100,19 @@ impl NodeState {
             return Err(NodeStateError::NoRecord);
         }
         Ok(state)
+    }
+
+    /// The replicas that may have forgotten a promise are dead from this boot on: those lost, and,
+    /// where anything may be missing, those of which nothing is left.
+    pub(crate) fn bury(&mut self, boot: &Boot) {
+        let Some(record) = self.record() else { return };
+        let here: Vec<ShardId> = record.replicas_on(self.me).map(|(shard, _)| shard).collect();
+        for shard in here {
+            let is_missing = boot.incomplete && !boot.shards.contains_key(&shard);
+            if boot.lost.contains_key(&shard) || is_missing {
+                self.replicas.insert(shard, None);
+            }
+        }
     }
 
     /// The layout in force for a node that was started with `asked`: what it has agreed to counts,
@@ -130,8 +180,9 @@ mod tests {
         let id = "07".repeat(16);
         assert_eq!(
             text,
-            format!(r#"{{"format":1,"storage_id":"{id}","me":3,"address":"127.0.0.1:5003","#)
-                + r#""incarnation":0,"proposed":null,"founded":false}"#
+            format!(r#"{{"format":2,"storage_id":"{id}","me":3,"address":"127.0.0.1:5003","#)
+                + r#""incarnation":0,"proposed":null,"founded":false,"disk":0,"replicas":{},"#
+                + r#""disks":{},"seen":{}}"#
         );
         assert_eq!(NodeState::decode(&blank.encode()), Ok(blank.clone()));
         assert_eq!(blank.record(), None);
@@ -150,7 +201,7 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         type Spoil = fn(&mut NodeState);
         let spoilt: [(Spoil, &str); 6] = [
-            (|state| state.format = 2, "has format 2"),
+            (|state| state.format = 1, "has format 1"),
             (|state| state.me = NodeId(1), "does not name this node"),
             (|state| state.address = "127.0.0.1:1".to_string(), "does not name this node"),
             (|state| state.storage_id = StorageId([9; 16]), "does not name this node"),

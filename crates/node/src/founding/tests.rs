@@ -4,12 +4,12 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use flotilla_shard::{Layout, NodeId};
+use flotilla_shard::{Layout, NodeId, StorageId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{FoundingMessage, Standing};
-use crate::link::LinkError;
+use super::{FoundingMessage, Standing, Verdict};
+use crate::link::{KnownDisk, LinkError};
 use world::{Step, World, layout};
 
 impl World {
@@ -172,37 +172,57 @@ fn founded_proposed_and_blank_meet() {
 }
 
 #[test]
-fn a_wiped_node_stops_and_is_told_by_whom() {
+fn a_wiped_node_is_another_disk_and_is_told_by_whom() {
     let mut world = World::founded(3);
-    let disk = world.machines[1].disk.clone();
     world.wipe(1);
     world.run(&[Step::Start(1), Step::Connect(0, 1), Step::Deliver(1, 0)]);
     world.settle();
-    let fatal = world.machines[1].fatal.clone().expect("it must not go on");
+    let reason = world.machines[1].renewed.clone().expect("it becomes another one");
     let cluster = world.founded.as_ref().expect("founded").cluster_id();
     let (old, new) = ("02".repeat(16), "04".repeat(16));
     assert_eq!(
-        fatal,
+        reason,
         format!(
             "node 1 (127.0.0.1:5001) knows node 2 (127.0.0.1:5002) as a member of cluster \
              {cluster} with the disk {old}, but this data folder is {new}: it is new, or was \
-             emptied or replaced. What it promised is lost, so it must not take part. Start the \
-             node with its old data folder; replacing a node is not possible yet"
+             emptied or replaced. What it promised is lost, so its replicas are dead; new ones are \
+             asked for in their place"
         )
     );
     assert_eq!(
         world.machines[0].warnings,
         [format!(
             "node 2 (127.0.0.1:5002) has come with the disk {new}, which is not the one the \
-             cluster knows: its data folder was emptied or replaced. It is refused and told so; \
-             start it with its old data folder"
+             cluster knows: its data folder was emptied or replaced. It is told so, and comes back \
+             as another disk"
         )]
     );
-    // Nobody has taken the place of the old disk, so it may come back.
-    world.wipe(1);
-    world.machines[1].disk = disk;
     world.heal();
     assert!(world.all_founded());
+    let disk = world.machines[1].disk.as_ref().expect("it has booted");
+    assert_eq!((disk.disk, disk.storage_id), (1, StorageId([4; 16])));
+    assert_eq!(disk.replicas.values().copied().collect::<Vec<_>>(), [None, None], "all are dead");
+    let known = world.node(0).disk_of(NodeId(2));
+    assert_eq!(known, Some((1, StorageId([4; 16]))), "its peers know it now");
+    // The disk that was replaced is a stranger from then on.
+    let mut older = world.hello(1, 0);
+    (older.disk, older.storage_id) = (0, StorageId([2; 16]));
+    let node = world.machines[0].running.as_mut().expect("it runs");
+    assert_eq!(node.on_hello(&older), Ok(Standing::Stranger));
+    assert!(!node.admits(&older));
+}
+
+#[test]
+fn what_peers_know_of_a_disk_judges_it() {
+    let world = World::founded(2);
+    let node = world.node(0);
+    let own = StorageId([1; 16]);
+    let known = |number, id, alive| KnownDisk { number, storage_id: id, alive, seen: None };
+    let other = StorageId([9; 16]);
+    assert_eq!(node.judge(&known(0, own, false)), Verdict::Fine);
+    assert_eq!(node.judge(&known(0, other, false)), Verdict::Renew(0), "two with one number");
+    assert_eq!(node.judge(&known(3, other, false)), Verdict::Renew(3), "it was replaced");
+    assert_eq!(node.judge(&known(3, other, true)), Verdict::Superseded, "by one that is alive");
 }
 
 #[test]
@@ -217,8 +237,9 @@ fn two_wiped_nodes_found_no_second_cluster() {
     assert_eq!(world.node(1).waiting_for(), [NodeId(1)]);
     assert_eq!(world.node(2).waiting_for(), [NodeId(1)]);
     world.heal();
-    assert!(world.machines[1].fatal.is_some() && world.machines[2].fatal.is_some());
-    assert_eq!(world.machines[0].founded, world.founded);
+    assert!(world.all_founded());
+    let disks = (1..3).map(|at| world.machines[at].disk.as_ref().map(|disk| disk.disk));
+    assert_eq!(disks.collect::<Vec<_>>(), [Some(1), Some(1)], "as other disks of the first one");
 }
 
 #[test]
@@ -316,8 +337,9 @@ fn a_wiped_node_with_another_list_is_recognised_by_its_address() {
     world.layouts[1] = layout(3);
     world.run(&[Step::Start(1), Step::Connect(0, 1)]);
     world.settle();
-    let fatal = world.machines[1].fatal.clone().expect("it must not go on");
-    assert!(fatal.contains("must not take part"), "{fatal}");
+    world.heal();
+    assert_eq!(world.machines[1].founded, world.founded);
+    assert_eq!(world.machines[1].disk.as_ref().map(|disk| disk.disk), Some(1));
 }
 
 #[test]
@@ -451,11 +473,8 @@ proptest! {
         }
         let record = world.founded.clone().expect("founded");
         for machine in &world.machines {
-            let known = machine.disk.as_ref().is_some_and(|disk| {
-                record.storage_ids.contains(&disk.storage_id)
-            });
-            prop_assert_eq!(machine.founded.is_some(), known);
-            prop_assert_eq!(machine.fatal.is_some(), !known);
+            prop_assert_eq!(machine.founded.as_ref(), Some(&record));
+            prop_assert_eq!(&machine.fatal, &None);
         }
     }
 }

@@ -16,8 +16,8 @@ pub fn describe_link(bytes: &[u8]) -> String {
     let mut words: Vec<String> = opens.then(|| "opens".to_string()).into_iter().collect();
     while let Ok(Some(packet)) = reader.next_packet() {
         match (packet.kind, decode_raft(&packet.body)) {
-            (PacketKind::Raft, Ok(messages)) => {
-                words.extend(messages.iter().map(|(shard, message)| {
+            (PacketKind::Raft, Ok(packet)) => {
+                words.extend(packet.messages.iter().map(|(shard, message)| {
                     format!("s{shard}/t{}:{}", message.term, body(&message.body))
                 }));
             }

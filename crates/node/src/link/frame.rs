@@ -50,6 +50,7 @@ impl FrameWriter {
     }
 
     /// Appends a packet. Panics if `body` is longer than [`MAX_PACKET`].
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn packet(&mut self, kind: PacketKind, body: &[u8], wall_ms: u64) {
         self.packet_with(kind, wall_ms, |out| out.extend_from_slice(body));
     }

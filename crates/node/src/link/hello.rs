@@ -1,12 +1,13 @@
 //! The first packet of either side of a link: who is there.
 
 use flotilla_shard::{ClusterId, NodeId, StorageId};
+use serde::{Deserialize, Serialize};
 
 use super::LinkError;
 use super::wire::Reader;
 
 /// The version of the link's format that this code speaks.
-pub(crate) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 2;
 
 /// Who is on this end of a link, and whom it believes on the other.
 ///
@@ -27,6 +28,11 @@ pub(crate) const FORMAT: u16 = 1;
 /// | 79..81 | http_port | u16 |
 /// | 81 | cluster follows | flag |
 /// | 82..98 | cluster | 16 bytes, only after the flag |
+/// | then | disk | u64 |
+/// | | known follows | flag |
+/// | | known: number, storage_id, alive | u64, 16 bytes, flag, only after the flag |
+/// | | seen follows | flag, only if known follows |
+/// | | seen: incarnation, nonce, durable_through, earlier | u64 each, only after the flag |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// The version of the link's format the sender speaks; [`FORMAT`] in all that is decoded.
@@ -53,6 +59,38 @@ pub(crate) struct Hello {
     pub(crate) cluster_port: u16,
     /// The sender's HTTP port, 0 if off.
     pub(crate) http_port: u16,
+    /// Which of the sender's disks this is: 0 is the one it was founded with, and each that takes
+    /// the place of another has a higher number.
+    pub(crate) disk: u64,
+    /// What the sender knows of the receiver, once founded.
+    pub(crate) known: Option<KnownDisk>,
+}
+
+/// The newest disk of a node, as one of its peers knows it (P4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownDisk {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Its id.
+    pub(crate) storage_id: StorageId,
+    /// Whether a link with it is up right now.
+    pub(crate) alive: bool,
+    /// The newest that was seen of it.
+    pub(crate) seen: Option<Sighting>,
+}
+
+/// The newest that a node has seen of a peer's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sighting {
+    /// Of its latest boot.
+    pub(crate) incarnation: u64,
+    /// Of that boot.
+    pub(crate) nonce: u64,
+    /// It said in that boot that its log was durable up to this frame.
+    pub(crate) durable_through: u64,
+    /// The highest of these of all boots before.
+    pub(crate) earlier: u64,
 }
 
 /// What a link is for.
@@ -85,6 +123,11 @@ impl Hello {
         if let Some(cluster) = self.cluster {
             out.extend_from_slice(&cluster.0);
         }
+        out.extend_from_slice(&self.disk.to_le_bytes());
+        out.push(u8::from(self.known.is_some()));
+        if let Some(known) = &self.known {
+            known.encode(out);
+        }
     }
 
     /// Reads the body of a packet. Another format than [`FORMAT`] is an error of its own.
@@ -112,6 +155,8 @@ impl Hello {
             cluster_port: u16::from_le_bytes(reader.array("cluster port")?),
             http_port: u16::from_le_bytes(reader.array("HTTP port")?),
             cluster: cluster(&mut reader)?,
+            disk: u64::from_le_bytes(reader.array("disk")?),
+            known: known(&mut reader)?,
         };
         reader.finish()?;
         Ok(hello)
@@ -121,6 +166,43 @@ impl Hello {
 fn cluster(reader: &mut Reader<'_>) -> Result<Option<ClusterId>, LinkError> {
     let follows = reader.flag("cluster")?;
     follows.then(|| reader.array("cluster").map(ClusterId)).transpose()
+}
+
+impl KnownDisk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.storage_id.0);
+        out.push(u8::from(self.alive));
+        out.push(u8::from(self.seen.is_some()));
+        if let Some(seen) = self.seen {
+            let Sighting { incarnation, nonce, durable_through, earlier } = seen;
+            for number in [incarnation, nonce, durable_through, earlier] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+}
+
+fn known(reader: &mut Reader<'_>) -> Result<Option<KnownDisk>, LinkError> {
+    if !reader.flag("known disk")? {
+        return Ok(None);
+    }
+    let mut known = KnownDisk {
+        number: u64::from_le_bytes(reader.array("number of the known disk")?),
+        storage_id: StorageId(reader.array("id of the known disk")?),
+        alive: reader.flag("life of the known disk")?,
+        seen: None,
+    };
+    if reader.flag("sighting")? {
+        let mut number = || reader.array("sighting").map(u64::from_le_bytes);
+        known.seen = Some(Sighting {
+            incarnation: number()?,
+            nonce: number()?,
+            durable_through: number()?,
+            earlier: number()?,
+        });
+    }
+    Ok(Some(known))
 }
 
 fn node(reader: &mut Reader<'_>, field: &'static str) -> Result<NodeId, LinkError> {

@@ -6,8 +6,9 @@ use flotilla_kv::args::Args;
 use flotilla_kv::entry::Chunk;
 
 use super::{
-    Claims, FrameReader, FrameWriter, Hello, LinkError, MAX_BODY, Packet, PacketKind, RaftEncoder,
-    Replies, ReplyEncoder, Request, RequestEncoder, Requests, Snapshot, SnapshotReply, decode_raft,
+    Admitted, Asking, Claims, FrameReader, FrameWriter, Hello, LinkError, MAX_BODY, Packet,
+    PacketKind, RaftEncoder, Replies, ReplyEncoder, Request, RequestEncoder, Requests, Snapshot,
+    SnapshotReply, begin_raft, decode_raft,
 };
 use crate::founding::FoundingMessage;
 
@@ -121,6 +122,9 @@ pub(crate) fn seal_forged(bytes: &mut [u8]) {
     bytes[20..24].copy_from_slice(&whole);
 }
 
+/// How many kinds of packets there are.
+const KINDS: u8 = 10;
+
 fn written(bytes: &[u8], piece: usize) {
     let mut numbers = Numbers::of(bytes);
     let mut writer = FrameWriter::default();
@@ -129,7 +133,7 @@ fn written(bytes: &[u8], piece: usize) {
         if numbers.is_over() {
             break;
         }
-        let kind = PacketKind::from_byte(numbers.next() % 8 + 1).expect("there are eight kinds");
+        let kind = PacketKind::from_byte(numbers.next() % KINDS + 1).expect("there are ten kinds");
         let wall_ms = u64::from(numbers.next()) << 40;
         let fill = numbers.next();
         let body: Vec<u8> = (0..numbers.length()).map(|at| fill.wrapping_add(at as u8)).collect();
@@ -145,13 +149,14 @@ fn written(bytes: &[u8], piece: usize) {
 pub(crate) fn packets(input: &[u8]) {
     let Some((&first, body)) = input.split_first() else { return };
     let mut again = Vec::new();
-    let understood = match PacketKind::from_byte(first % 8 + 1).expect("there are eight kinds") {
+    let understood = match PacketKind::from_byte(first % KINDS + 1).expect("there are ten kinds") {
         PacketKind::Hello => Hello::decode(body).map(|hello| hello.encode(&mut again)),
         PacketKind::Founding => return founding(body),
         PacketKind::Claims => Claims::decode(body).map(|claims| claims.encode(&mut again)),
-        PacketKind::Raft => decode_raft(&Arc::new(body.to_vec())).map(|messages| {
+        PacketKind::Raft => decode_raft(&Arc::new(body.to_vec())).map(|packet| {
+            begin_raft(&mut again, packet.durable_through);
             let mut encoder = RaftEncoder::new(&mut again);
-            for (shard, message) in &messages {
+            for (shard, message) in &packet.messages {
                 encoder.push(*shard, message);
             }
         }),
@@ -178,6 +183,8 @@ pub(crate) fn packets(input: &[u8]) {
         PacketKind::SnapshotReply => {
             SnapshotReply::decode(body).map(|reply| reply.encode(&mut again))
         }
+        PacketKind::Asking => Asking::decode(body).map(|asking| asking.encode(&mut again)),
+        PacketKind::Admitted => Admitted::decode(body).map(|admitted| admitted.encode(&mut again)),
     };
     if understood.is_ok() {
         assert_eq!(again, body, "what was understood is written in the same way");

@@ -14,6 +14,8 @@
 //! | 6 | Replies | [`Reply`]s | what became of them |
 //! | 7 | [`Snapshot`] | one struct | a chunk of a snapshot, on a connection of its own (P15) |
 //! | 8 | [`SnapshotReply`] | one struct | go on, durable, or refused |
+//! | 9 | [`Asking`] | one struct | for which shards a node asks to be given a new replica (P4) |
+//! | 10 | [`Admitted`] | one struct | which replica it is given |
 //!
 //! In the byte tables `number` is an unsigned LEB128 number of at most 64 bits, `flag` a byte that
 //! is 0 or 1, and `bytes` a number (the length) and so many bytes; every other integer is
@@ -26,6 +28,7 @@
 //! - Buffers grow with the bytes received, never with a length that was declared (P15).
 //! - What is read was checked as a whole by the frame's CRC-32C first.
 
+mod admission;
 mod describe;
 mod frame;
 mod hello;
@@ -41,11 +44,14 @@ pub(crate) mod laws;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use admission::{Admitted, Asking};
 pub use describe::describe_link;
 pub(crate) use frame::{FrameReader, FrameWriter, MAX_BODY, MAX_PACKET};
-pub(crate) use hello::{FORMAT, Hello, Purpose};
+pub(crate) use hello::{FORMAT, Hello, KnownDisk, Purpose, Sighting};
 pub(crate) use packet::{Claims, Packet, PacketKind};
-pub(crate) use raft_codec::{RaftEncoder, decode_raft};
+#[cfg(test)]
+pub(crate) use raft_codec::RaftPacket;
+pub(crate) use raft_codec::{RaftEncoder, begin_raft, decode_raft};
 pub(crate) use replies::{ReadOutcome, RefusalReason, Replies, Reply, ReplyEncoder, WriteOutcome};
 pub(crate) use requests::{Request, RequestEncoder, Requests};
 pub(crate) use snapshot::{Snapshot, SnapshotOutcome, SnapshotReply};

@@ -28,6 +28,10 @@ pub(crate) enum PacketKind {
     Snapshot = 7,
     /// The answer to a chunk of a snapshot.
     SnapshotReply = 8,
+    /// An [`super::Asking`].
+    Asking = 9,
+    /// An [`super::Admitted`].
+    Admitted = 10,
 }
 
 impl PacketKind {
@@ -42,6 +46,8 @@ impl PacketKind {
             6 => Self::Replies,
             7 => Self::Snapshot,
             8 => Self::SnapshotReply,
+            9 => Self::Asking,
+            10 => Self::Admitted,
             _ => return None,
         };
         Some(kind)

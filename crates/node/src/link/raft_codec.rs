@@ -1,6 +1,7 @@
 //! Messages between replicas.
 //!
-//! The body is a row of messages until its end. Each begins with
+//! The body begins with a number: every frame of the sender's log up to this one is durable (P4).
+//! Then comes a row of messages until its end. Each begins with
 //! `shard, from, to, term: numbers, tag: u8`, and goes on by its tag:
 //!
 //! | tag | message | fields |
@@ -146,14 +147,29 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_bytes(out, entry.payload.bytes());
 }
 
+/// Appends the beginning of a packet's body; a row of messages follows.
+pub(crate) fn begin_raft(out: &mut Vec<u8>, durable_through: u64) {
+    put_number(out, durable_through);
+}
+
+/// What a packet between replicas says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RaftPacket {
+    /// Every frame of the sender's log up to this one is durable.
+    pub(crate) durable_through: u64,
+    /// In order.
+    pub(crate) messages: Vec<(ShardId, Message)>,
+}
+
 /// Reads the body of a packet; the payloads of entries are views into it.
-pub(crate) fn decode_raft(body: &Arc<Vec<u8>>) -> Result<Vec<(ShardId, Message)>, LinkError> {
+pub(crate) fn decode_raft(body: &Arc<Vec<u8>>) -> Result<RaftPacket, LinkError> {
     let mut decoder = Decoder { reader: Reader::new(body), block: body };
+    let durable_through = decoder.reader.number("durable frame")?;
     let mut messages = Vec::new();
     while !decoder.reader.is_empty() {
         messages.push(decoder.message()?);
     }
-    Ok(messages)
+    Ok(RaftPacket { durable_through, messages })
 }
 
 #[derive(Debug)]

@@ -99,6 +99,8 @@ pub(crate) enum RefusalReason {
     Busy,
     /// The leader misses something earlier of the stream: begin a new epoch.
     Behind,
+    /// The leader's disk is full: no write is taken before there is room.
+    NoRoom,
     /// The leader's table is being loaded, which takes longer; nothing of it waits there.
     Loading,
 }
@@ -217,7 +219,8 @@ fn reason_byte(reason: RefusalReason) -> u8 {
         RefusalReason::NotLeader => 1,
         RefusalReason::Busy => 2,
         RefusalReason::Behind => 3,
-        RefusalReason::Loading => 4,
+        RefusalReason::NoRoom => 4,
+        RefusalReason::Loading => 5,
     }
 }
 
@@ -226,7 +229,8 @@ fn reason(byte: u8) -> Result<RefusalReason, LinkError> {
         1 => Ok(RefusalReason::NotLeader),
         2 => Ok(RefusalReason::Busy),
         3 => Ok(RefusalReason::Behind),
-        4 => Ok(RefusalReason::Loading),
+        4 => Ok(RefusalReason::NoRoom),
+        5 => Ok(RefusalReason::Loading),
         _ => Err(LinkError::Value { field: "reason of a refusal" }),
     }
 }

@@ -164,7 +164,7 @@ fn an_encoder_may_write_straight_into_the_frame() {
 fn wrong_frames_are_named() {
     assert_eq!(error_of(&forged_frame(4, 0, b"right")), None);
     assert_eq!(error_of(&forged_frame(0, 0, b"")), Some(LinkError::Kind { kind: 0 }));
-    assert_eq!(error_of(&forged_frame(9, 0, b"")), Some(LinkError::Kind { kind: 9 }));
+    assert_eq!(error_of(&forged_frame(11, 0, b"")), Some(LinkError::Kind { kind: 11 }));
     assert_eq!(error_of(&forged_frame(4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
     assert_eq!(error_of(&forged_frame(4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
     assert_eq!(error_of(b"*1\r\n$4\r\nPING\r\nand so on and on"), Some(LinkError::Magic));
@@ -206,9 +206,11 @@ fn an_entry_is_a_view_into_the_packet() {
     let body = Body::AppendEntries { prev_index, prev_term, commit, round: 3, entries };
     let message = Message { from: ReplicaId(1), to: ReplicaId(2), term: Term(2), body };
     let mut body = Vec::new();
+    begin_raft(&mut body, 7);
     RaftEncoder::new(&mut body).push(ShardId(1), &message);
     let body = Arc::new(body);
-    let messages = decode_raft(&body).expect("just encoded");
+    let RaftPacket { durable_through, messages } = decode_raft(&body).expect("just encoded");
+    assert_eq!(durable_through, 7);
     let Body::AppendEntries { entries, .. } = &messages[0].1.body else {
         panic!("an append was encoded")
     };
@@ -220,7 +222,7 @@ fn an_entry_is_a_view_into_the_packet() {
 #[test]
 fn an_index_does_not_overflow() {
     let mut body = Vec::new();
-    for number in [1, 1, 2, 3] {
+    for number in [0, 1, 1, 2, 3] {
         put_number(&mut body, number);
     }
     body.push(5);
@@ -284,13 +286,17 @@ proptest! {
     }
 
     #[test]
-    fn raft_there_and_back(messages in vec(strategies::message(), 0..6)) {
+    fn raft_there_and_back(
+        messages in vec(strategies::message(), 0..6),
+        durable_through in any::<u64>(),
+    ) {
         let mut body = Vec::new();
+        begin_raft(&mut body, durable_through);
         let mut encoder = RaftEncoder::new(&mut body);
         for (shard, message) in &messages {
             encoder.push(*shard, message);
         }
-        prop_assert_eq!(decode_raft(&Arc::new(body)), Ok(messages));
+        prop_assert_eq!(decode_raft(&Arc::new(body)), Ok(RaftPacket { durable_through, messages }));
     }
 
     #[test]
@@ -346,6 +352,7 @@ proptest! {
     ) {
         let mut bodies = [const { Vec::new() }; 5];
         let [raft, asked, answered, snapshots, hellos] = &mut bodies;
+        begin_raft(raft, 1);
         let mut encoder = RaftEncoder::new(raft);
         for (shard, message) in &messages {
             encoder.push(*shard, message);

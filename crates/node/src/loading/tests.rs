@@ -56,6 +56,9 @@ impl Host {
             node_state: state.clone(),
             shards: disk.iter().map(|(shard, kept)| (*shard, recovered(kept))).collect(),
             stateless: BTreeSet::new(),
+            lost: BTreeMap::new(),
+            incomplete: false,
+            durable_through: 0,
             storage_id: [1; 16],
             nonce: 1,
             seed: 1,
@@ -124,7 +127,8 @@ impl Host {
                         kept.entries.extend(write.entries);
                     }
                 }
-                Event::Written { sequence: batch.sequence }
+                let sequence = batch.sequence;
+                Event::Written { sequence, durable_through: sequence }
             }
             Output::SnapshotBegin { shard, meta } => {
                 self.making.insert(shard, (meta, Vec::new()));

@@ -5,11 +5,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use flotilla_storage::{Chore, Log, Options};
+use flotilla_storage::{Chore, Disk as _, Log, Options};
 use mio::Poll;
 
-use super::{SHARD, batch, recover, wait_for, waker};
+use super::{SHARD, batch, recover, recover_with, wait_for, waker};
 use crate::disk::FileDisk;
 use crate::frames::Frames;
 use crate::probe::{Probe, WriteMode};
@@ -17,13 +18,15 @@ use crate::probe::{Probe, WriteMode};
 /// Where the copy writes; it is the copy if this is set.
 const DIRECTORY: &str = "FLOTILLA_TEST_INJECTED";
 const BATCHES: u64 = 60;
+/// One segment is filled and another begun, which is ready then: all later faults meet frames.
+const SEGMENT_BYTES: u64 = 160 << 10;
 /// The copy's exit code after an error of the disk.
 const DISK_FAILED: i32 = 3;
 
 /// The copy: writes batches until the disk fails, and ends then at once.
 fn write_batches(directory: &Path) -> i32 {
     let mode = WriteMode::WriteThenSync;
-    let (mut log, _) = recover(directory, mode, 7);
+    let (mut log, _) = recover_with(directory, mode, 7, SEGMENT_BYTES);
     let mut disk = FileDisk::new(directory, mode);
     // Some segments are ready: it is mostly frames that meet the fault.
     for mut chore in log.housekeeping() {
@@ -206,12 +209,31 @@ fn on_a_full_file_system_the_reserve_is_left_and_room_ends_the_shortage() {
         chores(frames.log(), &mut disk);
     }
     assert!(frames.log().ready_bytes() > 500 << 10, "{}", frames.log().ready_bytes());
-    // What can't be refused goes on in the reserve, until there is room again.
-    let last = write(&mut frames);
+    // What can't be refused goes on in the reserve; when that is used up, a frame waits for room.
+    let mut last = write(&mut frames);
     assert!(last > 100, "{last}");
+    while frames.log().ready_bytes() > 8 << 10 {
+        last = write(&mut frames);
+    }
+    for _ in 0..3 {
+        last += 1;
+        frames.append(&batch(last)).expect("to wait is no error");
+        if frames.next_written().is_none() {
+            break;
+        }
+    }
+    let ask = |frames: &mut Frames, disk: &mut FileDisk| {
+        let (name, bytes) = wait_for(|| frames.next_file(Instant::now()));
+        let is_there = disk.create(&name, bytes).is_ok();
+        frames.on_file(is_there).expect("to wait is no error");
+        frames.next_written()
+    };
+    assert_eq!(ask(&mut frames, &mut disk), None);
+    assert!(frames.lacks_room() && frames.seal_due().is_none());
     std::fs::remove_file(at.join("filler")).expect("it is there");
+    assert_eq!(ask(&mut frames, &mut disk), Some(last));
     chores(frames.log(), &mut disk);
-    assert!(!frames.log().lacks_room());
+    assert!(!frames.lacks_room());
     frames.finish().expect("there is room");
     let (_, lane) = Log::recover(&mut disk, options, 8).expect("all is whole");
     assert_eq!(lane.shards[&SHARD].entries.len() as u64, last);

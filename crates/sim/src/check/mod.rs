@@ -17,6 +17,7 @@
 //! | every write takes effect once | `once.rs` |
 //! | every slot has one owner | `slots.rs` |
 //! | what expires is gone, in time | `expiry.rs` |
+//! | and not before the shard's clock says so | `shard_clock.rs` |
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
 
@@ -35,6 +36,7 @@ pub mod once;
 pub mod order;
 mod recovery;
 pub(crate) mod shadow;
+pub(crate) mod shard_clock;
 mod slots;
 mod state_machine;
 
@@ -42,8 +44,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flotilla_node::{Inspection, WriteBatch};
-use flotilla_raft::{Entry, Recovered, Term};
+use flotilla_raft::{Entry, Term};
 use flotilla_shard::ShardId;
+use flotilla_storage::RecoveredLane;
 
 use crate::counters::Counters;
 use crate::marks::Mark;
@@ -121,12 +124,19 @@ impl Checkers {
     pub(crate) fn on_boot(
         &mut self,
         node: usize,
-        shards: &BTreeMap<ShardId, Recovered>,
+        lane: &RecoveredLane,
         counters: &mut Counters,
     ) -> Result<(), String> {
         self.nodes[node].clear();
         counters.recoveries_checked += 1;
-        let more = recovery::check(&mut self.logs[node], shards)
+        let mut lost = lane.lost.clone();
+        if lane.incomplete {
+            let missing = self.voters.keys().filter(|shard| !lane.shards.contains_key(shard));
+            for shard in missing {
+                lost.entry(*shard).or_default();
+            }
+        }
+        let more = recovery::check(&mut self.logs[node], &lane.shards, &lost)
             .map_err(|error| format!("node {} {error}", node + 1))?;
         if more > 0 {
             counters.marks.reach(Mark::UnreportedFrame);
@@ -143,6 +153,10 @@ impl Checkers {
         counters: &mut Counters,
     ) -> Result<(), String> {
         let writes = NodeLogs::on_write(batch);
+        for shard in &batch.removed {
+            self.logs[node].given.remove(shard);
+            self.logs[node].durable.remove(shard);
+        }
         let mut broken = Ok(());
         for write in &writes {
             let seen = self.judge_write(node, write, counters);

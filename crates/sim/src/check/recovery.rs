@@ -1,6 +1,8 @@
 //! Recovery: a node comes up with exactly what it had been promised to be durable, votes and terms
 //! included, and perhaps with some of the frames after that, in their order and whole (P3).
 //!
+//! What it says it has lost is excused: there its replica is dead (P4).
+//!
 //! This is stronger than durability on a majority: no node may lose anything, so that no promise
 //! rests on another node's luck.
 
@@ -15,6 +17,7 @@ use super::shadow::NodeLogs;
 pub(crate) fn check(
     logs: &mut NodeLogs,
     found: &BTreeMap<ShardId, Recovered>,
+    lost: &BTreeMap<ShardId, Recovered>,
 ) -> Result<usize, String> {
-    logs.on_boot(found).map_err(|wrong| format!("came up with another log: {wrong}"))
+    logs.on_boot(found, lost).map_err(|wrong| format!("came up with another log: {wrong}"))
 }

@@ -162,6 +162,13 @@ impl ShadowWrite {
         }
     }
 
+    /// A write of one entry.
+    #[cfg(test)]
+    pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
+        let (hard_state, entries) = (HardState::default(), vec![entry]);
+        Self { shard, hard_state, snapshot: None, first: index, entries }
+    }
+
     /// The index of the first entry, if it has any.
     pub(crate) fn first(&self) -> Option<u64> {
         (!self.entries.is_empty()).then_some(self.first)
@@ -175,6 +182,8 @@ pub(crate) struct NodeLogs {
     pub(crate) given: BTreeMap<ShardId, Shadow>,
     /// As they are known to be on the disk.
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
+    /// As they were on disks of this node that were wiped since, each at that moment.
+    pub(crate) wiped: Vec<BTreeMap<ShardId, Shadow>>,
     /// Frames given to the disk and not known to be there, oldest first.
     pending: VecDeque<Pending>,
     /// The shards whose snapshot could not be read when it came up.
@@ -218,10 +227,16 @@ impl NodeLogs {
     pub(crate) fn on_boot(
         &mut self,
         found: &BTreeMap<ShardId, Recovered>,
+        lost: &BTreeMap<ShardId, Recovered>,
     ) -> Result<usize, String> {
         let mut found: BTreeMap<ShardId, Shadow> =
             found.iter().map(|(shard, log)| (*shard, Shadow::recovered(log))).collect();
         let mut expected = std::mem::take(&mut self.durable);
+        // Of what is lost anything may be missing, and what is left is another replica's.
+        expected.retain(|shard, _| !lost.contains_key(shard));
+        for pending in &mut self.pending {
+            pending.writes.retain(|write| !lost.contains_key(&write.shard));
+        }
         let pending = std::mem::take(&mut self.pending);
         let wrong = difference(&expected, &found);
         let mut more = wrong.is_none().then_some(0);
@@ -239,6 +254,10 @@ impl NodeLogs {
                 log.learn(known);
             }
         }
+        for (shard, left) in lost {
+            let hard_state = HardState::default();
+            found.insert(*shard, Shadow { hard_state, ..Shadow::recovered(left) });
+        }
         self.given.clone_from(&found);
         self.durable = found;
         if std::mem::take(&mut self.trusted) {
@@ -252,9 +271,11 @@ impl NodeLogs {
         self.trusted = true;
     }
 
-    /// Nothing is known of its disk any more.
+    /// Its disk is blank from now on.
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        let mut wiped = std::mem::take(&mut self.wiped);
+        wiped.push(std::mem::take(&mut self.durable));
+        *self = Self { wiped, ..Self::default() };
     }
 }
 
@@ -321,9 +342,10 @@ mod tests {
             let entries = (1..=last).map(entry).collect();
             BTreeMap::from([(ShardId(1), Recovered { entries, ..Recovered::default() })])
         };
-        assert_eq!(logs.clone().on_boot(&found(2)), Ok(0));
-        assert_eq!(logs.clone().on_boot(&found(3)), Ok(1));
-        assert!(logs.clone().on_boot(&found(1)).is_err());
-        assert!(logs.on_boot(&found(4)).is_err());
+        let none = BTreeMap::new();
+        assert_eq!(logs.clone().on_boot(&found(2), &none), Ok(0));
+        assert_eq!(logs.clone().on_boot(&found(3), &none), Ok(1));
+        assert!(logs.clone().on_boot(&found(1), &none).is_err());
+        assert!(logs.on_boot(&found(4), &none).is_err());
     }
 }

@@ -6,6 +6,7 @@ use flotilla_resp::{Value, parse_value};
 use super::{Happening, World};
 use crate::client::{Ask, Client, Link, Pending};
 use crate::config::Mutant;
+use crate::fault::Fault;
 use crate::history::{Answer, Call, OperationId, Outcome};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
@@ -94,7 +95,16 @@ impl World {
             }
             return;
         }
-        command.encode(bytes);
+        if self.is_mutant(Mutant::HastyExpiry)
+            && let Some(lives_ms) = command.lives_ms
+        {
+            let key = command.words[1].clone();
+            let hasty = (lives_ms / 2).max(1).to_string().into_bytes();
+            let words = [b"SET".to_vec(), key, command.words[2].clone(), b"PX".to_vec(), hasty];
+            Command { words: words.to_vec(), ..command.clone() }.encode(bytes);
+        } else {
+            command.encode(bytes);
+        }
         let sent = self.now;
         self.clients[at].waiting.push_back(Pending { command, operations, sent });
     }
@@ -106,12 +116,7 @@ impl World {
         for (key, call) in &command.parts {
             ids.push(self.history.invoke(key, call.clone(), self.now, connection));
             if let (Some(lives_ms), Call::Set(value)) = (command.lives_ms, call) {
-                // The shard's clock may be ahead by what the wall clocks are wrong.
-                let ahead = 2 * self.config.wall_error_ms() + 1;
-                let from = self.now + lives_ms.saturating_sub(ahead) * 1_000;
-                // Nobody asks it, so it has no connection to keep the order of.
-                let nobody = u64::MAX;
-                self.history.invoke(key, Call::Expire(value.clone()), from, nobody);
+                self.expect_expiry(key, value, lives_ms);
             }
         }
         ids
@@ -233,19 +238,6 @@ impl World {
         }
     }
 
-    /// A read of nothing where a value with a time was: its time was up.
-    fn note_expiry(&mut self, id: OperationId, key: &str, answer: &Answer) {
-        if key.starts_with('x') && *answer == Answer::Value(None) {
-            let expiries = self.history.operations(id);
-            let due = expiries
-                .iter()
-                .any(|one| matches!(one.call, Call::Expire(_)) && one.invoked < self.now);
-            if due {
-                self.counters.marks.reach(Mark::Expired);
-            }
-        }
-    }
-
     /// An error says that nothing was done, or that nobody knows; everything else is wrong.
     fn on_error(&mut self, at: usize, pending: &Pending, error: &str) {
         let asked = words(&pending.command);
@@ -262,6 +254,7 @@ impl World {
             "LOADING" => true,
             "MOVED" => cluster,
             "CLUSTERDOWN" | "UNCERTAIN" => held >= patience,
+            "MISCONF" => self.counters.fault(Fault::NoSpace) > 0,
             "CROSSSLOT" => cluster && pending.operations.len() > 1,
             _ => false,
         };
@@ -274,6 +267,7 @@ impl World {
             "UNCERTAIN" => Some(Mark::Uncertain),
             "CLUSTERDOWN" => Some(Mark::ClusterDown),
             "LOADING" => Some(Mark::Loading),
+            "MISCONF" => Some(Mark::NoRoom),
             "MOVED" => Some(Mark::Moved),
             _ => None,
         };

@@ -13,6 +13,8 @@ use crate::queue::Micros;
 
 /// A log that was idle for so long attests its last frame (P3).
 const SEAL_AFTER: Micros = 2_000;
+/// A file for which there was no room is tried again so much later.
+const FILE_RETRY: Micros = 100_000;
 /// So many of the latest writes are remembered, for faults that concern one of them.
 const RECENT: usize = 32;
 
@@ -21,17 +23,20 @@ impl World {
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
         let Some(process) = &mut self.machines[at].process else { return };
         process.open_write = Some((batch.sequence, process.turns));
+        process.log.begin_anew(&batch.removed, &batch.renewed);
         let write = process.log.append(batch.node_state.as_deref(), &batch.writes);
         let early = self.config.mutant == Some(Mutant::ReportsBeforeSync);
         if early {
-            process.inbox.push_back(Incoming::Written { sequence: batch.sequence });
+            let durable_through = process.log.durable_through();
+            let sequence = batch.sequence;
+            process.inbox.push_back(Incoming::Written { sequence, durable_through });
         }
         let seen = self.checkers.on_write(at, write.sequence, batch, &mut self.counters);
         if let Err(broken) = seen {
             self.fail(broken);
         }
         let batch = (!early).then_some(batch.sequence);
-        self.submit(at, Frame { write, batch, done: false });
+        self.submit(at, Frame { write, batch, done: false, waits: false });
         if early {
             self.stir(at);
         }
@@ -50,17 +55,38 @@ impl World {
         if !process.frames.is_empty() {
             self.counters.marks.reach(Mark::SealUnderWay);
         }
-        let created = frame.write.create.map(|bytes| machine.disk.create(&frame.write.file, bytes));
-        let sequence = frame.write.sequence;
-        process.frames.push_back(frame);
-        if let Some(Err(error)) = created {
-            // What has no file is not written, nor torn.
-            process.frames.pop_back();
-            return self.die_of_disk(at, &error);
+        let follows = process.frames.back().is_some_and(|last| last.waits);
+        process.frames.push_back(Frame { waits: true, ..frame });
+        if !follows {
+            let boot = machine.boots;
+            self.make_files(at, boot);
         }
-        let alone = process.frames.len() == 1;
-        if alone || self.config.driver == Driver::Asynchronous {
-            self.begin_frame(at, sequence);
+    }
+
+    /// The frames that wait are begun, each in its file, as far as there is room for that.
+    pub(crate) fn make_files(&mut self, at: usize, boot: u64) {
+        loop {
+            let machine = &mut self.machines[at];
+            let current = machine.boots == boot;
+            let Some(process) = machine.process.as_mut().filter(|_| current) else { return };
+            let Some(place) = process.frames.iter().position(|frame| frame.waits) else { return };
+            let Frame { write, waits, .. } = &mut process.frames[place];
+            let sequence = write.sequence;
+            match write.create.map_or(Ok(()), |bytes| machine.disk.create(&write.file, bytes)) {
+                Ok(()) => *waits = false,
+                Err(error) if error.is_no_room() => {
+                    self.counters.marks.reach(Mark::FrameWaits);
+                    self.tell(|| format!("node {} can't write frame {sequence}: {error}", at + 1));
+                    return self.after(FILE_RETRY, Happening::MakeFiles { at, boot });
+                }
+                Err(error) => {
+                    // What has no file is not written, nor torn.
+                    return self.die_of_disk(at, &error);
+                }
+            }
+            if place == 0 || self.config.driver == Driver::Asynchronous {
+                self.begin_frame(at, sequence);
+            }
         }
     }
 
@@ -99,8 +125,10 @@ impl World {
             machine.disk_trouble = None;
         }
         if trouble == Some(DiskTrouble::FailsWrite) {
-            let error =
-                DiskError(format!("{}: input/output error", process.frames[place].write.file));
+            let error = DiskError::Failed(format!(
+                "{}: input/output error",
+                process.frames[place].write.file
+            ));
             return self.die_of_disk(at, &error);
         }
         let Frame { write, done, .. } = &mut process.frames[place];
@@ -137,13 +165,14 @@ impl World {
         while let Some(process) = self.machines[at].process_of(boot) {
             let Some(frame) = process.frames.pop_front_if(|frame| frame.done) else { break };
             process.log.reuse(frame.write.data);
+            let durable_through = process.log.durable_through();
             if let Some(sequence) = frame.batch {
-                self.tell_node(at, boot, Incoming::Written { sequence });
+                self.tell_node(at, boot, Incoming::Written { sequence, durable_through });
             }
         }
         let Some(process) = self.machines[at].process_of(boot) else { return };
         match process.frames.front() {
-            Some(frame) if self.config.driver != Driver::Asynchronous => {
+            Some(frame) if self.config.driver != Driver::Asynchronous && !frame.waits => {
                 let sequence = frame.write.sequence;
                 self.begin_frame(at, sequence);
             }
@@ -162,7 +191,7 @@ impl World {
         }
         if let Some(write) = process.log.seal() {
             self.checkers.on_seal(at, write.sequence);
-            self.submit(at, Frame { write, batch: None, done: false });
+            self.submit(at, Frame { write, batch: None, done: false, waits: false });
         }
     }
 
@@ -172,7 +201,7 @@ impl World {
         if process.frames.is_empty() && process.log.needs_frame() {
             let write = process.log.append(None, &[]);
             self.checkers.on_seal(at, write.sequence);
-            self.submit(at, Frame { write, batch: None, done: false });
+            self.submit(at, Frame { write, batch: None, done: false, waits: false });
         }
     }
 
@@ -210,6 +239,10 @@ impl World {
             Ok(Done::ChoreFailed(chore)) => {
                 process.failed_chores.push(chore);
                 None
+            }
+            Ok(Done::NoRoom(shard)) => {
+                self.counters.marks.reach(Mark::SnapshotWithoutRoom);
+                Some(Incoming::SnapshotFailed { shard })
             }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
             Ok(Done::Stored(file)) => {
@@ -252,15 +285,17 @@ impl World {
         let all = self.config.driver == Driver::Asynchronous;
         let machine = &mut self.machines[at];
         let count = if all { process.frames.len() } else { process.frames.len().min(1) };
-        for frame in process.frames.iter().take(count).filter(|frame| !frame.done) {
+        // What has no file is not torn either.
+        let under_way = |frame: &&Frame| !frame.done && !frame.waits;
+        for frame in process.frames.iter().take(count).filter(under_way) {
             if self.random.chance(75) {
                 self.counters.torn_frames += 1;
                 self.counters.marks.reach(Mark::TornFrame);
                 let (sequence, file) = (frame.write.sequence, &frame.write.file);
                 self.trace.tell(|| format!("  of frame {sequence} in {file} a part is kept"));
-                // A file that there is no room for was not made; then nothing is torn either.
                 let write = &frame.write;
-                let _ = machine.disk.write(&write.file, write.offset, &write.data);
+                let kept = machine.disk.write(&write.file, write.offset, &write.data);
+                kept.expect("the file is as long as it will be");
             }
         }
         let (steps, seed) = (self.random.below(5), self.random.word());

@@ -7,6 +7,7 @@
 mod clients;
 mod damage;
 mod disks;
+mod expiries;
 mod faults;
 mod figure_8;
 mod links;
@@ -22,6 +23,7 @@ use flotilla_node::{ConnId, Face};
 use flotilla_shard::{META, ShardId};
 
 use crate::check::Checkers;
+use crate::check::shard_clock::ShardClocks;
 use crate::client::Client;
 use crate::clock::Clocks;
 use crate::config::{Config, Driver, Mutant};
@@ -38,6 +40,8 @@ use crate::workload::Commands;
 const BEGIN: Micros = 1_000_000;
 /// The nodes are switched on within this time.
 const SWITCHED_ON_WITHIN: Micros = 300_000;
+/// By so much the clocks of a mutant are ahead, milliseconds.
+const HASTE_MS: i64 = 60_000;
 /// Of meta's replicas so many vote.
 const META_VOTERS: usize = 5;
 
@@ -57,6 +61,7 @@ pub struct World {
     pub(crate) commands: Commands,
     pub(crate) history: History,
     pub(crate) checkers: Checkers,
+    pub(crate) shard_clocks: ShardClocks,
     pub(crate) counters: Counters,
     /// Numbers the partitions, so that a heal ends its own.
     pub(crate) partition: u64,
@@ -82,6 +87,8 @@ pub(crate) enum Happening {
     FrameDone { at: usize, boot: u64, frame: u64 },
     /// The log may have been idle for long enough.
     Seal { at: usize, boot: u64 },
+    /// Frames wait for a file for which there was no room.
+    MakeFiles { at: usize, boot: u64 },
     /// A job of the helper is done.
     HelperDone { at: usize, boot: u64 },
     /// Something may have arrived from that side.
@@ -144,6 +151,7 @@ impl World {
             commands: Commands::new(config.workload.clone()),
             history: History::default(),
             checkers: Checkers::new(nodes, voters(&config)),
+            shard_clocks: ShardClocks::default(),
             counters: Counters::default(),
             partition: 0,
             figure_8: None,
@@ -223,6 +231,7 @@ impl World {
             Happening::Wake { at, boot, due } => self.wake(at, boot, due),
             Happening::FrameDone { at, boot, frame } => self.frame_done(at, boot, frame),
             Happening::Seal { at, boot } => self.seal(at, boot),
+            Happening::MakeFiles { at, boot } => self.make_files(at, boot),
             Happening::HelperDone { at, boot } => self.helper_done(at, boot),
             Happening::Arrive { id, side } => self.arrive(id, side),
             Happening::Dialed { dial } => self.dialed(dial),
@@ -306,7 +315,8 @@ pub(crate) fn clocks(config: &Config, random: &mut Random) -> Clocks {
     let most = config.drift_ppm;
     let drift = random.between(0, 2 * most) as i64 - most as i64;
     let skew = config.skew_ms;
-    Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64)
+    let hasty = if config.mutant == Some(Mutant::HastyClocks) { HASTE_MS } else { 0 };
+    Clocks::new(drift, random.between(0, 2 * skew) as i64 - skew as i64 + hasty)
 }
 
 fn voters(config: &Config) -> BTreeMap<ShardId, Vec<usize>> {

@@ -18,6 +18,8 @@ use crate::troubled_disk::TroubledDisk;
 
 /// A turn follows what stirred it within this time.
 const TURN_DELAY_MAX: Micros = 60;
+/// A process that ends to begin anew is back after this time.
+const RESTART_DELAY: Micros = 10_000;
 /// The log is asked for chores no more often than this.
 const CHORES_EVERY: Micros = 10_000;
 /// So many turns in a row without anything that happened or followed are a loop without end.
@@ -50,7 +52,7 @@ impl World {
         }
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
-        if let Err(broken) = self.checkers.on_boot(at, &lane.shards, &mut self.counters) {
+        if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
             return self.fail(broken);
         }
         let mut storage_id = [0; 16];
@@ -61,6 +63,9 @@ impl World {
             me: NodeId::at(at),
             node_state: lane.node_state,
             shards: lane.shards,
+            lost: lane.lost,
+            incomplete: lane.incomplete,
+            durable_through: lane.durable_through,
             stateless: lane.lost_snapshots.into_keys().collect(),
             storage_id,
             nonce: self.random.word(),
@@ -118,11 +123,7 @@ impl World {
                 return None;
             }
         }
-        let whole = recovered.map_err(|error| error.to_string()).and_then(|(log, lane)| {
-            lane.check_promises()?;
-            Ok((log, lane))
-        });
-        let error = match whole {
+        let error = match recovered.map_err(|error| error.to_string()) {
             Ok(recovered) => return Some(recovered),
             Err(error) => error,
         };
@@ -296,6 +297,12 @@ impl World {
     fn on_notice(&mut self, at: usize, notice: &Notice) {
         self.tell(|| format!("node {} says {notice:?}", at + 1));
         match notice {
+            Notice::Restart(_) => {
+                self.counters.disks_renewed += 1;
+                self.counters.marks.reach(Mark::DiskRenewed);
+                self.power_goes(at);
+                self.after(RESTART_DELAY, Happening::SwitchOn { at });
+            }
             Notice::Fatal(reason) if self.machines[at].spoiled => {
                 self.counters.marks.reach(Mark::RefusedNewborn);
                 self.power_goes(at);
@@ -304,7 +311,10 @@ impl World {
             Notice::Fatal(reason) => self.fail(format!("node {} gives up: {reason}", at + 1)),
             Notice::Halted { shard, index, reason } => self
                 .fail(format!("node {} shard {shard} halted at entry {index}: {reason}", at + 1)),
-            Notice::Founded { .. } => self.machines[at].founded = true,
+            Notice::Founded { .. } => {
+                self.machines[at].founded = true;
+                self.learn_owners(at);
+            }
             Notice::Warning(text) if text.contains("a frame of a link") => {
                 self.counters.marks.reach(Mark::LinkRefused);
             }
@@ -320,8 +330,11 @@ impl World {
         let mut broken = None;
         let all_given = process.has_given_all();
         let told = self.trace.is_told();
-        let mut news = Vec::new();
+        let (mut news, mut clocks) = (Vec::new(), Vec::new());
         for (place, replica) in process.node.inspect().enumerate() {
+            if self.shard_clocks.is_news(replica.shard, replica.clock_ms) {
+                clocks.push((replica.shard, replica.clock_ms));
+            }
             let words = replica.term.0 * 2 + u64::from(replica.leads);
             posture = mixed(posture ^ words);
             if replica.readable {
@@ -346,6 +359,9 @@ impl World {
         if changed || process.turns.is_multiple_of(INVARIANTS_EVERY) {
             process.node.check_invariants();
         }
+        for (shard, clock_ms) in clocks {
+            self.see_clock(at, shard, clock_ms);
+        }
         for replica in news {
             self.tell(|| state_line(at, &replica));
         }
@@ -368,8 +384,15 @@ impl World {
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
         }
-        for chore in process.log.housekeeping() {
+        let chores = process.log.housekeeping();
+        let lacks = process.log.lacks_room() || process.frames.iter().any(|frame| frame.waits);
+        let news = std::mem::replace(&mut process.lacks_room, lacks) != lacks;
+        for chore in chores {
             self.help(at, Job::Chore(chore));
+        }
+        if news {
+            self.counters.marks.reach(if lacks { Mark::LacksRoom } else { Mark::RoomAgain });
+            self.tell_node(at, boot, Incoming::Room { lacks });
         }
     }
 
@@ -483,7 +506,7 @@ impl World {
 
 /// A replica after a change, as a line of the story.
 fn state_line(at: usize, replica: &Inspection) -> String {
-    let Inspection { shard, term, leads, commit, last, applied, readable, halted } = replica;
+    let Inspection { shard, term, leads, commit, last, applied, readable, halted, .. } = replica;
     let role = match (leads, halted, readable) {
         (_, true, _) => "halted",
         (true, ..) => "leads",

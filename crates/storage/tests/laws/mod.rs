@@ -177,7 +177,7 @@ pub(crate) fn segments(bytes: &[u8]) -> bool {
 /// Bytes for [`segments`] that make a log which contradicts itself nowhere.
 pub(crate) fn plausible() -> Vec<u8> {
     fn le(out: &mut Vec<u8>, numbers: &[u64]) {
-        numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
+        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     }
     fn state(shard: u8, term: u64) -> Vec<u8> {
         let mut out = vec![2, shard, 0, 0, 0, 0];

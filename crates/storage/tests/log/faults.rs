@@ -32,7 +32,7 @@ impl Disk for BadBlocks<'_> {
         let blocks = offset / BLOCK as u64..(offset + len as u64).div_ceil(BLOCK as u64);
         for block in blocks {
             if self.bad.contains(&(name.to_string(), block)) {
-                return Err(DiskError(format!("{name}: input/output error")));
+                return Err(DiskError::Failed(format!("{name}: input/output error")));
             }
         }
         self.disk.read(name, offset, len)
@@ -296,7 +296,7 @@ fn a_recovery_without_room_refuses_and_changes_nothing() {
     let room = lane.disk.used_bytes();
     lane.disk.set_capacity(Some(room));
     match recover(&mut lane.disk) {
-        Err(RecoverError::Disk(error)) => assert!(error.0.contains("no space"), "{error}"),
+        Err(RecoverError::Disk(error)) => assert!(error.is_no_room(), "{error}"),
         Err(error) => panic!("{error}"),
         // A file that waited to be used was used.
         Ok(found) => assert_eq!(Twin::of(&found), lane.twin),

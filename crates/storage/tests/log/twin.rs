@@ -18,7 +18,7 @@ struct Failing<'a> {
 
 impl Failing<'_> {
     fn step(&mut self) -> Result<&mut MemoryDisk, DiskError> {
-        self.left = self.left.checked_sub(1).ok_or(DiskError("power".into()))?;
+        self.left = self.left.checked_sub(1).ok_or(DiskError::Failed("power".into()))?;
         Ok(self.disk)
     }
 }

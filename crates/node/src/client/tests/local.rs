@@ -249,7 +249,8 @@ fn info_has_redis_sections() {
     text_in_both(
         Face::Plain,
         "INFO persistence keyspace",
-        "# Persistence\r\nloading:0\r\nasync_loading:0\r\naof_enabled:1\r\ndurable:yes\r\n\r\n\
+        "# Persistence\r\nloading:0\r\nasync_loading:0\r\naof_enabled:1\r\n\
+         aof_last_write_status:ok\r\ndisk_full:no\r\ndurable:yes\r\n\r\n\
          # Keyspace\r\ndb0:keys=11\r\n",
     );
     text_in_both(

@@ -3,14 +3,14 @@
 //!
 //! Checked at every step: a disk never agrees to two records; no two records are founded, and none
 //! before every disk in it has agreed; what is told is on the disk; a disk that is not in the
-//! founded record is never a member.
+//! founded record is a member only in the place of one that is.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_shard::{FoundingRecord, Layout, NodeId, StorageId};
 
 use crate::founding::{Founding, FoundingMessage, NodeState, Output, Standing};
-use crate::link::{FORMAT, Hello, Purpose};
+use crate::link::{FORMAT, Hello, KnownDisk, Purpose};
 
 /// One thing that can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,8 @@ pub(super) struct Machine {
     writing: Option<NodeState>,
     pub(super) founded: Option<FoundingRecord>,
     pub(super) fatal: Option<String>,
+    /// It ended to begin anew as another disk.
+    pub(super) renewed: Option<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -68,6 +70,10 @@ pub(super) fn layout(nodes: usize) -> Layout {
     let addresses: Vec<String> =
         (1..=nodes).map(|node| format!("127.0.0.1:{}", 5000 + node)).collect();
     Layout::local(&addresses, 1, nodes).expect("a valid layout")
+}
+
+fn known((number, storage_id): (u64, StorageId)) -> KnownDisk {
+    KnownDisk { number, storage_id, alive: false, seen: None }
 }
 
 impl World {
@@ -224,6 +230,8 @@ impl World {
                 cluster: node.record().map(FoundingRecord::cluster_id),
                 cluster_port: 0,
                 http_port: 0,
+                disk: node.own_disk().0,
+                known: node.record().and_then(|_| node.disk_of(NodeId::at(to))).map(known),
             };
             let packets = VecDeque::from([Packet::Hello, Packet::Founding(message)]);
             self.pipes.insert((from, to), Pipe { hello, up: false, packets });
@@ -285,6 +293,11 @@ impl World {
                     machine.founded = Some(record);
                 }
                 Output::Warning(text) => machine.warnings.push(text),
+                Output::Renewed(reason) => {
+                    self.crash(at);
+                    self.machines[at].renewed = Some(reason);
+                    return;
+                }
                 Output::Fatal(text) => {
                     self.crash(at);
                     self.machines[at].fatal = Some(text);
@@ -309,10 +322,9 @@ impl World {
     fn check(&mut self) {
         for disk in self.machines.iter().filter_map(|machine| machine.disk.as_ref()) {
             let promised = self.promises.get(&disk.storage_id);
-            assert!(
-                promised.is_none() || promised == disk.proposed.as_ref(),
-                "a proposal is never replaced"
-            );
+            let kept = promised.is_none() || promised == disk.proposed.as_ref();
+            // What another disk of its node was founded with counts for all its successors.
+            assert!(kept || disk.disk > 0, "a proposal is never replaced");
             if let Some(record) = &disk.proposed {
                 self.promises.insert(disk.storage_id, record.clone());
             }
@@ -320,7 +332,8 @@ impl World {
         for machine in &self.machines {
             let Some(disk) = &machine.disk else { continue };
             for record in machine.founded.iter().chain(disk.record()) {
-                assert!(record.storage_ids.contains(&disk.storage_id), "only members take part");
+                let founder = record.storage_ids.contains(&disk.storage_id);
+                assert!(founder || disk.disk > 0, "only members and their successors take part");
                 if self.founded.is_none() {
                     let agreed = |id: &StorageId| self.promises.get(id) == Some(record);
                     assert!(record.storage_ids.iter().all(agreed), "every disk has agreed");

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::link::{
-    Claims, FORMAT, Hello, Purpose, ReadOutcome, RefusalReason, Reply, Request, Snapshot,
-    SnapshotOutcome, SnapshotReply, WriteOutcome,
+    Claims, FORMAT, Hello, KnownDisk, Purpose, ReadOutcome, RefusalReason, Reply, Request,
+    Sighting, Snapshot, SnapshotOutcome, SnapshotReply, WriteOutcome,
 };
 
 /// Of every width, small ones more often.
@@ -46,7 +46,11 @@ fn bytes() -> impl Strategy<Value = &'static [u8]> {
 pub(super) fn hello() -> impl Strategy<Value = Hello> {
     let names = (any::<[u8; 32]>(), node(), node(), any::<[u8; 16]>());
     let boot = (number(), any::<u64>(), any::<u16>(), any::<Option<[u8; 16]>>());
-    let rest = (any::<u16>(), any::<u16>(), select(vec![Purpose::Turns, Purpose::Snapshots]));
+    let sighting = proptest::option::of(any::<[u64; 4]>());
+    let known = proptest::option::of((any::<u64>(), any::<[u8; 16]>(), any::<bool>(), sighting));
+    let disk = (any::<u64>(), known);
+    let purpose = select(vec![Purpose::Turns, Purpose::Snapshots]);
+    let rest = (any::<u16>(), any::<u16>(), purpose, disk);
     (names, boot, rest).prop_map(|(names, boot, rest)| Hello {
         format: FORMAT,
         purpose: rest.2,
@@ -60,6 +64,18 @@ pub(super) fn hello() -> impl Strategy<Value = Hello> {
         cluster: boot.3.map(ClusterId),
         cluster_port: rest.0,
         http_port: rest.1,
+        disk: rest.3.0,
+        known: rest.3.1.map(|(number, id, alive, seen)| KnownDisk {
+            number,
+            storage_id: StorageId(id),
+            alive,
+            seen: seen.map(|[incarnation, nonce, durable_through, earlier]| Sighting {
+                incarnation,
+                nonce,
+                durable_through,
+                earlier,
+            }),
+        }),
     })
 }
 
@@ -156,6 +172,7 @@ pub(super) fn reply() -> impl Strategy<Value = Reply<'static>> {
         RefusalReason::NotLeader,
         RefusalReason::Busy,
         RefusalReason::Behind,
+        RefusalReason::NoRoom,
         RefusalReason::Loading,
     ];
     let refused = (number(), select(reasons), proptest::option::of(node()), term());
