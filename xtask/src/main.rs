@@ -13,6 +13,8 @@ mod coverage;
 mod mutants;
 mod replay;
 mod sim_many;
+mod sim_speed;
+mod snapshots;
 
 use std::env;
 use std::path::Path;
@@ -51,9 +53,16 @@ usage: cargo xtask <verb>
            [--hours N]          fail below so many busy cluster-hours
            [--ledger]           add a line to docs/internals/sim-ledger.md
   sim-same --seeds A..B       see that each seed comes to the same in three processes, two builds
+  sim-speed                   simulated seconds per core-second: three nodes, one shard, faults
+           [--seeds A..B]       with these seeds [default: 0..200]
+           [--least N]          fail below so many
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
+  snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
+           [--megabytes N]      of data [default: 1024, or 64]
+           [--overwrites N]     so often is all of it written again, for disk [default: 100]
+           [--data DIRECTORY]   on the disk of this directory [default: the system's temporary one]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead
            [--from S] [--until S] [--all]   from and until when, heartbeats too
@@ -84,9 +93,11 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("compare-rings", []) => compare_rings::run(),
         ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
         ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
+        ("sim-speed", arguments) => sim_speed::run(arguments),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
         ("replay", arguments) => replay::run(arguments),
+        ("snapshots", options) => snapshots::run(&snapshots::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");
             Ok(())

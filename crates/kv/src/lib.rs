@@ -65,4 +65,4 @@ pub use flotilla_shard::Slot;
 pub use keyspace::{Found, ItemDigest, Keyspace};
 pub use machine::{Answer, Answers, Diverged, Machine, Outcome, ReadOutcome};
 pub use scope::{Scope, SlotSet};
-pub use snapshot::{Audit, Audited, KeySums, Restorer, SnapshotKey};
+pub use snapshot::{Audit, Audited, KeySums, Part, Restorer, SnapshotKey, Walked};

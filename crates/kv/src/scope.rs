@@ -44,8 +44,10 @@ impl SlotSet {
     pub fn from_ranges(ranges: &[(Slot, Slot)]) -> Self {
         let mut set = Self::new();
         for &(first, last) in ranges {
-            for slot in first.0..=last.0 {
-                set.insert(Slot(slot));
+            for at in first.0 / 64..=last.0 / 64 {
+                let low = u32::from(first.0.saturating_sub(at * 64));
+                let high = u32::from((last.0 - at * 64).min(63));
+                set.words[usize::from(at)] |= u64::MAX >> (63 - high) & u64::MAX << low;
             }
         }
         set
@@ -67,6 +69,28 @@ impl SlotSet {
         word.is_some_and(|word| word & (1 << (slot.0 % 64)) != 0)
     }
 
+    /// The first slot from `from` on that is not in the set; 16384 if all are.
+    pub(crate) fn next_absent(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| !word)
+    }
+
+    /// The first slot from `from` on that is in the set; 16384 if none is.
+    pub(crate) fn next_present(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| word)
+    }
+
+    fn next_bit(&self, from: u16, of: impl Fn(u64) -> u64) -> u16 {
+        let mut slot = usize::from(from);
+        while let Some(&word) = self.words.get(slot / 64) {
+            let rest = of(word) >> (slot % 64);
+            if rest != 0 {
+                return (slot + rest.trailing_zeros() as usize) as u16;
+            }
+            slot = (slot / 64 + 1) * 64;
+        }
+        SLOTS
+    }
+
     /// Number of slots in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
@@ -84,12 +108,12 @@ impl SlotSet {
 
     /// The set as the fewest ranges, ascending, both ends included.
     pub fn ranges(&self) -> Vec<(Slot, Slot)> {
-        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
-                _ => ranges.push((slot, slot)),
-            }
+        let mut ranges = Vec::new();
+        let mut first = self.next_present(0);
+        while first < SLOTS {
+            let end = self.next_absent(first);
+            ranges.push((Slot(first), Slot(end - 1)));
+            first = self.next_present(end);
         }
         ranges
     }
@@ -144,6 +168,27 @@ mod tests {
         assert_eq!(set.ranges(), ranges);
         assert_eq!(set.len(), 4);
         assert!(!set.contains(Slot(1)) && !set.contains(Slot(0xFFFF)));
+    }
+
+    #[test]
+    fn the_next_slot_is_found_across_words() {
+        let set = SlotSet::from_ranges(&[(Slot(3), Slot(200)), (Slot(500), Slot(16383))]);
+        let found = [0, 3, 64, 201, 500].map(|from| set.next_absent(from));
+        assert_eq!(found, [0, 201, 201, 201, SLOTS]);
+        let found = [0, 3, 64, 201, 16383].map(|from| set.next_present(from));
+        assert_eq!(found, [3, 3, 64, 500, 16383]);
+        assert_eq!(set.next_present(SLOTS), SLOTS);
+    }
+
+    #[test]
+    fn runs_over_several_words_are_one_range() {
+        let ranges = [(Slot(1), Slot(62)), (Slot(64), Slot(191)), (Slot(200), Slot(16382))];
+        let set = SlotSet::from_ranges(&ranges);
+        assert_eq!(set.ranges(), ranges);
+        assert_eq!(set.iter().count(), set.len());
+        let all = [(Slot(0), Slot(16383))];
+        assert_eq!(SlotSet::from_ranges(&all).ranges(), all);
+        assert_eq!(SlotSet::new().ranges(), []);
     }
 
     #[test]

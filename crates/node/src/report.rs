@@ -42,6 +42,8 @@ impl Node {
             loaded_percent: self.loaded_percent(),
             disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
+            disk: self.founding.own_disk().0,
+            repaired: self.repaired,
             clients: self.conns.client_count(),
             commands: self.commands,
             nodes: self.node_statuses(),
@@ -185,6 +187,8 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
     });
     ReplicaStatus {
         shard: replica.shard.0,
+        id: replica.id.0,
+        damaged: replica.raft.damaged() as u64,
         role: role.to_string(),
         term: raft.term.0,
         commit: raft.commit.0,

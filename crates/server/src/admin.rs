@@ -18,6 +18,9 @@ use crate::config::ServerError;
 use crate::console::{Level, say};
 use crate::watch::{Watched, spawn};
 
+/// The header that says about how long a copy is at most, bytes.
+const BYTES_AT_MOST: &str = "flotilla-bytes-at-most";
+
 /// Serves the port until the process ends.
 pub(crate) fn start(
     listener: TcpListener,
@@ -92,7 +95,11 @@ async fn backup(
 ) -> Response {
     match backups.copy(ShardId(shard), Index(from), bytes_per_second).await {
         Ok(copy) => {
-            ([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(copy)).into_response()
+            let headers = [
+                (header::CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()),
+                (BYTES_AT_MOST, copy.bytes_at_most.to_string()),
+            ];
+            (headers, Body::new(copy.body)).into_response()
         }
         Err(refusal) => refused(&refusal).into_response(),
     }

@@ -1,9 +1,10 @@
 //! Copies of shards for backups: a snapshot file, sent over the HTTP port while the node serves.
 //!
 //! The admin thread asks, the lane has the node make a snapshot (or finds one that will do) and
-//! keeps its file from being removed, and the admin thread sends the file, which never changes.
-//! The lane's part is a look at a channel each turn and what any snapshot costs; the file is read
-//! on a thread for blocking work, a piece at a time and at a bounded rate.
+//! keeps its files from being removed, and the admin thread sends it, since it never changes: all
+//! of its chunks, in whichever files they lie, as one file that needs no other. The lane's part is
+//! a look at a channel each turn and what any snapshot costs; chunks are read and packed on a
+//! thread for blocking work, one at a time and at a bounded rate.
 //!
 //! Invariants: one copy at a time leaves a node; a file is held exactly as long as its [`Held`]
 //! exists, and that ends when the file is sent, its reader is gone, or it takes nothing for
@@ -19,8 +20,8 @@ use axum::body::Bytes;
 use flotilla_node::{Node, SnapshotAnswer};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{Disk as _, Log, SnapshotFile};
-use http_body::{Frame, SizeHint};
+use flotilla_storage::{Log, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
+use http_body::Frame;
 use mio::Waker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,9 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::console::{Level, say};
 use crate::disk::FileDisk;
 
-/// So much of a file is read and sent at once, bytes.
-const PIECE_BYTES: u64 = 256 << 10;
-/// Pieces that are read and not yet sent.
+/// Chunks that are read and not yet sent.
 const PIECES_AHEAD: usize = 2;
 /// A reader that takes nothing for so long has lost its copy.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -161,7 +160,7 @@ impl AdminEnd {
         shard: ShardId,
         from: Index,
         bytes_per_second: u64,
-    ) -> Result<CopyBody, Refusal> {
+    ) -> Result<Copy, Refusal> {
         let permit = Arc::clone(&self.one).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (answer, answered) = oneshot::channel();
         let stopping = || Refusal::NotNow("the node is stopping".to_owned());
@@ -170,12 +169,22 @@ impl AdminEnd {
         let _ = self.waker.wake();
         let held = answered.await.map_err(|_| stopping())??;
         let (pieces, sent) = mpsc::channel(PIECES_AHEAD);
-        let left = held.file.bytes;
+        let bases = held.file.bases.iter().map(|base| base.bytes);
+        let bytes_at_most = held.file.bytes + bases.sum::<u64>();
         let rate = bytes_per_second.clamp(RATE_LIMITS.0, RATE_LIMITS.1);
         let sending = Sending { held, _permit: permit, disk: self.disk.another(), rate, pieces };
         tokio::spawn(sending.run());
-        Ok(CopyBody { pieces: sent, left })
+        Ok(Copy { bytes_at_most, body: CopyBody { pieces: sent } })
     }
+}
+
+/// A copy that is about to leave.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    /// It has about so many bytes, or fewer.
+    pub(crate) bytes_at_most: u64,
+    /// Its bytes.
+    pub(crate) body: CopyBody,
 }
 
 /// A copy on its way.
@@ -185,48 +194,94 @@ struct Sending {
     disk: FileDisk,
     /// Bytes per second.
     rate: u64,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<std::io::Result<Bytes>>,
+}
+
+/// What a copy is made of, chunk by chunk.
+struct Making {
+    disk: FileDisk,
+    reader: SnapshotReader,
+    /// Gone once the end is written.
+    writer: Option<SnapshotWriter>,
+    next: u32,
 }
 
 impl Sending {
-    /// Reads and sends the whole file. Whoever receives knows its length, and so whether it came
-    /// whole.
-    async fn run(mut self) {
-        let (mut offset, mut due) = (0, Instant::now());
-        while offset < self.held.file.bytes {
-            let length = PIECE_BYTES.min(self.held.file.bytes - offset);
-            let Some(piece) = self.read(offset, length as usize).await else { return };
-            match timeout(STALLED_AFTER, self.pieces.send(piece)).await {
-                Ok(Ok(())) => offset += length,
+    /// Reads and sends the whole. Whoever receives it finds at its end whether it is whole.
+    async fn run(self) {
+        let Self { held, disk, rate, pieces, .. } = self;
+        let name = held.file.name.clone();
+        let mut making = match blocking(move || Making::open(disk, &name)).await {
+            Ok(making) => making,
+            Err(error) => return give_up(&pieces, error).await,
+        };
+        let mut due = Instant::now();
+        loop {
+            let made = blocking(move || {
+                let piece = making.piece()?;
+                Ok((making, piece))
+            });
+            let made = made.await;
+            let piece = match made {
+                Ok((_, None)) => return,
+                Ok((rest, Some(piece))) => {
+                    making = rest;
+                    piece
+                }
+                Err(error) => return give_up(&pieces, error).await,
+            };
+            let length = piece.len() as u64;
+            match timeout(STALLED_AFTER, pieces.send(Ok(piece.into()))).await {
+                Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
-            due = due.max(Instant::now()) + Duration::from_micros(length * 1_000_000 / self.rate);
+            due = due.max(Instant::now()) + Duration::from_micros(length * 1_000_000 / rate);
             sleep_until(due).await;
         }
     }
+}
 
-    async fn read(&mut self, offset: u64, length: usize) -> Option<Bytes> {
-        let (mut disk, name) = (self.disk.another(), self.held.file.name.clone());
-        std::mem::swap(&mut disk, &mut self.disk);
-        let reading = tokio::task::spawn_blocking(move || {
-            let read = disk.read(&name, offset, length);
-            (disk, read)
-        });
-        let (disk, read) = reading.await.ok()?;
-        self.disk = disk;
-        read.map(Bytes::from)
-            .inspect_err(|error| {
-                say(Level::Warning, format_args!("a copy for a backup can't be read: {error}"));
-            })
-            .ok()
+impl Making {
+    fn open(mut disk: FileDisk, name: &str) -> Result<Self, SnapshotError> {
+        let (meta, reader) = SnapshotReader::open(&mut disk, name)?;
+        // The id tells files in one directory apart; the copy is alone in its own.
+        let (writer, _) = SnapshotWriter::new(reader.shard(), meta, reader.digest());
+        Ok(Self { disk, reader, writer: Some(writer), next: 0 })
+    }
+
+    /// The next bytes of the copy; `None` behind its end.
+    fn piece(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let Some(writer) = &mut self.writer else { return Ok(None) };
+        if let Some(content) = self.reader.read(&mut self.disk, self.next)? {
+            let piece = writer.chunk(&content, self.reader.slots(self.next));
+            self.next += 1;
+            return Ok(Some(piece));
+        }
+        Ok(self.writer.take().map(|writer| writer.finish().0))
     }
 }
 
-/// A copy as the body of an answer. Its length is known before; one that ends early is broken.
+/// Runs what may wait for the disk on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The receiver is told, by a connection that breaks, that it has not got all.
+async fn give_up(pieces: &mpsc::Sender<std::io::Result<Bytes>>, reason: String) {
+    say(Level::Warning, format_args!("a copy for a backup can't be made: {reason}"));
+    // Who is gone need not be told.
+    let _ = pieces.send(Err(std::io::Error::other(reason))).await;
+}
+
+/// A copy as the body of an answer.
 #[derive(Debug)]
 pub(crate) struct CopyBody {
-    pieces: mpsc::Receiver<Bytes>,
-    left: u64,
+    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
 }
 
 impl http_body::Body for CopyBody {
@@ -237,18 +292,7 @@ impl http_body::Body for CopyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.pieces.poll_recv(context).map(|piece| match piece {
-            Some(piece) => {
-                self.left -= piece.len() as u64;
-                Some(Ok(Frame::data(piece)))
-            }
-            None if self.left == 0 => None,
-            None => Some(Err(std::io::ErrorKind::UnexpectedEof.into())),
-        })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
 
@@ -256,7 +300,7 @@ impl http_body::Body for CopyBody {
 mod tests {
     use super::*;
     use flotilla_raft::{Configuration, ReplicaId, SnapshotMeta, Term};
-    use flotilla_storage::{Chore, Options};
+    use flotilla_storage::{Chore, Disk as _, Options};
 
     use crate::probe::WriteMode;
 
@@ -270,12 +314,12 @@ mod tests {
         let configuration =
             Configuration { voters: vec![ReplicaId(1)], ..Configuration::default() };
         let meta = SnapshotMeta { index: INDEX, term: Term(1), configuration };
-        let (mut writer, _) = log.snapshot_writer(SHARD, meta);
-        let mut bytes = writer.chunk(&[1; 1_000]);
-        let (end, file) = writer.finish();
+        let (mut writer, _) = SnapshotWriter::new(SHARD, meta, 7);
+        let mut bytes = writer.chunk(&[1; 1_000], None);
+        let (end, stored) = writer.finish();
         bytes.extend(end);
-        disk.write(&file.name, 0, &bytes).expect("there is room");
-        log.snapshot_durable(file);
+        disk.write(&stored.file.name, 0, &bytes).expect("there is room");
+        log.snapshot_durable(stored);
         log
     }
 

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
-use flotilla_shard::ShardId;
-use flotilla_storage::{Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter};
+use flotilla_shard::{ShardId, Slot};
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
+};
 use mio::Waker;
 
 use crate::config::ServerError;
@@ -35,13 +38,15 @@ pub(crate) enum Job {
         writer: Box<SnapshotWriter>,
         /// Its name until it is complete.
         name: String,
+        /// The snapshot before it, if it may keep parts of that: the answer says which.
+        upon: Option<BuildOn>,
     },
     /// Append a chunk to the file begun.
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -66,6 +71,25 @@ pub(crate) enum Job {
     },
 }
 
+/// What a snapshot may build on.
+#[derive(Debug)]
+pub(crate) struct BuildOn {
+    /// What the new one stands for.
+    pub(crate) index: Index,
+    /// The one before, if it is there and can be read.
+    pub(crate) former: Option<StoredSnapshot>,
+    /// Slots that have not changed since, as ranges.
+    pub(crate) unchanged: Vec<(Slot, Slot)>,
+}
+
+impl BuildOn {
+    /// Has the writer keep what it may; gives the slots kept, as ranges.
+    fn build(self, writer: &mut SnapshotWriter) -> Vec<(Slot, Slot)> {
+        let build = |former| writer.build_on(&former, &self.unchanged);
+        self.former.map_or_else(Vec::new, build)
+    }
+}
+
 /// What has become of a job.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -86,13 +110,22 @@ pub(crate) enum Answer {
         /// What the system said.
         reason: String,
     },
+    /// What is kept of the snapshot before.
+    Begun {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the new snapshot stands for.
+        index: Index,
+        /// Slots, as ranges.
+        kept: Vec<(Slot, Slot)>,
+    },
     /// The chunk is in the file.
     Appended {
         /// Of which shard.
         shard: ShardId,
     },
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -101,12 +134,10 @@ pub(crate) enum Answer {
         index: Index,
         /// Which chunk.
         number: u32,
-        /// How many there are; 0 if the file can't be read.
-        chunks: u32,
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
     /// The disk failed, which is final.
     Failed(String),
@@ -192,26 +223,28 @@ impl Work {
                 Err(error) if !error.is_no_room() => Err(error),
                 made => Ok(Some(Answer::Created { is_there: made.is_ok() })),
             },
-            Job::Begin { shard, writer, name } => {
+            Job::Begin { shard, mut writer, name, upon } => {
                 self.abort(shard)?;
+                let begun = upon.map(|upon| {
+                    let (index, kept) = (upon.index, upon.build(&mut writer));
+                    Answer::Begun { shard, index, kept }
+                });
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
-                Ok(None)
+                Ok(begun)
             }
             Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
             Job::Finish { shard } => self.finish(shard).map(Some),
             Job::Abort { shard } => self.abort(shard).map(|()| None),
             Job::Read { shard, index, number, name } => {
                 let result = self.read(shard, &name, number);
-                let known = self.readers.get(&shard).filter(|(known, _)| *known == name);
-                let chunks = known.map_or(0, |(_, reader)| reader.chunks());
-                Ok(Some(Answer::Chunk { shard, index, number, chunks, name, result }))
+                Ok(Some(Answer::Chunk { shard, index, number, name, result }))
             }
         }
     }
 
-    fn append(&mut self, shard: ShardId, chunk: &[u8]) -> Result<Answer, DiskError> {
+    fn append(&mut self, shard: ShardId, chunk: &SnapshotChunk) -> Result<Answer, DiskError> {
         let Some(unfinished) = self.writers.get_mut(&shard) else { return Ok(dropped(shard)) };
-        let bytes = unfinished.writer.chunk(chunk);
+        let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
         match unfinished.append(&mut self.disk, &bytes) {
             Ok(()) => Ok(Answer::Appended { shard }),
             Err(error) => {
@@ -225,7 +258,7 @@ impl Work {
         let Some(unfinished) = self.writers.remove(&shard) else { return Ok(dropped(shard)) };
         let name = unfinished.name.clone();
         match unfinished.finish(&mut self.disk) {
-            Ok(file) => Ok(Answer::Stored(file)),
+            Ok(stored) => Ok(Answer::Stored(stored)),
             Err(error) => self.give_up(shard, &name, error),
         }
     }
@@ -253,7 +286,7 @@ impl Work {
     }
 
     /// A file that can't be read is no reason to stop: it is the node's to decide.
-    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<Option<Vec<u8>>, String> {
+    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<ReadChunk, String> {
         let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
         if !known {
             let (_, reader) =
@@ -261,7 +294,10 @@ impl Work {
             self.readers.insert(shard, (name.to_owned(), reader));
         }
         let (_, reader) = &self.readers[&shard];
-        reader.read(&mut self.disk, number).map_err(|error| error.to_string())
+        let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
+        let slots = reader.slots(number);
+        let chunk = content.map(|content| SnapshotChunk { slots, content });
+        Ok(ReadChunk { digest: reader.digest(), chunks: reader.chunks(), chunk })
     }
 }
 
@@ -271,14 +307,14 @@ fn dropped(shard: ShardId) -> Answer {
 }
 
 impl Unfinished {
-    fn finish(self, disk: &mut FileDisk) -> Result<SnapshotFile, DiskError> {
+    fn finish(self, disk: &mut FileDisk) -> Result<StoredSnapshot, DiskError> {
         let Self { writer, name, length } = self;
-        let (footer, file) = writer.finish();
+        let (footer, stored) = writer.finish();
         disk.write(&name, length, &footer)?;
         disk.sync(&name)?;
-        disk.rename(&name, &file.name)?;
+        disk.rename(&name, &stored.file.name)?;
         disk.sync_directory()?;
-        Ok(file)
+        Ok(stored)
     }
 
     fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Event, Node, Notice, Now, Output, Unchanged, WriteBatch};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, Damage};
 
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::ServerError;
 use crate::console::{Console, Level, say};
 use crate::frames::Frames;
-use crate::helper::{Answer, Helper, Job};
+use crate::helper::{Answer, BuildOn, Helper, Job};
 use crate::network::Network;
 use crate::watch::Watched;
 
@@ -252,9 +252,8 @@ impl Lane {
                 assert!(before.is_none(), "a node has at most one write open");
             }
             Output::Repair { shard, entries } => self.frames.log().repair(shard, entries),
-            Output::SnapshotBegin { shard, meta } => {
-                let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
-                self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(shard, meta, upon)?;
             }
             Output::SnapshotAppend { shard, chunk } => {
                 self.helper.give(Job::Append { shard, chunk })?;
@@ -274,6 +273,21 @@ impl Lane {
         Ok(())
     }
 
+    fn begin_snapshot(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) -> Result<(), ServerError> {
+        let log = self.frames.log();
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = log.snapshot_writer(shard, meta);
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name, upon })
+    }
+
     fn read_snapshot(
         &mut self,
         shard: ShardId,
@@ -283,8 +297,7 @@ impl Lane {
         let file = self.frames.log().snapshot_at(shard, index).map(|file| file.name.clone());
         let Some(name) = file else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
-            let (chunks, result) = (0, Err(reason));
-            let event = Event::SnapshotChunk { shard, index, number, chunks, result };
+            let event = Event::SnapshotChunk { shard, index, number, result: Err(reason) };
             self.network.tell(event);
             return Ok(());
         };
@@ -318,15 +331,21 @@ impl Lane {
                     say(Level::Warning, format_args!("{reason}; another attempt follows"));
                     Event::SnapshotFailed { shard }
                 }
+                Answer::Begun { shard, index, kept } => {
+                    Event::SnapshotKept { shard, index, slots: kept }
+                }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
-                Answer::Stored(file) => {
-                    let (shard, index) = (file.shard, file.meta.index);
-                    self.frames.log().snapshot_durable(file);
+                Answer::Stored(stored) => {
+                    let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                    self.frames.log().snapshot_durable(stored);
                     Event::SnapshotStored { shard, index }
                 }
-                Answer::Chunk { shard, index, number, chunks, name, result } => {
+                Answer::Chunk { shard, index, number, name, result } => {
+                    if result.is_err() {
+                        self.frames.log().snapshot_unreadable(&name);
+                    }
                     self.frames.log().release_snapshot(&name);
-                    Event::SnapshotChunk { shard, index, number, chunks, result }
+                    Event::SnapshotChunk { shard, index, number, result }
                 }
                 Answer::Failed(reason) => return Err(ServerError::Disk(reason)),
             };
@@ -355,6 +374,7 @@ impl Lane {
             self.scrubbed = now;
             chores.extend(log.scrub(SCRUB_BYTES));
         }
+        self.node.note_log_on_disk(log.live_bytes());
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }

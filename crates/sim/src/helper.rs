@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
 
 /// What it is to do.
@@ -21,13 +22,15 @@ pub(crate) enum Job {
         writer: Box<SnapshotWriter>,
         /// Its name until it is complete.
         name: String,
+        /// The snapshot before it, if it may keep parts of that: the answer says which.
+        upon: Option<BuildOn>,
     },
     /// Append a chunk to the file begun.
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -52,6 +55,17 @@ pub(crate) enum Job {
     },
 }
 
+/// What a snapshot may build on.
+#[derive(Debug)]
+pub(crate) struct BuildOn {
+    /// What the new one stands for.
+    pub(crate) index: Index,
+    /// The one before, if it is there and can be read.
+    pub(crate) former: Option<StoredSnapshot>,
+    /// Slots that have not changed since, as ranges.
+    pub(crate) unchanged: Vec<(Slot, Slot)>,
+}
+
 /// What has become of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -61,10 +75,12 @@ pub(crate) enum Done {
     Chore(Chore),
     /// The chore could not be done, but nothing is lost by that.
     ChoreFailed(Chore),
+    /// What is kept of the snapshot before: slots, as ranges.
+    Begun { shard: ShardId, index: Index, kept: Vec<(Slot, Slot)> },
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// Instead of either: there was no room, and nothing is left of the file.
     NoRoom(ShardId),
     /// A chunk, `None` after the last, or what is wrong.
@@ -75,12 +91,10 @@ pub(crate) enum Done {
         index: Index,
         /// Which chunk.
         number: u32,
-        /// How many there are; 0 if the file can't be read.
-        chunks: u32,
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
 }
 
@@ -123,16 +137,20 @@ impl Helper {
                 Err(error) if error.is_no_room() => Ok(Done::ChoreFailed(chore)),
                 Err(error) => Err(error),
             },
-            Job::Begin { shard, writer, name } => {
+            Job::Begin { shard, mut writer, name, upon } => {
                 self.abort(shard, disk)?;
+                let begun = upon.map_or(Done::Nothing, |BuildOn { index, former, unchanged }| {
+                    let build = |former| writer.build_on(&former, &unchanged);
+                    Done::Begun { shard, index, kept: former.map_or_else(Vec::new, build) }
+                });
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
-                Ok(Done::Nothing)
+                Ok(begun)
             }
             Job::Append { shard, chunk } => {
                 let Some(unfinished) = self.writers.get_mut(&shard) else {
                     return Ok(Done::NoRoom(shard));
                 };
-                let bytes = unfinished.writer.chunk(&chunk);
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                 match disk.write(&unfinished.name, unfinished.length, &bytes) {
                     Err(error) if error.is_no_room() => {
                         self.abort(shard, disk)?;
@@ -159,12 +177,15 @@ impl Helper {
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
-                let reader = SnapshotReader::open(disk, &name).map(|(_, reader)| reader);
-                let chunks = reader.as_ref().map_or(0, SnapshotReader::chunks);
-                let result = reader
-                    .and_then(|reader| reader.read(disk, number))
-                    .map_err(|error| error.to_string());
-                Ok(Done::Chunk { shard, index, number, chunks, name, result })
+                let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
+                    let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunks = reader.chunks();
+                    let chunk = reader.read(disk, number)?;
+                    let chunk = chunk.map(|content| SnapshotChunk { slots, content });
+                    Ok(ReadChunk { digest, chunks, chunk })
+                });
+                let result = read.map_err(|error| error.to_string());
+                Ok(Done::Chunk { shard, index, number, name, result })
             }
         }
     }
@@ -179,7 +200,7 @@ impl Helper {
             }
             Some(Job::Append { shard, chunk }) => {
                 self.writers.get_mut(&shard).is_some_and(|unfinished| {
-                    let bytes = unfinished.writer.chunk(&chunk);
+                    let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                     let part = bytes.len() * steps.min(4) / 4;
                     disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
                 })
@@ -208,15 +229,15 @@ fn finish(
     unfinished: Unfinished,
     disk: &mut MemoryDisk,
     steps: usize,
-) -> Result<SnapshotFile, DiskError> {
+) -> Result<StoredSnapshot, DiskError> {
     let Unfinished { writer, name, length } = unfinished;
-    let (footer, file) = writer.finish();
+    let (footer, stored) = writer.finish();
     let work: [Step<'_>; 4] = [
         &|disk| disk.write(&name, length, &footer),
         &|disk| disk.sync(&name),
-        &|disk| disk.rename(&name, &file.name),
+        &|disk| disk.rename(&name, &stored.file.name),
         &|disk| disk.sync_directory(),
     ];
     work.iter().take(steps).try_for_each(|step| step(disk))?;
-    Ok(file)
+    Ok(stored)
 }

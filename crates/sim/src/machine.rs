@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output};
+use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output, ReadChunk};
 use flotilla_raft::{Index, Time};
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
 use crate::clock::Clocks;
@@ -35,8 +35,10 @@ pub(crate) struct Machine {
     pub(crate) lying: bool,
     /// Writes of the log that were acknowledged, newest last: file, offset and length.
     pub(crate) recent: VecDeque<(Arc<str>, u64, usize)>,
-    /// An image of the disk, to be put back.
-    pub(crate) image: Option<Box<MemoryDisk>>,
+    /// An image of the disk, to be put back, and the boots of all machines when it was taken.
+    pub(crate) image: Option<(Box<MemoryDisk>, Vec<u64>)>,
+    /// The boots of all machines when the disk began to lie.
+    pub(crate) lying_since: Vec<u64>,
     /// The process does nothing before this moment.
     pub(crate) paused_until: Micros,
     /// Every turn takes so long at most, microseconds.
@@ -45,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether a replica that died there has no successor that is a member as it should be.
+    pub(crate) unsettled: bool,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
     pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
@@ -80,10 +84,12 @@ impl Machine {
             lying: false,
             recent: VecDeque::new(),
             image: None,
+            lying_since: Vec::new(),
             paused_until: 0,
             turn_micros: 0,
             founded: false,
             spoiled: false,
+            unsettled: false,
             refused: None,
             files: BTreeSet::new(),
         }
@@ -194,55 +200,19 @@ pub(crate) struct Frame {
 /// An event that waits for the next turn.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Accepted {
-        conn: ConnId,
-        face: Face,
-        remote: String,
-        local: String,
-    },
-    Dialed {
-        conn: ConnId,
-        connected: bool,
-    },
-    Received {
-        conn: ConnId,
-        bytes: Vec<u8>,
-    },
-    Closed {
-        conn: ConnId,
-    },
-    Written {
-        sequence: u64,
-        durable_through: u64,
-    },
-    Damaged {
-        shard: ShardId,
-        indexes: Vec<Index>,
-    },
-    SnapshotDamaged {
-        shard: ShardId,
-        index: Index,
-    },
-    SnapshotAppended {
-        shard: ShardId,
-    },
-    SnapshotStored {
-        shard: ShardId,
-        index: Index,
-    },
-    SnapshotFailed {
-        shard: ShardId,
-    },
-    Room {
-        lacks: bool,
-    },
-    SnapshotChunk {
-        shard: ShardId,
-        index: Index,
-        number: u32,
-        chunks: u32,
-        result: Result<Option<Vec<u8>>, String>,
-    },
+    Accepted { conn: ConnId, face: Face, remote: String, local: String },
+    Dialed { conn: ConnId, connected: bool },
+    Received { conn: ConnId, bytes: Vec<u8> },
+    Closed { conn: ConnId },
+    Written { sequence: u64, durable_through: u64 },
+    Damaged { shard: ShardId, indexes: Vec<Index> },
+    SnapshotDamaged { shard: ShardId, index: Index },
+    SnapshotKept { shard: ShardId, index: Index, slots: Vec<(Slot, Slot)> },
+    SnapshotAppended { shard: ShardId },
+    SnapshotStored { shard: ShardId, index: Index },
+    SnapshotFailed { shard: ShardId },
+    Room { lacks: bool },
+    SnapshotChunk { shard: ShardId, index: Index, number: u32, result: Result<ReadChunk, String> },
 }
 
 impl Incoming {
@@ -258,14 +228,17 @@ impl Incoming {
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
             }
+            Self::SnapshotKept { shard, index, slots } => {
+                take(Event::SnapshotKept { shard, index, slots });
+            }
             Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
             Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),
             Self::SnapshotAppended { shard } => take(Event::SnapshotAppended { shard }),
             Self::SnapshotStored { shard, index } => take(Event::SnapshotStored { shard, index }),
             Self::SnapshotFailed { shard } => take(Event::SnapshotFailed { shard }),
             Self::Room { lacks } => take(Event::Room { lacks }),
-            Self::SnapshotChunk { shard, index, number, chunks, result } => {
-                take(Event::SnapshotChunk { shard, index, number, chunks, result });
+            Self::SnapshotChunk { shard, index, number, result } => {
+                take(Event::SnapshotChunk { shard, index, number, result });
             }
         }
     }

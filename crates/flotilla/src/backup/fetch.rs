@@ -17,6 +17,8 @@ const MAKING_TIMEOUT: Duration = Duration::from_mins(10);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
+/// The header that says about how long a copy is at most, bytes.
+const BYTES_AT_MOST: &str = "flotilla-bytes-at-most";
 /// A longer head of an answer is none.
 const HEAD_BYTES_MAX: u64 = 16 << 10;
 
@@ -42,8 +44,9 @@ pub(crate) enum Refused {
     Failed(String),
 }
 
-/// Asks for a copy and writes it into the file, all that the node said it would send. `on_bytes` is
-/// told how much has come of how much. A failure of this side's own disk is the outer error.
+/// Asks for a copy and writes all that comes into the file: whether that is all of it, its own end
+/// says. `on_bytes` is told how much has come of at most how much. A failure of this side's own disk
+/// is the outer error.
 pub(crate) fn fetch(
     wanted: Wanted<'_>,
     file: &mut File,
@@ -64,26 +67,24 @@ pub(crate) fn fetch(
     }
     let mut piece = vec![0; READ_BYTES];
     let mut come = 0;
-    while come < answer.length {
-        let room = READ_BYTES.min(usize::try_from(answer.length - come).unwrap_or(READ_BYTES));
-        match answer.stream.read(&mut piece[..room]) {
-            Ok(0) => return failed(&anyhow::anyhow!("it stopped to send before the end")),
+    loop {
+        match answer.stream.read(&mut piece) {
+            Ok(0) => return Ok(Ok(())),
             Ok(count) => {
                 file.write_all(&piece[..count]).context("can't write the copy")?;
                 come += count as u64;
-                on_bytes(come, answer.length);
+                on_bytes(come, answer.bytes_at_most);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return failed(&anyhow::Error::new(error).context("it broke off")),
         }
     }
-    Ok(Ok(()))
 }
 
 /// The head of an answer; its body comes next.
 struct Answer {
     code: u16,
-    length: u64,
+    bytes_at_most: u64,
     stream: BufReader<TcpStream>,
 }
 
@@ -92,15 +93,15 @@ fn ask(wanted: Wanted<'_>) -> anyhow::Result<Answer> {
     let mut stream = connect(at, CONNECT_TIMEOUT)?;
     stream.set_read_timeout(Some(MAKING_TIMEOUT))?;
     let request = format!(
-        "POST /backup/{shard}/{from}/{bytes_per_second} HTTP/1.1\r\nHost: {at}\r\n\
-         Content-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST /backup/{shard}/{from}/{bytes_per_second} HTTP/1.0\r\nHost: {at}\r\n\
+         Content-Length: 0\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut stream = BufReader::new(stream);
     let head = read_head(&mut stream)?;
     stream.get_ref().set_read_timeout(Some(SILENCE_TIMEOUT))?;
-    let (code, length) = parse_head(&head).context("the answer is not of HTTP")?;
-    Ok(Answer { code, length, stream })
+    let (code, bytes_at_most) = parse_head(&head).context("the answer is not of HTTP")?;
+    Ok(Answer { code, bytes_at_most, stream })
 }
 
 fn read_head(stream: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
@@ -113,16 +114,16 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
     Ok(head)
 }
 
-/// Status code and length of the body.
+/// Status code, and how long the copy is at most, 0 if that is not said.
 fn parse_head(head: &str) -> Option<(u16, u64)> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next()?.split(' ');
     let code = words.next()?.starts_with("HTTP/1.").then(|| words.next())??.parse().ok()?;
-    let length = lines.find_map(|line| {
+    let bytes_at_most = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-    })?;
-    Some((code, length))
+        name.eq_ignore_ascii_case(BYTES_AT_MOST).then(|| value.trim().parse().ok())?
+    });
+    Some((code, bytes_at_most.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -131,11 +132,11 @@ mod tests {
 
     #[test]
     fn heads_are_understood_or_refused() {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: x\r\nContent-Length: 77\r\n\r\n";
+        let head = "HTTP/1.0 200 OK\r\ncontent-type: x\r\nFlotilla-Bytes-At-Most: 77\r\n\r\n";
         assert_eq!(parse_head(head), Some((200, 77)));
-        let busy = "HTTP/1.1 409 Conflict\r\ncontent-length:5\r\n\r\n";
-        assert_eq!(parse_head(busy), Some((409, 5)));
-        for other in ["", "\r\n", "+PONG\r\n", "HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let busy = "HTTP/1.0 409 Conflict\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(parse_head(busy), Some((409, 0)));
+        for other in ["", "\r\n", "+PONG\r\n", "HTTP/1.1\r\n", "HTTP/1.1 x OK\r\n\r\n"] {
             assert_eq!(parse_head(other), None, "{other:?}");
         }
     }

@@ -170,8 +170,9 @@ impl Task<'_> {
         let address = &node.address;
         progress.begin(&format!("shard {shard}: {address} makes a snapshot"));
         let fetched = fetch(wanted, &mut file, &mut |come, all| {
-            progress
-                .show(|| format!("shard {shard}: {} of {} from {address}", mib(come), mib(all)));
+            progress.show(|| {
+                format!("shard {shard}: {} of at most {}, {address}", mib(come), mib(all))
+            });
         })?;
         if let Err(refused) = fetched {
             return Ok(Err(refused));

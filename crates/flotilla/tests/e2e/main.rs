@@ -5,6 +5,7 @@ mod backup;
 mod bench;
 mod chaos;
 mod clients;
+mod disks;
 mod durability;
 mod examples;
 mod failover;

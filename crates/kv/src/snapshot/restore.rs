@@ -69,6 +69,7 @@ impl Building {
                     return Err(Malformed::new("snapshot: the hash seed is another cluster's"));
                 }
                 self.machine.applied_index = applied_index;
+                self.machine.keyspace.begin_at(applied_index);
                 self.machine.clock_ms = clock_ms;
             }
             Piece::Owned { first, last } => {

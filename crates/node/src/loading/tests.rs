@@ -7,7 +7,7 @@ use flotilla_raft::{Entry, HardState, Index, Recovered, SnapshotMeta, Time};
 use flotilla_shard::{Layout, META, NodeId, ShardId};
 
 use super::{READ_AHEAD, TELL_AFTER_MICROS};
-use crate::io::{ConnId, Event, Face, Notice, Now, Output};
+use crate::io::{ConnId, Event, Face, Notice, Now, Output, ReadChunk, SnapshotChunk};
 use crate::node::Node;
 use crate::options::Options;
 use crate::{Boot, Status};
@@ -22,7 +22,7 @@ const VALUES: u32 = 60;
 struct Kept {
     hard_state: HardState,
     snapshot: SnapshotMeta,
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<SnapshotChunk>,
     entries: Vec<Entry>,
 }
 
@@ -33,7 +33,7 @@ struct Host {
     state: Option<Vec<u8>>,
     disk: BTreeMap<ShardId, Kept>,
     /// Snapshots in the making.
-    making: BTreeMap<ShardId, (SnapshotMeta, Vec<Vec<u8>>)>,
+    making: BTreeMap<ShardId, (SnapshotMeta, Vec<SnapshotChunk>)>,
     /// Reads that wait for the test, in their order.
     reads: VecDeque<(ShardId, Index, u32)>,
     /// What the client was sent.
@@ -130,9 +130,14 @@ impl Host {
                 let sequence = batch.sequence;
                 Event::Written { sequence, durable_through: sequence }
             }
-            Output::SnapshotBegin { shard, meta } => {
+            Output::SnapshotBegin { shard, meta, upon } => {
+                let index = meta.index;
                 self.making.insert(shard, (meta, Vec::new()));
-                return false;
+                if upon.is_none() {
+                    return false;
+                }
+                // Nothing of the one before is kept.
+                Event::SnapshotKept { shard, index, slots: Vec::new() }
             }
             Output::SnapshotAppend { shard, chunk } => {
                 self.making.get_mut(&shard).expect("begun").1.push(chunk);
@@ -171,8 +176,9 @@ impl Host {
         let kept = &self.disk[&shard];
         assert_eq!(kept.snapshot.index, index);
         let chunks = u32::try_from(kept.chunks.len()).expect("few");
-        let result = Ok(kept.chunks.get(number as usize).cloned());
-        self.tell(Event::SnapshotChunk { shard, index, number, chunks, result });
+        let chunk = kept.chunks.get(number as usize).cloned();
+        let result = Ok(ReadChunk { digest: 0, chunks, chunk });
+        self.tell(Event::SnapshotChunk { shard, index, number, result });
     }
 
     fn ask(&mut self, command: &str) {

@@ -5,18 +5,21 @@ use flotilla_resp::{Value, parse_value};
 
 use super::{Happening, World};
 use crate::client::{Ask, Client, Link, Pending};
-use crate::config::Mutant;
+use crate::config::{Mutant, Workload};
 use crate::fault::Fault;
 use crate::history::{Answer, Call, OperationId, Outcome};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
 use crate::queue::Micros;
+use crate::scenario::SECOND;
 use crate::workload::{Command, Shape};
 
 /// A client whose dial failed tries again after about this time.
 const REDIAL: Micros = 60_000;
 /// A client that got an error rests for about this time.
 const ERROR_REST: Micros = 30_000;
+/// A client that is behind the pace of its run rests so many times less.
+const HURRY: Micros = 8;
 /// A client that only checks rests for about this time.
 const STRICT_REST: Micros = 2_000;
 /// An impatient client waits this long.
@@ -186,8 +189,7 @@ impl World {
         let Some(pending) = self.clients[at].waiting.pop_front() else {
             return self.fail(format!("client {at} got {reply:?} without asking"));
         };
-        let usual = if self.clients[at].strict { STRICT_REST } else { self.config.workload.rest };
-        let mut rest = self.random.heavy_tailed(usual);
+        let mut rest = self.random.heavy_tailed(self.usual_rest(at));
         if let Some(error) = reply.as_error() {
             rest += self.random.between(ERROR_REST / 2, ERROR_REST);
             self.on_error(at, &pending, error);
@@ -211,6 +213,17 @@ impl World {
             self.hang_up(at);
         } else {
             self.after(rest, Happening::Step { client: at });
+        }
+    }
+
+    /// How long a client usually rests, at this moment of the run.
+    fn usual_rest(&self, at: usize) -> Micros {
+        let Workload { rest, pace, .. } = self.config.workload;
+        let behind = self.counters.completed * SECOND < pace * (self.now - self.began);
+        match (self.clients[at].strict, behind) {
+            (true, _) => STRICT_REST,
+            (false, true) => rest / HURRY,
+            (false, false) => rest,
         }
     }
 

@@ -1,14 +1,14 @@
 //! Processes: switched on, one turn after the other as the server's lane takes them, and gone.
 
-use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output, Unchanged};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::{NodeId, ShardId};
 use flotilla_storage::{Damage, Log, RecoveredLane};
 
 use super::{CLUSTER_PORT, Happening, World};
 use crate::check::Look;
 use crate::config::Mutant;
-use crate::helper::Job;
+use crate::helper::{BuildOn, Job};
 use crate::machine::{DiskTrouble, Incoming, Process};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
@@ -265,10 +265,8 @@ impl World {
                 self.checkers.on_repair(at, shard, &entries);
                 process.log.repair(shard, entries);
             }
-            Output::SnapshotBegin { shard, meta } => {
-                let Some(process) = self.machines[at].process_of(boot) else { return };
-                let (writer, name) = process.log.snapshot_writer(shard, meta);
-                self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(at, boot, shard, meta, upon);
             }
             Output::SnapshotAppend { shard, chunk } => self.help(at, Job::Append { shard, chunk }),
             Output::SnapshotFinish { shard } => self.help(at, Job::Finish { shard }),
@@ -280,6 +278,23 @@ impl World {
         }
     }
 
+    fn begin_snapshot(
+        &mut self,
+        at: usize,
+        boot: u64,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) {
+        let Some(process) = self.machines[at].process_of(boot) else { return };
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = process.log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = process.log.snapshot_writer(shard, meta);
+        self.help(at, Job::Begin { shard, writer: Box::new(writer), name, upon });
+    }
+
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
         let Some(process) = self.machines[at].process_of(boot) else { return };
         let file = process.log.snapshot_at(shard, index).map(|file| file.name.clone());
@@ -288,9 +303,8 @@ impl World {
             self.help(at, Job::Read { shard, index, number, name });
         } else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
-            let (chunks, result) = (0, Err(reason));
-            let answer = Incoming::SnapshotChunk { shard, index, number, chunks, result };
-            self.tell_node(at, boot, answer);
+            let result = Err(reason);
+            self.tell_node(at, boot, Incoming::SnapshotChunk { shard, index, number, result });
         }
     }
 
@@ -326,6 +340,10 @@ impl World {
     fn observe(&mut self, at: usize, boot: u64) {
         let current = self.machines[at].boots == boot;
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
+        if let Some(settled) = process.node.is_settled() {
+            self.machines[at].unsettled = !settled;
+        }
+        let Some(process) = self.machines[at].process.as_mut() else { return };
         let mut posture = 0;
         let mut broken = None;
         let all_given = process.has_given_all();
@@ -435,6 +453,8 @@ impl World {
     /// A machine loses its power: the process is gone, and of what was not synced, some is. True
     /// if it was on.
     pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        // Only the lie that comes out loses what was said to be synced.
+        self.keep_the_word(at);
         let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
         self.counters.power_cuts += 1;
