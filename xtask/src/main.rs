@@ -15,6 +15,7 @@ mod replay;
 mod sim_many;
 mod sim_speed;
 mod snapshots;
+mod spec;
 
 use std::env;
 use std::path::Path;
@@ -43,7 +44,17 @@ usage: cargo xtask <verb>
   chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
   coverage                    lines of the consensus core that its own tests run
+  explore                     every order of events of three replicas, up to bounds
+           [--long]             far more of them
+           [--scope NAME]       one scope only
+           [--states N]         so many distinct states of each scope
+           [--jobs N]           so many threads [default: one per core]
   mutants [FILE]...           change the consensus core in small ways, and see its tests notice
+  spec                        the TLA+ specification under TLC: every model of CI
+           [--long]             far more states
+           [--mutants]          break it in each way that is listed, and see TLC notice
+           [--traces]           walk traces of the simulator along it
+           [--traces --spoil]   and see it notice spoiled ones
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --minutes N        run the simulator with many seeds for so long
@@ -88,9 +99,11 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("coverage", []) => coverage::run(),
+        ("explore", options) => explore(options),
         ("mutants", options) => mutants::hunt(options),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
+        ("spec", options) => spec::run(&spec::Task::parse(options)?),
         ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
         ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
         ("sim-speed", arguments) => sim_speed::run(arguments),
@@ -104,6 +117,15 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         _ => bail!("'{}' is not understood\n\n{USAGE}", arguments.join(" ")),
     }
+}
+
+/// The model checker, built to be quick.
+fn explore(options: &[String]) -> anyhow::Result<()> {
+    let mut explorer = cargo("run --quiet --release --package flotilla-explore --");
+    if !explorer.args(options).status().context("can't run cargo")?.success() {
+        bail!("the consensus core was not explored, or a claim about it does not hold");
+    }
+    Ok(())
 }
 
 /// What CI checks beside the tests. All steps run, so that one report names everything.

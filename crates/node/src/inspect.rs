@@ -1,6 +1,6 @@
 //! What a checker may look at that no client is told: the state of the replicas, at any moment.
 
-use flotilla_raft::{Index, Term};
+use flotilla_raft::{Index, Raft, Term, Write};
 use flotilla_shard::ShardId;
 
 use crate::node::Node;
@@ -44,6 +44,16 @@ impl Node {
             clock_ms: replica.machine().map_or(0, flotilla_kv::Machine::clock_ms),
             halted: matches!(replica.state, State::Halted),
         })
+    }
+
+    /// The core of a replica, if there is such a replica here.
+    pub fn core(&self, shard: ShardId) -> Option<&Raft> {
+        self.replicas.get(&shard).map(|replica| &replica.raft)
+    }
+
+    /// What the cores want written and no batch has yet, in order within a shard.
+    pub fn unwritten(&self) -> &[(ShardId, Write)] {
+        &self.writes
     }
 
     /// A word that stands for a replica's table and its sessions; `None` while its table can't be

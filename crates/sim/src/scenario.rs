@@ -282,6 +282,7 @@ fn slow(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::DiskStall, 3),
         (Fault::Pause, 3),
         (Fault::LongPause, 4),
+        (Fault::SlowReader, 4),
         (Fault::CrashLeader, 2),
     ]);
 }

@@ -20,6 +20,9 @@ use super::state::NewerDisk;
 use super::{Founding, describe};
 use crate::link::{Hello, KnownDisk, Sighting};
 
+/// A disk is booted less often than two to the power of this.
+const BOOTS_BITS: u32 = 32;
+
 /// What a peer's knowledge says of this disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -136,9 +139,16 @@ impl Founding {
         self.state.replicas = shards.into_iter().map(|shard| (shard, None)).collect();
         self.state.disk = above.max(self.state.disk) + 1;
         self.state.storage_id = fresh;
-        self.state.incarnation = self.state.incarnation.max(incarnation);
+        self.raise_incarnation(incarnation);
         self.renewing = Some(reason);
         self.log();
+    }
+
+    /// The boots of a disk count on from above those of all disks before it, whoever has seen them:
+    /// nobody boots so often.
+    fn raise_incarnation(&mut self, seen: u64) {
+        let above = self.state.disk << BOOTS_BITS;
+        self.state.incarnation = self.state.incarnation.max(seen).max(above);
     }
 
     /// Whether this disk is becoming another one.
@@ -156,12 +166,12 @@ impl Founding {
         let known = hello.known.as_ref().filter(|_| hello.to == me);
         self.state.disk = known.map_or(0, |known| known.number) + 1;
         let seen = known.and_then(|known| known.seen).map_or(0, |seen| seen.incarnation);
-        self.state.incarnation = self.state.incarnation.max(seen);
+        self.raise_incarnation(seen);
         self.state.replicas = record.replicas_on(me).map(|(shard, _)| (shard, None)).collect();
         self.state.me = me;
         self.layout = record.layout.clone();
         self.state.proposed = Some(record);
-        self.state.founded = true;
+        (self.state.founded, self.state.forgot) = (true, false);
         self.log();
     }
 

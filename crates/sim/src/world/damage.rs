@@ -56,6 +56,7 @@ impl World {
             }
         };
         self.machines[at].spoiled |= spoiled;
+        self.machines[at].ever_spoiled |= spoiled;
         spoiled
     }
 
@@ -212,7 +213,7 @@ impl World {
         self.after(dark, Happening::SwitchOn { at });
         self.tell(|| format!("node {} gets an older disk", at + 1));
         self.machines[at].disk = *image;
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         true
     }
@@ -235,7 +236,7 @@ impl World {
         self.machines[at].lying = false;
         self.tell(|| format!("node {} loses what its disk had said to be synced", at + 1));
         self.power_goes(at);
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         self.counters.fired(Fault::LyingSync);
         self.after(super::faults::DARK_MIN, Happening::SwitchOn { at });

@@ -159,6 +159,9 @@ impl World {
             self.counters.marks.reach(Mark::FramesOutOfOrder);
         }
         self.checkers.on_durable(at, frame);
+        if self.trace.is_told() {
+            self.tell_disk(at, boot);
+        }
         self.report_frames(at, boot);
     }
 

@@ -41,6 +41,12 @@ impl World {
             self.machines[at].disk_trouble = None;
         }
         let Some((log, mut lane)) = self.recover(at) else { return };
+        for damage in &lane.report.damage {
+            self.tell(|| format!("node {}: {damage}", at + 1));
+        }
+        if let Some(cut) = &lane.report.cut {
+            self.tell(|| format!("node {} cuts its log: {cut:?}", at + 1));
+        }
         if lane.report.cut.is_some() {
             self.counters.marks.reach(Mark::CutTail);
         }
@@ -52,6 +58,7 @@ impl World {
         }
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
+        self.tell_boot(at, &lane.shards);
         if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
             return self.fail(broken);
         }
@@ -85,6 +92,12 @@ impl World {
                 self.reset_ghosts(at);
                 self.stir(at);
             }
+            Err(reason) if self.machines[at].misread && self.troubled => {
+                // The only replica of a shard has nobody to repair it: it is read again later.
+                self.tell(|| format!("node {} can't start: {reason}", at + 1));
+                let delay = self.lasting();
+                self.after(delay, Happening::SwitchOn { at });
+            }
             Err(reason) if self.machines[at].spoiled => self.refuse(at, reason),
             Err(reason) => self.fail(format!("node {} does not start: {reason}", at + 1)),
         }
@@ -112,6 +125,7 @@ impl World {
         }
         let mut recovered = Log::recover(&mut disk, options.clone(), first);
         let failed_read = disk.reads_left == Some(0);
+        machine.ever_spoiled |= failed_read;
         if let (true, Ok((_, lane))) = (twice, &recovered) {
             let before = (lane.node_state.clone(), lane.shards.clone());
             machine.disk.crash(crash);
@@ -123,8 +137,19 @@ impl World {
                 return None;
             }
         }
+        machine.misread = failed_read;
+        let machine = &self.machines[at];
         let error = match recovered.map_err(|error| error.to_string()) {
-            Ok(recovered) => return Some(recovered),
+            Ok((log, lane)) => {
+                if let Err(damage) = lane.check_whole()
+                    && !machine.ever_spoiled
+                {
+                    let node = at + 1;
+                    self.fail(format!("node {node} came up with another log: damaged: {damage}"));
+                    return None;
+                }
+                return Some((log, lane));
+            }
             Err(error) => error,
         };
         let transient = failed_read || machine.disk.is_limited();
@@ -212,6 +237,10 @@ impl World {
         }
         let mut outputs = std::mem::take(&mut process.outputs);
         process.node.end_turn(read, &mut outputs);
+        if self.trace.is_told() {
+            self.tell_writes(at, boot, &outputs);
+        }
+        let Some(process) = self.machines[at].process_of(boot) else { return };
         process.idle_turns = if idle && outputs.is_empty() { process.idle_turns + 1 } else { 0 };
         let spins = process.idle_turns > IDLE_TURNS_MAX;
         self.counters.turns += 1;
@@ -248,6 +277,7 @@ impl World {
                 self.trace.mix_bytes(&bytes);
                 if let Some((id, side)) = self.connection_of(at, boot, conn) {
                     self.send_of_node(id, side, bytes);
+                    self.tell_congestion(id, side, (at, boot, conn));
                 }
             }
             Output::Close { conn } => self.close_of_node(at, boot, conn),
