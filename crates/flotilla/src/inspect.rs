@@ -154,7 +154,8 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
         "flaw": flaw,
     });
     let state = flaw.map_or_else(|| "whole".to_owned(), |flaw| format!("! {flaw}"));
-    let on: String = bases.iter().map(|base| format!("some chunks lie in {base}\n")).collect();
+    let lines = bases.iter().flat_map(|base| ["some chunks lie in ", base.as_str(), "\n"]);
+    let on: String = lines.collect();
     let text = format!(
         "{name}: {} bytes, shard {}, index {} of term {}, voters {voters:?}, {} chunks, digest \
          {:016x}\n{on}{state}\n",
