@@ -3,9 +3,11 @@
 //! Plain `cargo` is enough to build and test; what is here saves typing, or is what CI says of a
 //! change after the tests.
 
+mod bench_restart;
 mod bench_table;
 mod bench_vs;
 mod chaos;
+mod cluster;
 mod compare_rings;
 mod coverage;
 mod mutants;
@@ -28,6 +30,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 usage: cargo xtask <verb>
 
+  bench-restart               kill a cluster, start it again, measure until it is ready
+           [--nodes N] [--shards K]     of so many [default: 1 and 3]
+           [--keys N]           so many keys [default: 10000000]
+           [--entries N]        and at least so many entries in the logs behind snapshots
+           [--rounds N]         so often [default: 1]
+           [--data DIRECTORY]   on the disk of this directory [default: the current one]
   bench-table                 measure clusters and a redis-server, and print the README's table
            [--seconds S]        each of them so long [default: 5]
            [--rounds N]         and so often, showing the median [default: 3]
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
+        ("bench-restart", options) => bench_restart::run(&bench_restart::Options::parse(options)?),
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),

@@ -39,8 +39,10 @@ mod lead;
 mod leaders;
 mod link;
 mod links;
+mod loading;
 mod making;
 mod node;
+mod on_request;
 mod options;
 mod peers;
 mod repair;
@@ -79,6 +81,7 @@ pub use inspect::Inspection;
 pub use io::*;
 pub use link::describe_link;
 pub use node::Node;
+pub use on_request::SnapshotAnswer;
 pub use options::Options;
 pub use status::*;
 

@@ -22,6 +22,7 @@ use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
 use crate::link::Claims;
+use crate::loading::Loading;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -88,6 +89,7 @@ pub struct Node {
     pub(crate) gathers: BTreeMap<u64, Gather>,
     pub(crate) last_gather: u64,
     pub(crate) snapshots: Snapshots,
+    pub(crate) loading: Loading,
     pub(crate) replies: Replies,
     /// Clients with something to decode or to go on with.
     pub(crate) ready: BTreeSet<ConnId>,
@@ -216,6 +218,7 @@ impl Node {
             gathers: BTreeMap::new(),
             last_gather: 0,
             snapshots: Snapshots::default(),
+            loading: Loading::default(),
             replies: Replies::default(),
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -288,6 +291,7 @@ impl Node {
         self.last_now = now;
         if !self.stopped {
             self.apply_backlog(now);
+            self.watch_loading(now);
             self.settle(now);
             self.walk_snapshot(now);
             self.send_snapshots_on(now);
@@ -390,9 +394,8 @@ impl Node {
         self.replicas.insert(shard, replica);
         if self.stateless.remove(&shard) {
             self.lose_state(shard, "its file can't be used", now);
-        } else {
-            self.ask_first_chunk(shard);
         }
+        self.load_next();
         for peer in self.linked_nodes() {
             self.tell_raft_of_peer(shard, peer, true, now);
         }

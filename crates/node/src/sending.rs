@@ -89,7 +89,7 @@ impl Node {
         let (shard, to) = key;
         let Some(sending) = self.snapshots.sending.get_mut(&key) else { return };
         match result {
-            Ok(ReadChunk { digest, chunk }) => {
+            Ok(ReadChunk { digest, chunk, .. }) => {
                 let number = sending.sent;
                 sending.sent += 1;
                 sending.ended = chunk.is_none();

@@ -149,7 +149,8 @@ impl Replay {
                 let entries = identities.iter().map(|id| without_payload(id, place)).collect();
                 self.shard(shard)?.carry(shard, entries)?;
             }
-            Record::Reset { shard, keeps_later, meta, file } => {
+            Record::Reset { shard, keeps_later, to } => {
+                let (meta, file) = *to;
                 self.shard(shard)?.reset(shard, keeps_later, meta, file)?;
             }
         }
@@ -252,7 +253,9 @@ impl ReplayedShard {
         } else if joins.is_some_and(|term| term != previous_term) {
             return Err(format!("shard {}: entry {first} follows another term", shard.0));
         }
-        self.entries.split_off(&first);
+        if self.entries.last_key_value().is_some_and(|(&last, _)| last >= first) {
+            self.entries.split_off(&first);
+        }
         for replayed in entries {
             self.last = (replayed.entry.index, replayed.entry.term);
             self.entries.insert(replayed.entry.index, replayed);

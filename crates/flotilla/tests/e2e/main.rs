@@ -1,6 +1,7 @@
 //! Real processes, real disks, stock Redis clients: what only the whole can show.
 
 mod arguments;
+mod backup;
 mod bench;
 mod chaos;
 mod clients;

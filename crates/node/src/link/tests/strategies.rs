@@ -174,6 +174,7 @@ pub(super) fn reply() -> impl Strategy<Value = Reply<'static>> {
         RefusalReason::Busy,
         RefusalReason::Behind,
         RefusalReason::NoRoom,
+        RefusalReason::Loading,
     ];
     let refused = (number(), select(reasons), proptest::option::of(node()), term());
     prop_oneof![
