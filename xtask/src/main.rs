@@ -10,6 +10,7 @@ mod compare_rings;
 mod coverage;
 mod mutants;
 mod replay;
+mod sectors;
 mod sim_many;
 
 use std::env;
@@ -46,6 +47,10 @@ usage: cargo xtask <verb>
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
+  sectors                     spoil sectors of small clusters' disks one at a time: all heal
+           [--positions N]      so many [default: 50000]
+           [--first SEED]       of the data sets from this seed on [default: 1]
+           [--jobs N]           so many at a time [default: one per core]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead
            [--from S] [--until S] [--all]   from and until when, heartbeats too
@@ -77,6 +82,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
+        ("sectors", options) => sectors::run(&sectors::Options::parse(options)?),
+        ("sectors-worker", arguments) => sectors::worker(arguments),
         ("replay", arguments) => replay::run(arguments),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");

@@ -408,7 +408,7 @@ fn date(days: u64) -> String {
 }
 
 /// Builds this program and gives its path.
-fn build(release: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
     let mut build = cargo("build --package xtask --message-format json");
     if release {
         build.arg("--release");

@@ -1,6 +1,6 @@
 //! Carrying out the three roles of snapshots: making, sending, receiving; and loading a table.
 
-use flotilla_raft::{Index, Input, ReplicaId, Term};
+use flotilla_raft::{Index, Input, ReplicaId, Term, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{ConnId, Notice, Now, Output};
@@ -45,11 +45,15 @@ impl Node {
         }
     }
 
-    /// Whether the walk would go on at once.
-    pub(crate) fn snapshot_can_walk(&self) -> bool {
+    /// When the walk goes on, or the next one begins.
+    pub(crate) fn next_walk_at(&self) -> Time {
         match &self.snapshots.making {
-            Some(making) => !making.finishing && making.appends_open < APPENDS_OPEN_MAX,
-            None => !self.snapshots.due.is_empty(),
+            Some(making) if making.finishing || making.appends_open >= APPENDS_OPEN_MAX => {
+                Time::NEVER
+            }
+            Some(_) => Time(0),
+            None if self.snapshots.due.is_empty() => Time::NEVER,
+            None => self.snapshots.not_before,
         }
     }
 

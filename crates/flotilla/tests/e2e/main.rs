@@ -7,6 +7,7 @@ mod clients;
 mod durability;
 mod examples;
 mod failover;
+mod full_disk;
 mod hostile;
 mod inspect;
 mod placing;
