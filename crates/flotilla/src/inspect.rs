@@ -142,6 +142,7 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
     let file = reader.file();
     let voters: Vec<u64> = meta.configuration.voters.iter().map(|replica| replica.0).collect();
     let flaw = verified.as_ref().err();
+    let bases: Vec<String> = file.names().skip(1).collect();
     let json = json!({
         "file": name,
         "bytes": file.bytes,
@@ -150,13 +151,15 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
         "term": meta.term.0,
         "voters": voters,
         "chunks": reader.chunks(),
+        "bases": bases,
         "digest": format!("{:016x}", file.digest),
         "flaw": flaw,
     });
     let state = flaw.map_or_else(|| "whole".to_owned(), |flaw| format!("! {flaw}"));
+    let on: String = bases.iter().map(|base| format!("some chunks lie in {base}\n")).collect();
     let text = format!(
         "{name}: {} bytes, shard {}, index {} of term {}, voters {voters:?}, {} chunks, digest \
-         {:016x}\n{state}\n",
+         {:016x}\n{on}{state}\n",
         file.bytes,
         file.shard,
         meta.index,

@@ -6,7 +6,9 @@
 //! has come counts as absent from then on, whether or not it was purged.
 //!
 //! Invariants: `totals` is the sum over the slots; `earliest` has, for each slot with an expiring
-//! key, the earliest expiry; nothing that can be asked depends on the layout of a table (P12).
+//! key, the earliest expiry; a slot's keys are what they were at every index from the later of its
+//! own mark and `all_changed_at` on; nothing that can be asked depends on the layout of a table
+//! (P12).
 
 mod cut;
 mod digest;
@@ -18,7 +20,7 @@ mod slots;
 
 use std::collections::BTreeSet;
 
-use flotilla_shard::Slot;
+use flotilla_shard::{SLOTS, Slot};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::scan::{COUNT_MAX, cursor_at, cursor_slot};
@@ -31,6 +33,7 @@ use self::graveyard::Graveyard;
 use self::item::Item;
 use self::slot_table::{Edited, SlotTable};
 use self::slots::{PAGES, Slots};
+use crate::scope::SlotSet;
 
 /// The keys of a shard, by slot.
 #[derive(Debug)]
@@ -42,6 +45,10 @@ pub struct Keyspace {
     totals: Totals,
     graveyard: Graveyard,
     cut: Option<Box<Cut>>,
+    /// The entry that is being applied: the mark of what changes.
+    index: u64,
+    /// All slots together were changed last by the entry at this index.
+    all_changed_at: u64,
 }
 
 /// The value of a key, as [`Keyspace::get`] found it.
@@ -80,7 +87,30 @@ impl Keyspace {
             totals: Totals::default(),
             graveyard: Graveyard::default(),
             cut: None,
+            index: 0,
+            all_changed_at: 0,
         }
+    }
+
+    /// What changes from now on is changed by the entry at `index`.
+    pub(crate) fn begin_entry(&mut self, index: u64) {
+        self.index = index;
+    }
+
+    /// All there is is as it was at `index`, and what was before is not known.
+    pub(crate) fn begin_at(&mut self, index: u64) {
+        (self.index, self.all_changed_at) = (index, index);
+    }
+
+    /// The slots whose keys are the same at every index from `index` on, empty ones too.
+    pub(crate) fn unchanged_since(&self, index: u64) -> SlotSet {
+        let mut unchanged = SlotSet::new();
+        if self.all_changed_at <= index {
+            let changed_at = |slot| self.slots.get(slot).map_or(0, SlotTable::changed_at);
+            let slots = (0..SLOTS).filter(|&slot| changed_at(slot) <= index);
+            slots.for_each(|slot| unchanged.insert(Slot(slot)));
+        }
+        unchanged
     }
 
     /// Sets a key to a value, with an expiry in Unix milliseconds or none.
@@ -145,6 +175,7 @@ impl Keyspace {
         }
         self.earliest.clear();
         self.totals = Totals::default();
+        self.all_changed_at = self.index;
     }
 
     /// Removes up to `at_most` keys that are expired at `now_ms`, the earliest first, and gives
@@ -238,6 +269,7 @@ impl Keyspace {
             graveyard: &mut self.graveyard,
             slot: slot.0,
         });
+        table.note_change(self.index);
         self.totals = self.totals.minus(before).plus(Totals::of(table));
         let (old, new) = (earliest.map(|at| at.0), table.earliest_expiry().map(|at| at.0));
         if old != new {

@@ -65,4 +65,4 @@ pub use flotilla_shard::Slot;
 pub use keyspace::{Found, Keyspace};
 pub use machine::{Answer, Answers, Diverged, Machine, Outcome, ReadOutcome};
 pub use scope::{Scope, SlotSet};
-pub use snapshot::Restorer;
+pub use snapshot::{Part, Restorer, Walked};

@@ -143,6 +143,7 @@ impl Machine {
             let view = EntryView::parse(entry).expect("an entry is validated when it is received");
             assert!(view.version <= TABLE_VERSION, "the cluster uses versions all its nodes know");
             self.compare(view.check)?;
+            self.keyspace.begin_entry(index);
             self.advance(view.stamp_ms);
             for chunk in view.chunks() {
                 self.apply_chunk(&chunk, answers);

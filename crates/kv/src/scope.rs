@@ -67,6 +67,28 @@ impl SlotSet {
         word.is_some_and(|word| word & (1 << (slot.0 % 64)) != 0)
     }
 
+    /// The first slot from `from` on that is not in the set; 16384 if all are.
+    pub(crate) fn next_absent(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| !word)
+    }
+
+    /// The first slot from `from` on that is in the set; 16384 if none is.
+    pub(crate) fn next_present(&self, from: u16) -> u16 {
+        self.next_bit(from, |word| word)
+    }
+
+    fn next_bit(&self, from: u16, of: impl Fn(u64) -> u64) -> u16 {
+        let mut slot = usize::from(from);
+        while let Some(&word) = self.words.get(slot / 64) {
+            let rest = of(word) >> (slot % 64);
+            if rest != 0 {
+                return (slot + rest.trailing_zeros() as usize) as u16;
+            }
+            slot = (slot / 64 + 1) * 64;
+        }
+        SLOTS
+    }
+
     /// Number of slots in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
@@ -144,6 +166,16 @@ mod tests {
         assert_eq!(set.ranges(), ranges);
         assert_eq!(set.len(), 4);
         assert!(!set.contains(Slot(1)) && !set.contains(Slot(0xFFFF)));
+    }
+
+    #[test]
+    fn the_next_slot_is_found_across_words() {
+        let set = SlotSet::from_ranges(&[(Slot(3), Slot(200)), (Slot(500), Slot(16383))]);
+        let found = [0, 3, 64, 201, 500].map(|from| set.next_absent(from));
+        assert_eq!(found, [0, 201, 201, 201, SLOTS]);
+        let found = [0, 3, 64, 201, 16383].map(|from| set.next_present(from));
+        assert_eq!(found, [3, 3, 64, 500, 16383]);
+        assert_eq!(set.next_present(SLOTS), SLOTS);
     }
 
     #[test]

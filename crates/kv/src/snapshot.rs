@@ -2,7 +2,7 @@
 //!
 //! [`Machine::start_snapshot`] fixes the state at the applied index. [`Machine::walk_snapshot`],
 //! called once a turn, writes a bounded part of it; what is applied in between does not show.
-//! [`Restorer`] builds a machine from the parts. The bytes depend on the state alone: replicas at
+//! [`Restorer`] builds a machine from the whole. The bytes depend on the state alone: replicas at
 //! the same index write the same, however their tables came about.
 //!
 //! A snapshot is a sequence of pieces, in this order, and each call writes whole pieces. All
@@ -23,6 +23,14 @@
 //!
 //! The hash in the end piece is computed anew from what was restored: a snapshot that was not
 //! written or carried faithfully is refused.
+//!
+//! # Parts
+//!
+//! The pieces are written in [`Part`]s. Those with keys cover neighbouring slots, and a part ends
+//! where a slot does, as soon as it has [`PART_MIN`] bytes or the next slots are left out; only
+//! slots that are larger than [`PART_MAX`] are in several. So a later snapshot may take a part of an earlier one for its own,
+//! if none of its slots has changed ([`Machine::unchanged_since`]); [`Machine::leave_out`] then
+//! spares the walk. What is restored must have the parts with keys in the order of their slots.
 
 mod restore;
 
@@ -30,14 +38,22 @@ pub use restore::Restorer;
 
 use std::collections::VecDeque;
 
+use flotilla_shard::Slot;
 use smallvec::SmallVec;
 
 use crate::keyspace::{Old, of_words};
 use crate::machine::Machine;
+use crate::scope::SlotSet;
 use crate::session::Reply;
 
 /// The least that one call of [`Machine::walk_snapshot`] may be allowed to write, in bytes.
 pub const BUDGET_MIN: usize = 256;
+
+/// A part of keys ends with the first slot that brings it to so many bytes.
+pub const PART_MIN: usize = 32 << 10;
+
+/// A part that has so many bytes ends, be it within a slot.
+pub const PART_MAX: usize = 256 << 10;
 
 const FORMAT: u8 = 1;
 
@@ -67,6 +83,35 @@ pub(crate) struct Walk {
     written: usize,
     keys_done: bool,
     end: Piece,
+    left_out: SlotSet,
+    part: OpenPart,
+}
+
+/// A part that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The first and the last slot of which it has keys; `None` if it has no keys.
+    pub slots: Option<(Slot, Slot)>,
+}
+
+/// What a call of [`Machine::walk_snapshot`] has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// All that was written since the last part ended is one; the next call begins another.
+    pub part: Option<Part>,
+    /// The snapshot is complete.
+    pub complete: bool,
+}
+
+/// The part that is being written.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenPart {
+    bytes: usize,
+    slots: Option<(Slot, Slot)>,
+    /// The slot that the part before ended with.
+    before: Option<Slot>,
+    /// It goes on with a slot of the part before.
+    within: bool,
 }
 
 /// A piece but for the two that carry data; none is longer than this holds in place, so that
@@ -91,30 +136,58 @@ impl Machine {
         let end = [self.keyspace.len(), self.snapshot_hash()];
         let end = piece(END, &[&end[0].to_le_bytes(), &end[1].to_le_bytes()]);
         let captured = self.capture();
-        self.walk = Some(Walk { captured, written: 0, keys_done: false, end });
+        let (left_out, part) = (SlotSet::new(), OpenPart::default());
+        self.walk = Some(Walk { captured, written: 0, keys_done: false, end, left_out, part });
         self.applied_index
     }
 
+    /// The slots whose keys are the same at every index from `index` to the applied one.
+    pub fn unchanged_since(&self, index: u64) -> SlotSet {
+        self.keyspace.unchanged_since(index)
+    }
+
+    /// Leaves the keys of these slots out of the snapshot that was just started: there are parts
+    /// with them already.
+    ///
+    /// # Panics
+    /// If no snapshot was started, or if keys were walked.
+    pub fn leave_out(&mut self, slots: &SlotSet) {
+        let walk = self.walk.as_mut().expect("a snapshot was started");
+        walk.left_out = slots.clone();
+        self.keyspace.leave_out_of_cut(slots);
+    }
+
     /// Adds the next whole pieces of the snapshot to `out`, at most `budget_bytes` of them and for
-    /// a bounded time, and says whether it is complete. A call may write nothing and yet get on.
+    /// a bounded time, until a part is whole. A call may write nothing and yet get on.
     ///
     /// # Panics
     /// If no snapshot was started, or if the budget is below [`BUDGET_MIN`].
-    pub fn walk_snapshot(&mut self, budget_bytes: usize, out: &mut Vec<u8>) -> bool {
+    pub fn walk_snapshot(&mut self, budget_bytes: usize, out: &mut Vec<u8>) -> Walked {
         assert!(budget_bytes >= BUDGET_MIN, "a budget holds at least a piece");
         let walk = self.walk.as_mut().expect("a snapshot was started");
-        let mut pieces = Pieces { limit: out.len() + budget_bytes, out };
-        if !walk.write_captured(&mut pieces) {
-            return false;
+        let start = out.len();
+        let mut pieces = Pieces { limit: start + budget_bytes, out };
+        let (mut ends, mut complete) = (false, false);
+        if !walk.captured.is_empty() {
+            ends = walk.write_captured(&mut pieces);
+        } else if !walk.keys_done {
+            let (part, left_out, ends) = (&mut walk.part, &walk.left_out, &mut ends);
+            walk.keys_done = self.keyspace.walk_cut(&mut |old, written| {
+                let so_far = part.bytes + pieces.out.len() - start;
+                *ends = part.ends_before(old.slot, written.is_some(), so_far, left_out);
+                if *ends { written } else { part.key(&mut pieces, old, written) }
+            });
+            *ends |= walk.keys_done;
+        } else {
+            complete = pieces.whole(&walk.end);
+            ends = complete;
         }
-        if !walk.keys_done {
-            walk.keys_done = self.keyspace.walk_cut(&mut |old, written| pieces.key(old, written));
-        }
-        let complete = walk.keys_done && pieces.whole(&walk.end);
+        walk.part.bytes += out.len() - start;
+        let part = walk.part.take_if(ends);
         if complete {
             self.cancel_snapshot();
         }
-        complete
+        Walked { part, complete }
     }
 
     /// Gives a snapshot up, if one is being written.
@@ -173,9 +246,13 @@ impl Machine {
 }
 
 impl Walk {
-    /// Writes what was captured at the start; says whether all of it is written.
+    /// Writes what was captured at the start; says whether the part ends.
     fn write_captured(&mut self, pieces: &mut Pieces<'_>) -> bool {
+        let start = pieces.out.len();
         while let Some(first) = self.captured.front_mut() {
+            if self.part.bytes + pieces.out.len() - start >= PART_MAX {
+                return true;
+            }
             if !first.piece.is_empty() {
                 if !pieces.whole(&first.piece) {
                     return false;
@@ -192,6 +269,43 @@ impl Walk {
             self.captured.pop_front();
         }
         true
+    }
+}
+
+impl OpenPart {
+    /// Whether it ends before more is written of a key in `slot`, of which some `is_begun`.
+    fn ends_before(&self, slot: Slot, is_begun: bool, bytes: usize, left_out: &SlotSet) -> bool {
+        let Some((_, last)) = self.slots else { return false };
+        let ends_slot = !is_begun && last != slot;
+        let passes_by = || left_out.next_present(last.0) < slot.0;
+        bytes >= PART_MAX || (ends_slot && (bytes >= PART_MIN || self.within || passes_by()))
+    }
+
+    /// Writes what fits of a key.
+    fn key(
+        &mut self,
+        pieces: &mut Pieces<'_>,
+        old: &Old<'_>,
+        written: Option<usize>,
+    ) -> Option<usize> {
+        let now_written = pieces.key(old, written);
+        if now_written != written {
+            let first = self.slots.map_or(old.slot, |(first, _)| first);
+            self.within |= self.slots.is_none() && self.before == Some(old.slot);
+            self.slots = Some((first, old.slot));
+        }
+        now_written
+    }
+
+    /// The part, if it ends and there is something in it.
+    fn take_if(&mut self, ends: bool) -> Option<Part> {
+        if !ends || self.bytes == 0 {
+            return None;
+        }
+        let slots = self.slots;
+        let before = slots.map(|(_, last)| last);
+        *self = Self { before, ..Self::default() };
+        Some(Part { slots })
     }
 }
 

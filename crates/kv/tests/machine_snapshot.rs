@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use flotilla_kv::{
-    Answers, ArgsBuf, ChunkHead, ChunkWriter, EntryWriter, Machine, Origin, Restorer, Slot,
-    TABLE_VERSION, WHOLE_SHARD, snapshot,
+    Answers, ArgsBuf, ChunkHead, ChunkWriter, EntryWriter, Machine, Origin, Part, Restorer, Slot,
+    SlotSet, TABLE_VERSION, WHOLE_SHARD, snapshot,
 };
 use flotilla_shard::slot_of;
 
@@ -19,6 +19,9 @@ const SEED: u64 = 21;
 /// Entries of random commands of three origins that now and then reconnect.
 struct Load {
     numbers: Numbers,
+    /// How many keys there are, and how long their values may be.
+    keys: u64,
+    value_len: u64,
     index: u64,
     stamp_ms: u64,
     seq: [u64; 3],
@@ -27,7 +30,8 @@ struct Load {
 
 impl Load {
     fn new(seed: u64) -> Self {
-        Self { numbers: Numbers(seed), index: 0, stamp_ms: 1, seq: [0; 3], epoch: [1; 3] }
+        let (numbers, keys, value_len) = (Numbers(seed), 40, 300);
+        Self { numbers, keys, value_len, index: 0, stamp_ms: 1, seq: [0; 3], epoch: [1; 3] }
     }
 
     fn entry(&mut self) -> (u64, Vec<u8>) {
@@ -58,8 +62,8 @@ impl Load {
     }
 
     fn command(&mut self) -> (ArgsBuf, u16) {
-        let key = format!("key:{}", self.numbers.below(40));
-        let value = "v".repeat(self.numbers.below(300) as usize);
+        let key = format!("key:{}", self.numbers.below(self.keys));
+        let value = "v".repeat(self.numbers.below(self.value_len) as usize);
         let ttl = (self.numbers.below(80) + 1).to_string();
         let line: Vec<&str> = match self.numbers.below(40) {
             0..10 => vec!["SET", &key, &value],
@@ -93,7 +97,7 @@ fn snapshot_of(machine: &mut Machine) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     loop {
         let mut out = Vec::new();
-        let complete = machine.walk_snapshot(4_096, &mut out);
+        let complete = machine.walk_snapshot(4_096, &mut out).complete;
         chunks.push(out);
         if complete {
             return chunks;
@@ -124,7 +128,7 @@ fn what_is_restored_is_the_machine_at_the_cut_and_goes_on_like_it() {
         loop {
             let budget = snapshot::BUDGET_MIN + load.numbers.below(400) as usize;
             let mut out = Vec::new();
-            let complete = original.walk_snapshot(budget, &mut out);
+            let complete = original.walk_snapshot(budget, &mut out).complete;
             assert!(out.len() <= budget);
             chunks.push(out);
             if complete {
@@ -150,6 +154,109 @@ fn what_is_restored_is_the_machine_at_the_cut_and_goes_on_like_it() {
             "seed {seed}: the bytes are of the state alone"
         );
     }
+}
+
+/// The parts of a snapshot, each with its bytes.
+type Parts = Vec<(Part, Vec<u8>)>;
+
+/// The parts with keys that a snapshot of slots that are `unchanged` may take over: those of which
+/// no slot has changed, nor one that they share with a neighbour.
+fn keep(parts: &Parts, unchanged: &SlotSet) -> Parts {
+    let keys = |part: &&(Part, Vec<u8>)| part.0.slots.is_some();
+    let keys: Vec<_> = parts.iter().filter(keys).cloned().collect();
+    let slots = |part: &(Part, Vec<u8>)| part.0.slots.expect("it has keys");
+    let share_a_slot = |a: &_, b: &_| slots(a).1 == slots(b).0;
+    let runs = keys.chunk_by(share_a_slot).filter(|run| {
+        let range = slots(&run[0]).0.0..=slots(&run[run.len() - 1]).1.0;
+        range.into_iter().all(|slot| unchanged.contains(Slot(slot)))
+    });
+    runs.flatten().cloned().collect()
+}
+
+/// A snapshot that takes over what it may of the `former` one, while entries go on being applied.
+fn snapshot_upon(machine: &mut Machine, former: &Parts, since: u64, load: &mut Load) -> Parts {
+    machine.start_snapshot();
+    let kept = keep(former, &machine.unchanged_since(since));
+    let ranges: Vec<_> = kept.iter().filter_map(|(part, _)| part.slots).collect();
+    let between = load.numbers.below(3);
+    for _ in 0..between {
+        let (index, entry) = load.entry();
+        apply(machine, index, &entry);
+    }
+    machine.leave_out(&SlotSet::from_ranges(&ranges));
+    let (mut parts, mut bytes) = (Parts::new(), Vec::new());
+    loop {
+        let walked = machine.walk_snapshot(4_096, &mut bytes);
+        parts.extend(walked.part.map(|part| (part, std::mem::take(&mut bytes))));
+        if walked.complete {
+            break;
+        }
+        if load.numbers.below(4) == 0 {
+            let (index, entry) = load.entry();
+            apply(machine, index, &entry);
+        }
+    }
+    let first_keys = parts.iter().position(|(part, _)| part.slots.is_some());
+    let at = first_keys.unwrap_or(parts.len() - 1);
+    parts.splice(at..at, kept);
+    let end = parts.len() - 1;
+    parts[at..end].sort_by_key(|(part, _)| part.slots);
+    parts
+}
+
+#[test]
+fn a_snapshot_upon_a_former_one_is_the_machine_at_its_cut() {
+    let (mut kept, mut written) = (0, 0);
+    for seed in 0..20 {
+        let mut load = Load { keys: 300, value_len: 9_000, ..Load::new(seed) };
+        let mut original = machine();
+        let (mut former, mut since) = (Parts::new(), 0);
+        for round in 0..8 {
+            if round % 2 == 0 {
+                load.keys = if round % 4 == 0 { 300 } else { 20 };
+                for _ in 0..load.numbers.below(40) {
+                    let (index, entry) = load.entry();
+                    apply(&mut original, index, &entry);
+                }
+            }
+            let (at_cut, cut) = (original.state_hash(), original.applied_index());
+            let parts = snapshot_upon(&mut original, &former, since, &mut load);
+            let bytes: Vec<Vec<u8>> = parts.iter().map(|(_, bytes)| bytes.clone()).collect();
+            let restored = restore(&bytes);
+            assert_eq!(restored.state_hash(), at_cut, "seed {seed}, round {round}");
+            for (part, bytes) in &parts {
+                let of_former = former.iter().any(|former| former.1 == *bytes);
+                *if of_former { &mut kept } else { &mut written } += 1;
+                assert!(bytes.len() <= snapshot::PART_MAX + 4_096);
+                assert!(part.slots.is_none_or(|(first, last)| first <= last));
+            }
+            if load.numbers.below(3) == 0 {
+                // A node that restarts here goes on upon the same file.
+                original = restored;
+                load.index = original.applied_index();
+                load.stamp_ms = original.clock_ms();
+            }
+            (former, since) = (parts, cut);
+        }
+    }
+    assert!(kept > 100 && written > 100, "{kept} parts kept, {written} written");
+}
+
+#[test]
+fn what_was_restored_is_unchanged_only_since_then() {
+    let mut load = Load::new(5);
+    let mut original = machine();
+    for _ in 0..20 {
+        let (index, entry) = load.entry();
+        apply(&mut original, index, &entry);
+    }
+    let mut restored = restore(&snapshot_of(&mut original));
+    assert!(restored.unchanged_since(19).is_empty());
+    assert_eq!(restored.unchanged_since(20).len(), 16384);
+    let (index, entry) = load.entry();
+    apply(&mut restored, index, &entry);
+    let changed = 16384 - restored.unchanged_since(20).len();
+    assert!((1..40).contains(&changed), "{changed} slots");
 }
 
 #[test]
@@ -189,7 +296,7 @@ fn a_value_larger_than_a_chunk_is_written_in_parts_while_it_changes() {
     let (mut chunks, mut seq) = (Vec::new(), 1);
     loop {
         let mut out = Vec::new();
-        let complete = original.walk_snapshot(64 << 10, &mut out);
+        let complete = original.walk_snapshot(64 << 10, &mut out).complete;
         chunks.push(out);
         if complete {
             break;
@@ -245,7 +352,7 @@ fn a_cancelled_snapshot_leaves_no_trace() {
         apply(&mut two, index, &entry);
         match n {
             20 => drop(one.start_snapshot()),
-            25 => drop(one.walk_snapshot(300, &mut Vec::new())),
+            25 => assert!(!one.walk_snapshot(300, &mut Vec::new()).complete),
             40 => one.cancel_snapshot(),
             _ => {}
         }
@@ -297,7 +404,7 @@ fn walk_times(machine: &mut Machine) -> Vec<Duration> {
     while !complete {
         out.clear();
         let start = Instant::now();
-        complete = machine.walk_snapshot(256 << 10, &mut out);
+        complete = machine.walk_snapshot(256 << 10, &mut out).complete;
         times.push(start.elapsed());
     }
     times

@@ -4,7 +4,7 @@ use flotilla_raft::{Index, Term};
 use flotilla_shard::ShardId;
 
 use crate::node::Node;
-use crate::replica::State;
+use crate::replica::{Replica, State};
 
 /// One replica of a node at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,17 @@ impl Node {
     /// when the applied index has changed, not at every look.
     pub fn state_hash(&self, shard: ShardId) -> Option<u64> {
         self.replicas.get(&shard)?.machine().map(flotilla_kv::Machine::state_hash)
+    }
+
+    /// Whether every replica that this node had at the founding, or one in its place, is a member
+    /// as it should be and can be read, and nothing of it is damaged.
+    pub fn is_whole(&self) -> bool {
+        let whole = |replica: &Replica| {
+            replica.machine().is_some()
+                && !replica.raft.lacks_state()
+                && replica.raft.damaged() == 0
+        };
+        self.has_begun() && self.unsettled().is_empty() && self.replicas.values().all(whole)
     }
 
     /// Checks every invariant that one replica can see, of all replicas, in time linear in their

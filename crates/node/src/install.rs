@@ -1,116 +1,38 @@
-//! Carrying out the three roles of snapshots: making, sending, receiving; and loading a table.
+//! Receiving a snapshot, and loading a table from one that is on the disk.
+//!
+//! What has arrived stays when its connection breaks, and counts when the same file is offered
+//! again. While it goes on arriving, no other file takes its place: a new leader's offer is refused,
+//! but makes the state that arrives the new leader's. It may, since the state is of committed
+//! entries, which the new leader has [Raft §5.4].
 
-use flotilla_raft::{Index, Input, ReplicaId, Term, Time};
+use flotilla_raft::{Index, Input};
 use flotilla_shard::{NodeId, ShardId};
 
-use crate::io::{ConnId, Notice, Now, Output};
-use crate::link::{
-    FrameWriter, LinkError, PacketKind, Purpose, Snapshot, SnapshotOutcome, SnapshotReply,
-};
+use crate::io::{ConnId, Now, Output, ReadChunk, SnapshotChunk};
+use crate::link::{FrameWriter, LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
 use crate::node::Node;
-use crate::replica::State;
-use crate::snapshots::{
-    APPENDS_OPEN_MAX, CHUNK_BYTES, Making, Receiving, SENDING_FACTOR, Sending, WALK_BYTES,
-};
+use crate::snapshots::{KEPT_MICROS, Making, Receiving, STILL_MICROS, WINDOW_CHUNKS};
+
+/// What becomes of the first chunk of a snapshot.
+enum Arrival {
+    /// It is to be stored.
+    Begins,
+    /// It is stored: the sender is to go on with this one.
+    GoesOn(u32),
+    /// It is not taken now.
+    Refused,
+}
 
 impl Node {
-    /// One slice of the snapshot being made; begins the next one that is due.
-    pub(crate) fn walk_snapshot(&mut self, now: Now) {
-        if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
-            self.plan_replacements();
-            self.plan_snapshots();
-            self.begin_snapshot();
-        }
-        let Some(making) = &mut self.snapshots.making else { return };
-        if making.finishing || making.appends_open >= APPENDS_OPEN_MAX {
-            return;
-        }
-        let shard = making.shard;
-        let machine = self.replicas.get_mut(&shard).and_then(crate::replica::Replica::machine_mut);
-        let Some(machine) = machine else {
-            if self.snapshots.give_up_making(shard) {
-                self.outputs.push(Output::SnapshotAbort { shard });
-            }
-            return;
-        };
-        let finished = machine.walk_snapshot(WALK_BYTES, &mut making.chunk);
-        if !making.chunk.is_empty() && (finished || making.chunk.len() >= CHUNK_BYTES) {
-            let chunk = std::mem::take(&mut making.chunk);
-            making.appends_open += 1;
-            self.outputs.push(Output::SnapshotAppend { shard, chunk });
-        }
-        if finished {
-            making.finishing = true;
-            self.outputs.push(Output::SnapshotFinish { shard });
-        }
-    }
-
-    /// When the walk goes on, or the next one begins.
-    pub(crate) fn next_walk_at(&self) -> Time {
-        match &self.snapshots.making {
-            Some(making) if making.finishing || making.appends_open >= APPENDS_OPEN_MAX => {
-                Time::NEVER
-            }
-            Some(_) => Time(0),
-            None if self.snapshots.due.is_empty() => Time::NEVER,
-            None => self.snapshots.not_before,
-        }
-    }
-
-    /// When the log of all shards together has grown enough, every shard is due.
-    fn plan_snapshots(&mut self) {
-        if !self.snapshots.due.is_empty() {
-            return;
-        }
-        let log: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
-        if log < self.options.snapshot_log_bytes {
-            return;
-        }
-        let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
-        let limit = self.options.snapshot_log_bytes.max(data / 2);
-        if log < limit {
-            return;
-        }
-        for replica in self.replicas.values() {
-            let shard = replica.shard;
-            let travels = self.snapshots.is_sending(shard) && log < limit * SENDING_FACTOR;
-            let grown = replica.raft.log_bytes() > 0 && replica.applied > replica.snapshot.index;
-            if grown && !travels && replica.machine().is_some() {
-                self.snapshots.due.push_back(shard);
-            }
-        }
-    }
-
-    fn begin_snapshot(&mut self) {
-        while let Some(shard) = self.snapshots.due.pop_front() {
-            if self.snapshots.receiving.contains_key(&shard) {
-                continue;
-            }
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let applied = replica.applied;
-            if applied <= replica.snapshot.index {
-                continue;
-            }
-            let State::Serving(machine) = &mut replica.state else { continue };
-            machine.start_snapshot();
-            let meta = replica.raft.snapshot_meta(applied);
-            self.outputs.push(Output::SnapshotBegin { shard, meta: meta.clone() });
-            let chunk = Vec::new();
-            self.snapshots.making =
-                Some(Making { shard, meta, chunk, appends_open: 0, finishing: false });
-            return;
-        }
-    }
-
     pub(crate) fn on_snapshot_appended(&mut self, shard: ShardId, now: Now) {
         if self.snapshots.is_stale_append(shard) {
             return;
         }
         if let Some(receiving) = self.snapshots.receiving.get_mut(&shard) {
-            receiving.number += 1;
-            receiving.open = false;
-            let (conn, number, index) = (receiving.conn, receiving.number, receiving.meta.index);
-            self.reply_snapshot(conn, shard, index, number - 1, SnapshotOutcome::Next, now);
+            receiving.stored += 1;
+            receiving.moved_at = now.time;
+            let (conn, number, index) = (receiving.conn, receiving.stored, receiving.meta.index);
+            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Next, now);
         } else if let Some(making) = &mut self.snapshots.making
             && making.shard == shard
         {
@@ -140,42 +62,9 @@ impl Node {
             && let Some(replica) = self.replicas.get_mut(&shard)
             && making.meta.index > replica.snapshot.index
         {
+            self.snapshots.on_disk.begin_anew();
             replica.snapshot = making.meta.clone();
             self.step(shard, Input::Compact { meta: Box::new(making.meta) }, now);
-        }
-    }
-
-    /// A follower needs a snapshot: it goes over a connection of its own.
-    pub(crate) fn send_snapshot(&mut self, shard: ShardId, to: ReplicaId, term: Term, now: Now) {
-        let Some(replica) = self.replicas.get(&shard) else { return };
-        let (from, meta) = (replica.id, replica.snapshot.clone());
-        let repairs = term == Term(0);
-        if repairs && self.snapshots.sending.contains_key(&(shard, to)) {
-            // One is on its way already, and repairs as well.
-            return;
-        }
-        let node = replica.node_of(to).filter(|node| self.peers.is_linked(*node));
-        if let Some(old) = self.snapshots.sending.remove(&(shard, to)) {
-            self.conns.remove(old.conn);
-            self.outputs.push(Output::Close { conn: old.conn });
-        }
-        let dialed = node.and_then(|node| self.dial(node, Purpose::Snapshots));
-        let Some(conn) = dialed else {
-            self.step(shard, Input::SnapshotSent { to, delivered: None }, now);
-            return;
-        };
-        let sending = Sending { conn, from, term, meta, number: 0, asked: false };
-        self.snapshots.sending.insert((shard, to), sending);
-    }
-
-    /// A connection for snapshots is ready: the first chunk is read.
-    pub(crate) fn on_snapshot_link(&mut self, conn: ConnId) {
-        if let Some(key) = self.snapshots.sent_over(conn)
-            && let Some(sending) = self.snapshots.sending.get_mut(&key)
-        {
-            sending.asked = true;
-            let (shard, index, number) = (key.0, sending.meta.index, sending.number);
-            self.outputs.push(Output::SnapshotRead { shard, index, number });
         }
     }
 
@@ -185,14 +74,27 @@ impl Node {
             self.snapshots.sending.remove(&(shard, to));
             self.step(shard, Input::SnapshotSent { to, delivered: None }, now);
         }
-        let received =
-            self.snapshots.receiving.iter().find(|(_, receiving)| receiving.conn == conn);
-        // A file that is being finished is complete: it counts, whoever is still listening.
-        if let Some((&shard, receiving)) = received
+        for receiving in self.snapshots.receiving.values_mut() {
+            if receiving.conn == Some(conn) {
+                receiving.conn = None;
+            }
+        }
+    }
+
+    /// Gives up what arrived of a snapshot and was left alone for long. True if nothing arrives.
+    pub(crate) fn give_up_abandoned(&mut self, shard: ShardId, now: Now) -> bool {
+        let Some(receiving) = self.snapshots.receiving.get(&shard) else { return true };
+        let abandoned = receiving.conn.is_none()
             && !receiving.finishing
-        {
-            let open = u32::from(receiving.open);
-            self.snapshots.give_up_receiving(shard, open);
+            && now.time.since(receiving.moved_at) >= KEPT_MICROS;
+        if abandoned {
+            self.give_up_receiving(shard);
+        }
+        abandoned
+    }
+
+    fn give_up_receiving(&mut self, shard: ShardId) {
+        if self.snapshots.give_up_receiving(shard) {
             self.outputs.push(Output::SnapshotAbort { shard });
         }
     }
@@ -202,7 +104,7 @@ impl Node {
         shard: ShardId,
         index: Index,
         number: u32,
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
         now: Now,
     ) {
         for key in self.snapshots.senders_of(shard, index, number) {
@@ -213,75 +115,6 @@ impl Node {
         if awaits {
             self.load_chunk(shard, index, number, result, now);
         }
-    }
-
-    fn send_chunk(
-        &mut self,
-        key: (ShardId, ReplicaId),
-        result: &Result<Option<Vec<u8>>, String>,
-        now: Now,
-    ) {
-        let (shard, to) = key;
-        let Some(sending) = self.snapshots.sending.get_mut(&key) else { return };
-        sending.asked = false;
-        let conn = sending.conn;
-        match result {
-            Ok(chunk) => {
-                let packet = Snapshot {
-                    shard,
-                    from_replica: sending.from,
-                    to_replica: to,
-                    term: sending.term,
-                    meta: sending.meta.clone(),
-                    number: sending.number,
-                    chunk: chunk.as_deref(),
-                };
-                let mut writer = FrameWriter::default();
-                writer.packet_with(PacketKind::Snapshot, now.wall_ms, |out| packet.encode(out));
-                self.outputs.push(Output::Send { conn, bytes: writer.take() });
-            }
-            Err(reason) => {
-                self.notice(Notice::Warning(format!(
-                    "a snapshot of shard {shard} can't be sent: {reason}"
-                )));
-                self.end_sending(key, None, now);
-            }
-        }
-    }
-
-    fn end_sending(&mut self, key: (ShardId, ReplicaId), delivered: Option<Index>, now: Now) {
-        let (shard, to) = key;
-        if let Some(sending) = self.snapshots.sending.remove(&key) {
-            self.conns.remove(sending.conn);
-            self.outputs.push(Output::Close { conn: sending.conn });
-            self.step(shard, Input::SnapshotSent { to, delivered }, now);
-        }
-    }
-
-    pub(crate) fn on_snapshot_reply(
-        &mut self,
-        conn: ConnId,
-        body: &[u8],
-        now: Now,
-    ) -> Result<(), LinkError> {
-        let reply = SnapshotReply::decode(body)?;
-        let key = (reply.shard, reply.to_replica);
-        let Some(sending) = self.snapshots.sending.get_mut(&key) else { return Ok(()) };
-        if sending.conn != conn || sending.meta.index != reply.index {
-            return Ok(());
-        }
-        match reply.outcome {
-            SnapshotOutcome::Next if reply.number == sending.number => {
-                sending.number += 1;
-                sending.asked = true;
-                let (shard, index, number) = (reply.shard, reply.index, sending.number);
-                self.outputs.push(Output::SnapshotRead { shard, index, number });
-            }
-            SnapshotOutcome::Next => {}
-            SnapshotOutcome::Durable => self.end_sending(key, Some(reply.index), now),
-            SnapshotOutcome::Refused => self.end_sending(key, None, now),
-        }
-        Ok(())
     }
 
     /// A chunk from a leader.
@@ -297,48 +130,67 @@ impl Node {
         let Some(replica) = self.replicas.get(&shard) else { return Ok(()) };
         let theirs = replica.node_of(packet.from_replica) == Some(node);
         if !theirs || packet.to_replica != replica.id || replica.is_halted() {
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
+            self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Refused, now);
             return Ok(());
         }
         if index <= replica.applied && !replica.raft.lacks_state() {
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Durable, now);
+            self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Durable, now);
             return Ok(());
         }
-        if number == 0 && !self.begin_receiving(conn, &packet) {
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
-            return Ok(());
-        }
-        let receiving = self.snapshots.receiving.get_mut(&shard);
-        let Some(receiving) = receiving.filter(|r| {
-            r.conn == conn && r.meta == packet.meta && r.number == number && !r.open && !r.finishing
-        }) else {
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
-            return Ok(());
+        let arrival =
+            if number == 0 { self.on_first_chunk(conn, &packet, now) } else { Arrival::Begins };
+        let outcome = match arrival {
+            Arrival::Begins if self.take_chunk(conn, &packet) => return Ok(()),
+            Arrival::Begins | Arrival::Refused => (number, SnapshotOutcome::Refused),
+            Arrival::GoesOn(number) => (number, SnapshotOutcome::Next),
         };
+        self.reply_snapshot(Some(conn), shard, index, outcome.0, outcome.1, now);
+        Ok(())
+    }
+
+    /// Stores a chunk if it is the next one; says whether it is.
+    fn take_chunk(&mut self, conn: ConnId, packet: &Snapshot<'_>) -> bool {
+        let shard = packet.shard;
+        let receiving = self.snapshots.receiving.get_mut(&shard);
+        let Some(receiving) = receiving.filter(|r| r.expects(conn, packet)) else { return false };
         if let Some(chunk) = packet.chunk {
-            receiving.open = true;
-            self.outputs.push(Output::SnapshotAppend { shard, chunk: chunk.to_vec() });
+            if receiving.number - receiving.stored >= WINDOW_CHUNKS {
+                return false;
+            }
+            receiving.number += 1;
+            let chunk = SnapshotChunk { slots: chunk.slots, content: chunk.content.to_vec() };
+            self.outputs.push(Output::SnapshotAppend { shard, chunk });
         } else {
             receiving.finishing = true;
             self.outputs.push(Output::SnapshotFinish { shard });
         }
-        Ok(())
+        true
     }
 
-    /// Makes room for a snapshot that arrives; false if the shard's file is taken.
-    fn begin_receiving(&mut self, conn: ConnId, packet: &Snapshot<'_>) -> bool {
+    /// A snapshot is offered.
+    fn on_first_chunk(&mut self, conn: ConnId, packet: &Snapshot<'_>, now: Now) -> Arrival {
         let shard = packet.shard;
-        if let Some(old) = self.snapshots.receiving.get(&shard) {
-            if old.finishing {
-                return false;
+        if let Some(old) = self.snapshots.receiving.get_mut(&shard) {
+            let newer = packet.term > old.term;
+            if newer {
+                (old.from, old.term) = (packet.from_replica, packet.term);
             }
-            let open = u32::from(old.open);
-            self.snapshots.give_up_receiving(shard, open);
-            self.outputs.push(Output::SnapshotAbort { shard });
+            if old.finishing {
+                return Arrival::Refused;
+            }
+            if (&old.meta, old.digest) == (&packet.meta, packet.digest) {
+                old.conn = Some(conn);
+                old.moved_at = now.time;
+                return Arrival::GoesOn(old.number);
+            }
+            if old.conn.is_some() && now.time.since(old.moved_at) < STILL_MICROS {
+                return Arrival::Refused;
+            }
+            self.give_up_receiving(shard);
         }
         let making = self.snapshots.making.as_ref().is_some_and(|making| making.shard == shard);
         if !self.snapshots.give_up_making(shard) {
-            return false;
+            return Arrival::Refused;
         }
         if making {
             self.outputs.push(Output::SnapshotAbort { shard });
@@ -349,23 +201,14 @@ impl Node {
             }
         }
         let meta = packet.meta.clone();
-        self.outputs.push(Output::SnapshotBegin { shard, meta: meta.clone() });
-        let receiving = Receiving {
-            conn,
-            from: packet.from_replica,
-            term: packet.term,
-            meta,
-            number: 0,
-            open: false,
-            finishing: false,
-        };
-        self.snapshots.receiving.insert(shard, receiving);
-        true
+        self.outputs.push(Output::SnapshotBegin { shard, meta, upon: None });
+        self.snapshots.receiving.insert(shard, Receiving::new(conn, packet, now.time));
+        Arrival::Begins
     }
 
     pub(crate) fn reply_snapshot(
         &mut self,
-        conn: ConnId,
+        conn: Option<ConnId>,
         shard: ShardId,
         index: Index,
         number: u32,
@@ -373,9 +216,7 @@ impl Node {
         now: Now,
     ) {
         let Some(to_replica) = self.replicas.get(&shard).map(|replica| replica.id) else { return };
-        if self.conns.link_mut(conn).is_none() {
-            return;
-        }
+        let Some(conn) = conn.filter(|conn| self.conns.link_mut(*conn).is_some()) else { return };
         let reply = SnapshotReply { shard, to_replica, index, number, outcome };
         let mut writer = FrameWriter::default();
         writer.packet_with(PacketKind::SnapshotReply, now.wall_ms, |out| reply.encode(out));
@@ -396,11 +237,14 @@ impl Node {
         shard: ShardId,
         index: Index,
         number: u32,
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
         now: Now,
     ) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        let loaded = result.and_then(|chunk| replica.load(index, number, chunk.as_deref()));
+        let loaded = result.and_then(|read| {
+            let content = read.chunk.as_ref().map(|chunk| &chunk.content[..]);
+            replica.load(index, number, content)
+        });
         match loaded {
             Ok(Some(number)) => self.outputs.push(Output::SnapshotRead { shard, index, number }),
             // What was committed meanwhile is applied at the end of the turn.

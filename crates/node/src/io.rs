@@ -5,7 +5,7 @@
 //! carry out the outputs in their order.
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Time, Write};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::{NodeId, ShardId, Slot};
 
 /// The two clocks, read by the driver once a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,15 @@ pub enum Event<'a> {
         /// found, and what peers saw.
         durable_through: u64,
     },
+    /// After [`Output::SnapshotBegin`] upon an earlier snapshot: what is kept of that.
+    SnapshotKept {
+        /// Of which shard.
+        shard: ShardId,
+        /// The index that the new snapshot stands for.
+        index: Index,
+        /// The slots that are to be left out, as ranges, ascending, both ends included.
+        slots: Vec<(Slot, Slot)>,
+    },
     /// Payloads of these entries of a running shard can't be read on disk any more: what is still
     /// in memory comes back as [`Output::Repair`].
     Damaged {
@@ -138,9 +147,27 @@ pub enum Event<'a> {
         index: Index,
         /// Which chunk, from 0.
         number: u32,
-        /// The chunk; `None` after the last; an error names the file and what is wrong.
-        result: Result<Option<Vec<u8>>, String>,
+        /// The chunk, none after the last; an error names the file and what is wrong.
+        result: Result<ReadChunk, String>,
     },
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The first and the last slot of which it has keys, if it has keys.
+    pub slots: Option<(Slot, Slot)>,
+    /// What it holds.
+    pub content: Vec<u8>,
+}
+
+/// What was read of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadChunk {
+    /// The digest of the whole: two files of one digest have the same chunks.
+    pub digest: u64,
+    /// The chunk.
+    pub chunk: Option<SnapshotChunk>,
 }
 
 /// What a node wants done. Carried out in order.
@@ -191,6 +218,9 @@ pub enum Output {
         shard: ShardId,
         /// What it will stand for.
         meta: SnapshotMeta,
+        /// What need not be written again, if the former snapshot is there; answered by
+        /// [`Event::SnapshotKept`].
+        upon: Option<Unchanged>,
     },
     /// Append a chunk to the file begun; answered by [`Event::SnapshotAppended`], or by
     /// [`Event::SnapshotFailed`] for want of room.
@@ -198,7 +228,7 @@ pub enum Output {
         /// Of which shard.
         shard: ShardId,
         /// At most 1 MiB.
-        chunk: Vec<u8>,
+        chunk: SnapshotChunk,
     },
     /// Complete the file: sync, rename, sync the directory; answered by [`Event::SnapshotStored`],
     /// or by [`Event::SnapshotFailed`] for want of room.
@@ -222,6 +252,15 @@ pub enum Output {
     },
     /// Something for the console and the log.
     Notice(Notice),
+}
+
+/// What has not changed since an earlier snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    /// The index of that snapshot.
+    pub since: Index,
+    /// Slots, as ranges, ascending, both ends included.
+    pub slots: Vec<(Slot, Slot)>,
 }
 
 /// Everything a turn wants on disk: one frame of the lane's log.

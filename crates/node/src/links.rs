@@ -356,7 +356,7 @@ impl Node {
         match hello.purpose {
             _ if stranger => {}
             Purpose::Turns => self.link_up(conn, hello, now),
-            Purpose::Snapshots => self.on_snapshot_link(conn),
+            Purpose::Snapshots => self.on_snapshot_link(conn, now),
         }
         self.after_founding(now);
         Ok(())

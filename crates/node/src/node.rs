@@ -21,7 +21,7 @@ use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
-use crate::link::Claims;
+use crate::link::{Claims, Hello};
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -266,6 +266,9 @@ impl Node {
                 self.durable_through = durable_through;
                 self.on_written(sequence, now);
             }
+            Event::SnapshotKept { shard, index, slots } => {
+                self.on_snapshot_kept(shard, index, &slots);
+            }
             Event::Damaged { shard, indexes } => self.step(shard, Input::Damaged { indexes }, now),
             Event::SnapshotDamaged { shard, index } => self.on_snapshot_damaged(shard, index),
             Event::SnapshotAppended { shard } => self.on_snapshot_appended(shard, now),
@@ -285,6 +288,7 @@ impl Node {
             self.apply_backlog(now);
             self.settle(now);
             self.walk_snapshot(now);
+            self.send_snapshots_on(now);
             self.free_memory();
             self.rest_idle_clients(now);
             self.flush_clients();
@@ -318,6 +322,7 @@ impl Node {
             .min(dial)
             .min(waiting)
             .min(work)
+            .min(self.snapshot_pace_at())
             .min(self.offer_at)
             .min(self.next_tick_at())
             .min(self.unsure_until.unwrap_or(Time::NEVER))
@@ -354,6 +359,12 @@ impl Node {
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);
+        // Who was met before the founding is known from now on.
+        let hellos = self.peers.map.values().filter(|peer| peer.link.is_some());
+        let hellos: Vec<Hello> = hellos.filter_map(|peer| peer.hello.clone()).collect();
+        for hello in hellos {
+            self.founding.see_boot(&hello);
+        }
         self.revive_if_sure(now);
     }
 
@@ -431,6 +442,8 @@ impl Node {
         config.election_timeout = self.options.election_timeout_ms * 1_000;
         config.heartbeat_interval = self.options.heartbeat_ms * 1_000;
         config.max_message_bytes = self.options.max_append_bytes;
+        // What is kept for those that lag is on the disk of the node, whose shards share that.
+        config.max_held_bytes /= record.map.slot_counts().len().max(1);
         let preferred = members.iter().find(|member| member.voter);
         config.campaign_at_start = preferred.is_some_and(|member| member.replica == id);
         let ranges = record.map.ranges_of(shard);

@@ -10,8 +10,10 @@ pub struct Options {
     /// How long a request is held through elections before it gets an error, milliseconds.
     pub hold_ms: u64,
     /// Log bytes of all shards together after which snapshots are due (at least; half of the data
-    /// where that is more).
+    /// where that is more): of entries, or on disk.
     pub snapshot_log_bytes: u64,
+    /// The rate at which a node sends snapshots to other nodes, all together, bytes per second.
+    pub snapshot_bytes_per_second: u64,
     /// Entries that a leader sends in one message stop at so many bytes; a larger one goes alone.
     pub max_append_bytes: usize,
     /// The largest value, bytes.
@@ -32,7 +34,8 @@ impl Default for Options {
             election_timeout_ms: 400,
             heartbeat_ms: 60,
             hold_ms: 5_000,
-            snapshot_log_bytes: 128 << 20,
+            snapshot_log_bytes: 64 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             max_append_bytes: 128 << 10,
             max_value_bytes: 16 << 20,
             max_request_bytes: 64 << 20,

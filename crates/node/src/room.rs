@@ -97,8 +97,11 @@ impl Node {
         if self.snapshots.is_stale_append(shard) {
             return;
         }
-        if let Some(receiving) = self.snapshots.receiving.remove(&shard) {
+        if let Some(receiving) = self.snapshots.receiving.get(&shard) {
             let (conn, index, number) = (receiving.conn, receiving.meta.index, receiving.number);
+            // What was asked for after it fails as well; this is the first answer of these.
+            self.snapshots.give_up_receiving(shard);
+            self.snapshots.is_stale_append(shard);
             self.outputs.push(Output::SnapshotAbort { shard });
             self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
             return;

@@ -6,8 +6,9 @@
 //! before anything else. Who is told more than it found at its start becomes another disk, whose
 //! replicas are new.
 //!
-//! After a boot nothing is promised before all peers have answered, or an election timeout is over:
-//! what no reachable peer knows can't be noticed.
+//! After a boot nothing is promised before all peers have answered, or two election timeouts are
+//! over, in which a peer that is there has dialled again: what no reachable peer knows can't be
+//! noticed.
 
 use flotilla_raft::Time;
 use flotilla_shard::NodeId;
@@ -26,7 +27,12 @@ impl Node {
     /// held anything, and a node without peers, have nobody to ask.
     pub(crate) fn first_promise_at(&self, now: Now) -> Option<Time> {
         let has_past = self.recovered_through > 0 && !self.peers.map.is_empty();
-        has_past.then(|| now.time + self.options.election_timeout_ms * 1_000)
+        has_past.then(|| now.time + 2 * self.options.election_timeout_ms * 1_000)
+    }
+
+    /// Whether the replicas here have come to life.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.revived_at.is_some()
     }
 
     /// Begins to take part once all peers have said what they know, or it was waited long enough.

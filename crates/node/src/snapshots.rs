@@ -1,9 +1,9 @@
 //! Snapshots on their way: written here, sent to a follower that lags, received from a leader.
 //!
 //! Written: when the log of all shards together has grown enough, every shard with entries since
-//! its last snapshot takes its turn; a slice of the table is walked each turn (P11). Sent and
-//! received: chunk by chunk on a connection of their own, each acknowledged before the next, into a
-//! file that counts only when it is whole and durable.
+//! its last snapshot takes its turn; a slice of the table is walked each turn (P11), and what has
+//! not changed since that snapshot is left out. Sent and received: chunk by chunk on a connection
+//! of their own, into a file that counts only when it is whole and durable.
 //!
 //! Invariant: at most one snapshot file per shard is being written on a node; a received one takes
 //! the place of one being made, never of one that is being finished.
@@ -14,16 +14,26 @@ use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::io::ConnId;
+use crate::link::Snapshot;
 
-/// A chunk is closed at this size, bytes; one large value can make it larger.
-pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// Work of one walk, bytes: at most about 200 µs.
 pub(crate) const WALK_BYTES: usize = 64 << 10;
 /// Chunks handed to the driver and not yet in the file; beyond, the walk waits.
 pub(crate) const APPENDS_OPEN_MAX: u32 = 4;
 /// While a snapshot travels, a new one of its shard waits until the log has grown this many times
 /// the usual, or the follower would never catch up.
-pub(crate) const SENDING_FACTOR: u64 = 4;
+pub(crate) const SENDING_FACTOR: u64 = 2;
+/// Chunks sent and not yet known to be stored; beyond, the sender waits.
+pub(crate) const WINDOW_CHUNKS: u32 = 8;
+/// A snapshot of which nothing has arrived for so long gives way to another, microseconds.
+pub(crate) const STILL_MICROS: u64 = 2_000_000;
+/// What has arrived of a snapshot is kept for so long after its connection broke, at least, if the
+/// node wants to make one itself, microseconds.
+pub(crate) const KEPT_MICROS: u64 = 30_000_000;
+/// Whoever has refused a snapshot is offered none for so long, microseconds.
+pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
+/// How far a sender that was late may catch up, microseconds of its rate.
+const BURST_MICROS: u64 = 10_000;
 
 /// A snapshot being made of this node's own table.
 #[derive(Debug)]
@@ -36,8 +46,22 @@ pub(crate) struct Making {
     pub(crate) chunk: Vec<u8>,
     /// Chunks on their way into the file.
     pub(crate) appends_open: u32,
+    /// Whether the driver still has to say what is kept of the former one.
+    pub(crate) waits: bool,
     /// Whether the walk is over and the file is being finished.
     pub(crate) finishing: bool,
+}
+
+impl Making {
+    /// Nothing is walked yet.
+    pub(crate) fn new(shard: ShardId, meta: SnapshotMeta, waits: bool) -> Self {
+        Self { shard, meta, chunk: Vec::new(), appends_open: 0, waits, finishing: false }
+    }
+
+    /// Whether the walk goes on.
+    pub(crate) fn can_walk(&self) -> bool {
+        !self.waits && !self.finishing && self.appends_open < APPENDS_OPEN_MAX
+    }
 }
 
 /// A snapshot being sent to a follower.
@@ -51,29 +75,164 @@ pub(crate) struct Sending {
     pub(crate) term: Term,
     /// What it stands for.
     pub(crate) meta: SnapshotMeta,
-    /// The chunk being read or under way.
-    pub(crate) number: u32,
-    /// Whether that chunk is being read.
-    pub(crate) asked: bool,
+    /// Whether the receiver has said where to go on.
+    agreed: bool,
+    /// The receiver has all chunks below this one.
+    acked: u32,
+    /// The next chunk to send.
+    pub(crate) sent: u32,
+    /// The next chunk to ask for.
+    pub(crate) next_read: u32,
+    /// Whether the end was sent.
+    pub(crate) ended: bool,
+    /// Size of the chunk sent last, by which the next one is paced.
+    pub(crate) chunk_bytes: u64,
+}
+
+impl Sending {
+    /// Nothing is sent yet.
+    pub(crate) fn new(conn: ConnId, from: ReplicaId, term: Term, meta: SnapshotMeta) -> Self {
+        Self {
+            conn,
+            from,
+            term,
+            meta,
+            agreed: false,
+            acked: 0,
+            sent: 0,
+            next_read: 0,
+            ended: false,
+            chunk_bytes: 0,
+        }
+    }
+
+    /// Whether another chunk may be under way.
+    pub(crate) fn has_room(&self) -> bool {
+        let window = if self.agreed { WINDOW_CHUNKS } else { 1 };
+        !self.ended && self.next_read - self.acked < window
+    }
+
+    /// The receiver has all chunks below `number`, or will soon.
+    pub(crate) fn answered(&mut self, number: u32) {
+        if !self.agreed {
+            (self.agreed, self.acked, self.sent, self.next_read) = (true, number, number, number);
+        }
+        self.acked = self.acked.max(number.min(self.sent));
+    }
 }
 
 /// A snapshot being received.
 #[derive(Debug)]
 pub(crate) struct Receiving {
-    /// Its connection.
-    pub(crate) conn: ConnId,
-    /// The leader that sends it.
+    /// Its connection, if it has not broken.
+    pub(crate) conn: Option<ConnId>,
+    /// The leader that sends it, or another leader since.
     pub(crate) from: ReplicaId,
-    /// The leader's term.
+    /// That leader's term.
     pub(crate) term: Term,
     /// What it stands for.
     pub(crate) meta: SnapshotMeta,
+    /// Of the whole file, as the sender has it.
+    pub(crate) digest: u64,
     /// The next chunk expected.
     pub(crate) number: u32,
-    /// Whether a chunk is on its way into the file.
-    pub(crate) open: bool,
+    /// How many chunks are in the file.
+    pub(crate) stored: u32,
+    /// When a chunk came or was stored last.
+    pub(crate) moved_at: Time,
     /// Whether all chunks are in and the file is being finished.
     pub(crate) finishing: bool,
+}
+
+impl Receiving {
+    /// A snapshot whose first chunk comes.
+    pub(crate) fn new(conn: ConnId, first: &Snapshot<'_>, now: Time) -> Self {
+        Self {
+            conn: Some(conn),
+            from: first.from_replica,
+            term: first.term,
+            meta: first.meta.clone(),
+            digest: first.digest,
+            number: 0,
+            stored: 0,
+            moved_at: now,
+            finishing: false,
+        }
+    }
+
+    /// Whether this is the next chunk.
+    pub(crate) fn expects(&self, conn: ConnId, packet: &Snapshot<'_>) -> bool {
+        let same = self.meta == packet.meta && self.digest == packet.digest;
+        same && self.conn == Some(conn) && self.number == packet.number && !self.finishing
+    }
+}
+
+/// Divides the rate at which this node sends snapshots among their receivers.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// When the next chunk may be read.
+    next_at: Time,
+    /// Who waits for that, in the order of their coming.
+    waiting: VecDeque<(ShardId, ReplicaId)>,
+}
+
+impl Pace {
+    /// Takes the room of a chunk, or has the sending wait; says which.
+    pub(crate) fn take(
+        &mut self,
+        key: (ShardId, ReplicaId),
+        bytes: u64,
+        bytes_per_second: u64,
+        now: Time,
+    ) -> bool {
+        if now < self.next_at {
+            if !self.waiting.contains(&key) {
+                self.waiting.push_back(key);
+            }
+            return false;
+        }
+        let least = Time(now.0.saturating_sub(BURST_MICROS));
+        let cost = bytes.saturating_mul(1_000_000) / bytes_per_second.max(1);
+        self.next_at = self.next_at.max(least) + cost;
+        true
+    }
+
+    /// The first one that waits, once it may go on.
+    pub(crate) fn next(&mut self, now: Time) -> Option<(ShardId, ReplicaId)> {
+        if now < self.next_at { None } else { self.waiting.pop_front() }
+    }
+
+    /// When somebody who waits may go on.
+    pub(crate) fn deadline(&self) -> Time {
+        if self.waiting.is_empty() { Time::NEVER } else { self.next_at }
+    }
+}
+
+/// What the log takes on disk, from the oldest entry above a snapshot on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogOnDisk {
+    /// At present, bytes.
+    bytes: u64,
+    /// The least since the last snapshot: what that could not free does not count.
+    least: u64,
+}
+
+impl LogOnDisk {
+    /// It is so many bytes now.
+    pub(crate) fn note(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        self.least = self.least.min(bytes);
+    }
+
+    /// A snapshot was made.
+    pub(crate) fn begin_anew(&mut self) {
+        self.least = self.bytes;
+    }
+
+    /// How much it has grown since the last snapshot, bytes.
+    pub(crate) fn grown(&self) -> u64 {
+        self.bytes - self.least
+    }
 }
 
 /// All snapshots on their way at this node.
@@ -85,12 +244,18 @@ pub(crate) struct Snapshots {
     pub(crate) making: Option<Making>,
     /// Those being sent, by shard and receiver.
     pub(crate) sending: BTreeMap<(ShardId, ReplicaId), Sending>,
+    /// When a receiver refused one last.
+    pub(crate) refused: BTreeMap<(ShardId, ReplicaId), Time>,
+    /// How fast they are sent.
+    pub(crate) pace: Pace,
     /// Those being received.
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
     /// There was no room for the last one made: the next is not begun before this moment.
     pub(crate) not_before: Time,
     /// Answers still to come for files that were given up.
     stale_appends: BTreeMap<ShardId, u32>,
+    /// How the log grows on disk, where small entries take more than their bytes.
+    pub(crate) on_disk: LogOnDisk,
 }
 
 impl Snapshots {
@@ -110,11 +275,12 @@ impl Snapshots {
         }
     }
 
-    /// Gives up the one being received for `shard`; true if a file was begun.
-    pub(crate) fn give_up_receiving(&mut self, shard: ShardId, open: u32) {
-        if self.receiving.remove(&shard).is_some() {
-            *self.stale_appends.entry(shard).or_default() += open;
-        }
+    /// Gives up the one being received for `shard`; true if there was one.
+    pub(crate) fn give_up_receiving(&mut self, shard: ShardId) -> bool {
+        let Some(receiving) = self.receiving.remove(&shard) else { return false };
+        let open = receiving.number - receiving.stored + u32::from(receiving.finishing);
+        *self.stale_appends.entry(shard).or_default() += open;
+        true
     }
 
     /// Whether an answer about an appended chunk belongs to a file that was given up.
@@ -141,8 +307,8 @@ impl Snapshots {
         number: u32,
     ) -> Vec<(ShardId, ReplicaId)> {
         let wanted = |(key, sending): (&(ShardId, ReplicaId), &Sending)| {
-            let wants = key.0 == shard && sending.meta.index == index && sending.number == number;
-            (wants && sending.asked).then_some(*key)
+            let asked = sending.sent == number && number < sending.next_read && !sending.ended;
+            (asked && key.0 == shard && sending.meta.index == index).then_some(*key)
         };
         self.sending.iter().filter_map(wanted).collect()
     }

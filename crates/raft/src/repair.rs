@@ -70,6 +70,11 @@ impl Raft {
         self.log.holes().is_empty() && !self.search.state_lost
     }
 
+    /// How many entries of the log lack their payload.
+    pub fn damaged(&self) -> usize {
+        self.log.holes().len()
+    }
+
     /// A replica of the group can be reached.
     pub(crate) fn on_peer_found(&mut self, peer: ReplicaId) {
         if !self.is_whole() && !self.search.peers.contains(&peer) {

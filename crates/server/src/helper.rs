@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
-use flotilla_storage::{Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter};
+use flotilla_storage::{
+    Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
+};
 use mio::Waker;
 
 use crate::config::ServerError;
@@ -40,8 +43,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -92,7 +95,7 @@ pub(crate) enum Answer {
         shard: ShardId,
     },
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// A chunk, `None` after the last, or what is wrong.
     Chunk {
         /// Of which shard.
@@ -104,7 +107,7 @@ pub(crate) enum Answer {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
     /// The disk failed, which is final.
     Failed(String),
@@ -205,9 +208,9 @@ impl Work {
         }
     }
 
-    fn append(&mut self, shard: ShardId, chunk: &[u8]) -> Result<Answer, DiskError> {
+    fn append(&mut self, shard: ShardId, chunk: &SnapshotChunk) -> Result<Answer, DiskError> {
         let Some(unfinished) = self.writers.get_mut(&shard) else { return Ok(dropped(shard)) };
-        let bytes = unfinished.writer.chunk(chunk);
+        let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
         match unfinished.append(&mut self.disk, &bytes) {
             Ok(()) => Ok(Answer::Appended { shard }),
             Err(error) => {
@@ -221,7 +224,7 @@ impl Work {
         let Some(unfinished) = self.writers.remove(&shard) else { return Ok(dropped(shard)) };
         let name = unfinished.name.clone();
         match unfinished.finish(&mut self.disk) {
-            Ok(file) => Ok(Answer::Stored(file)),
+            Ok(stored) => Ok(Answer::Stored(stored)),
             Err(error) => self.give_up(shard, &name, error),
         }
     }
@@ -249,7 +252,7 @@ impl Work {
     }
 
     /// A file that can't be read is no reason to stop: it is the node's to decide.
-    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<Option<Vec<u8>>, String> {
+    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<ReadChunk, String> {
         let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
         if !known {
             let (_, reader) =
@@ -257,7 +260,10 @@ impl Work {
             self.readers.insert(shard, (name.to_owned(), reader));
         }
         let (_, reader) = &self.readers[&shard];
-        reader.read(&mut self.disk, number).map_err(|error| error.to_string())
+        let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
+        let slots = reader.slots(number);
+        let chunk = content.map(|content| SnapshotChunk { slots, content });
+        Ok(ReadChunk { digest: reader.digest(), chunk })
     }
 }
 
@@ -267,14 +273,14 @@ fn dropped(shard: ShardId) -> Answer {
 }
 
 impl Unfinished {
-    fn finish(self, disk: &mut FileDisk) -> Result<SnapshotFile, DiskError> {
+    fn finish(self, disk: &mut FileDisk) -> Result<StoredSnapshot, DiskError> {
         let Self { writer, name, length } = self;
-        let (footer, file) = writer.finish();
+        let (footer, stored) = writer.finish();
         disk.write(&name, length, &footer)?;
         disk.sync(&name)?;
-        disk.rename(&name, &file.name)?;
+        disk.rename(&name, &stored.file.name)?;
         disk.sync_directory()?;
-        Ok(file)
+        Ok(stored)
     }
 
     fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {

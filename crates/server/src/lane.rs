@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_node::{Event, Node, Notice, Now, Output, WriteBatch};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Event, Node, Notice, Now, Output, Unchanged, WriteBatch};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, Damage};
 
@@ -237,9 +237,8 @@ impl Lane {
                 assert!(before.is_none(), "a node has at most one write open");
             }
             Output::Repair { shard, entries } => self.frames.log().repair(shard, entries),
-            Output::SnapshotBegin { shard, meta } => {
-                let (writer, name) = self.frames.log().snapshot_writer(shard, meta);
-                self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })?;
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(shard, meta, upon)?;
             }
             Output::SnapshotAppend { shard, chunk } => {
                 self.helper.give(Job::Append { shard, chunk })?;
@@ -257,6 +256,23 @@ impl Lane {
             Output::Notice(notice) => self.console.notice(&notice),
         }
         Ok(())
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) -> Result<(), ServerError> {
+        let (index, log) = (meta.index, self.frames.log());
+        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
+            let (writer, name, kept) = log.snapshot_writer_upon(shard, meta, since, &slots);
+            self.network.tell(Event::SnapshotKept { shard, index, slots: kept });
+            (writer, name)
+        } else {
+            log.snapshot_writer(shard, meta)
+        };
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })
     }
 
     fn read_snapshot(
@@ -303,12 +319,15 @@ impl Lane {
                     Event::SnapshotFailed { shard }
                 }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
-                Answer::Stored(file) => {
-                    let (shard, index) = (file.shard, file.meta.index);
-                    self.frames.log().snapshot_durable(file);
+                Answer::Stored(stored) => {
+                    let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                    self.frames.log().snapshot_durable(stored);
                     Event::SnapshotStored { shard, index }
                 }
                 Answer::Chunk { shard, index, number, name, result } => {
+                    if result.is_err() {
+                        self.frames.log().snapshot_unreadable(&name);
+                    }
                     self.frames.log().release_snapshot(&name);
                     Event::SnapshotChunk { shard, index, number, result }
                 }
@@ -338,6 +357,7 @@ impl Lane {
             self.scrubbed = now;
             chores.extend(log.scrub(SCRUB_BYTES));
         }
+        self.node.note_log_on_disk(log.live_bytes());
         for chore in chores {
             self.helper.give(Job::Chore(chore))?;
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_node::WriteBatch;
+use flotilla_node::{ReadChunk, SnapshotChunk, WriteBatch};
 use flotilla_raft::{
     Configuration, Entry, EntryKind, HardState, Index, Payload, ReplicaId, SnapshotMeta, Term,
     Write, WriteSeq,
@@ -107,6 +107,10 @@ fn frames_come_back_however_they_were_written() {
     }
 }
 
+fn chunk(content: &[u8]) -> SnapshotChunk {
+    SnapshotChunk { slots: None, content: content.to_vec() }
+}
+
 #[test]
 fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     let poll = Poll::new().expect("readiness is known here");
@@ -123,16 +127,17 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     for complete in [false, true] {
         let (writer, name) = log.snapshot_writer(SHARD, meta.clone());
         give(Job::Begin { shard: SHARD, writer: Box::new(writer), name });
-        give(Job::Append { shard: SHARD, chunk: vec![1; 10_000] });
+        give(Job::Append { shard: SHARD, chunk: chunk(&[1; 10_000]) });
         assert!(matches!(answer(), Answer::Appended { .. }));
         if !complete {
             give(Job::Abort { shard: SHARD });
         }
     }
-    give(Job::Append { shard: SHARD, chunk: b"second".to_vec() });
+    give(Job::Append { shard: SHARD, chunk: chunk(b"second") });
     assert!(matches!(answer(), Answer::Appended { .. }));
     give(Job::Finish { shard: SHARD });
-    let Answer::Stored(file) = answer() else { panic!("it is complete") };
+    let Answer::Stored(stored) = answer() else { panic!("it is complete") };
+    let file = stored.file;
     let names: Vec<_> = std::fs::read_dir(directory.path())
         .expect("it is there")
         .map(|entry| entry.expect("it is there").file_name().into_string().expect("plain"))
@@ -141,11 +146,11 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     assert_eq!(names, std::slice::from_ref(&file.name), "what was dropped is gone");
 
     let index = file.meta.index;
-    let expected = [Some(vec![1; 10_000]), Some(b"second".to_vec()), None];
+    let expected = [Some(chunk(&[1; 10_000])), Some(chunk(b"second")), None];
     for (number, expected) in (0..).zip(expected) {
         give(Job::Read { shard: SHARD, index, number, name: file.name.clone() });
         let Answer::Chunk { result, .. } = answer() else { panic!("it was read") };
-        assert_eq!(result, Ok(expected));
+        assert_eq!(result, Ok(ReadChunk { digest: file.digest, chunk: expected }));
     }
     give(Job::Read { shard: SHARD, index, number: 0, name: "gone.snap".to_owned() });
     let Answer::Chunk { result, .. } = answer() else { panic!("the lane is told") };

@@ -105,6 +105,8 @@ counters! {
     snapshots_installed,
     /// Payloads that were damaged and came back from a peer.
     entries_repaired,
+    /// Times that nothing else was let go wrong, so that peers notice what a disk does not show.
+    calms,
     /// Disks that became other disks, since they had forgotten something.
     disks_renewed,
     /// Log segments that were begun.

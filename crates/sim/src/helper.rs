@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
 
 /// What it is to do.
@@ -26,8 +27,8 @@ pub(crate) enum Job {
     Append {
         /// Of which shard.
         shard: ShardId,
-        /// The content.
-        chunk: Vec<u8>,
+        /// The chunk.
+        chunk: SnapshotChunk,
     },
     /// Complete the file.
     Finish {
@@ -64,7 +65,7 @@ pub(crate) enum Done {
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
-    Stored(SnapshotFile),
+    Stored(StoredSnapshot),
     /// Instead of either: there was no room, and nothing is left of the file.
     NoRoom(ShardId),
     /// A chunk, `None` after the last, or what is wrong.
@@ -78,7 +79,7 @@ pub(crate) enum Done {
         /// The file.
         name: String,
         /// The outcome.
-        result: Result<Option<Vec<u8>>, String>,
+        result: Result<ReadChunk, String>,
     },
 }
 
@@ -130,7 +131,7 @@ impl Helper {
                 let Some(unfinished) = self.writers.get_mut(&shard) else {
                     return Ok(Done::NoRoom(shard));
                 };
-                let bytes = unfinished.writer.chunk(&chunk);
+                let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                 match disk.write(&unfinished.name, unfinished.length, &bytes) {
                     Err(error) if error.is_no_room() => {
                         self.abort(shard, disk)?;
@@ -157,9 +158,13 @@ impl Helper {
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
             Job::Read { shard, index, number, name } => {
-                let result = SnapshotReader::open(disk, &name)
-                    .and_then(|(_, reader)| reader.read(disk, number))
-                    .map_err(|error| error.to_string());
+                let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
+                    let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunk = reader.read(disk, number)?;
+                    let chunk = chunk.map(|content| SnapshotChunk { slots, content });
+                    Ok(ReadChunk { digest, chunk })
+                });
+                let result = read.map_err(|error| error.to_string());
                 Ok(Done::Chunk { shard, index, number, name, result })
             }
         }
@@ -175,7 +180,7 @@ impl Helper {
             }
             Some(Job::Append { shard, chunk }) => {
                 self.writers.get_mut(&shard).is_some_and(|unfinished| {
-                    let bytes = unfinished.writer.chunk(&chunk);
+                    let bytes = unfinished.writer.chunk(&chunk.content, chunk.slots);
                     let part = bytes.len() * steps.min(4) / 4;
                     disk.write(&unfinished.name, unfinished.length, &bytes[..part]).is_ok()
                 })
@@ -204,15 +209,15 @@ fn finish(
     unfinished: Unfinished,
     disk: &mut MemoryDisk,
     steps: usize,
-) -> Result<SnapshotFile, DiskError> {
+) -> Result<StoredSnapshot, DiskError> {
     let Unfinished { writer, name, length } = unfinished;
-    let (footer, file) = writer.finish();
+    let (footer, stored) = writer.finish();
     let work: [Step<'_>; 4] = [
         &|disk| disk.write(&name, length, &footer),
         &|disk| disk.sync(&name),
-        &|disk| disk.rename(&name, &file.name),
+        &|disk| disk.rename(&name, &stored.file.name),
         &|disk| disk.sync_directory(),
     ];
     work.iter().take(steps).try_for_each(|step| step(disk))?;
-    Ok(file)
+    Ok(stored)
 }

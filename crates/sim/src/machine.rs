@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output};
+use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output, ReadChunk};
 use flotilla_raft::{Index, Time};
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
 use crate::clock::Clocks;
@@ -35,8 +35,10 @@ pub(crate) struct Machine {
     pub(crate) lying: bool,
     /// Writes of the log that were acknowledged, newest last: file, offset and length.
     pub(crate) recent: VecDeque<(Arc<str>, u64, usize)>,
-    /// An image of the disk, to be put back.
-    pub(crate) image: Option<Box<MemoryDisk>>,
+    /// An image of the disk, to be put back, and the boots of all machines when it was taken.
+    pub(crate) image: Option<(Box<MemoryDisk>, Vec<u64>)>,
+    /// The boots of all machines when the disk began to lie.
+    pub(crate) lying_since: Vec<u64>,
     /// The process does nothing before this moment.
     pub(crate) paused_until: Micros,
     /// Every turn takes so long at most, microseconds.
@@ -80,6 +82,7 @@ impl Machine {
             lying: false,
             recent: VecDeque::new(),
             image: None,
+            lying_since: Vec::new(),
             paused_until: 0,
             turn_micros: 0,
             founded: false,
@@ -194,54 +197,19 @@ pub(crate) struct Frame {
 /// An event that waits for the next turn.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Accepted {
-        conn: ConnId,
-        face: Face,
-        remote: String,
-        local: String,
-    },
-    Dialed {
-        conn: ConnId,
-        connected: bool,
-    },
-    Received {
-        conn: ConnId,
-        bytes: Vec<u8>,
-    },
-    Closed {
-        conn: ConnId,
-    },
-    Written {
-        sequence: u64,
-        durable_through: u64,
-    },
-    Damaged {
-        shard: ShardId,
-        indexes: Vec<Index>,
-    },
-    SnapshotDamaged {
-        shard: ShardId,
-        index: Index,
-    },
-    SnapshotAppended {
-        shard: ShardId,
-    },
-    SnapshotStored {
-        shard: ShardId,
-        index: Index,
-    },
-    SnapshotFailed {
-        shard: ShardId,
-    },
-    Room {
-        lacks: bool,
-    },
-    SnapshotChunk {
-        shard: ShardId,
-        index: Index,
-        number: u32,
-        result: Result<Option<Vec<u8>>, String>,
-    },
+    Accepted { conn: ConnId, face: Face, remote: String, local: String },
+    Dialed { conn: ConnId, connected: bool },
+    Received { conn: ConnId, bytes: Vec<u8> },
+    Closed { conn: ConnId },
+    Written { sequence: u64, durable_through: u64 },
+    Damaged { shard: ShardId, indexes: Vec<Index> },
+    SnapshotDamaged { shard: ShardId, index: Index },
+    SnapshotKept { shard: ShardId, index: Index, slots: Vec<(Slot, Slot)> },
+    SnapshotAppended { shard: ShardId },
+    SnapshotStored { shard: ShardId, index: Index },
+    SnapshotFailed { shard: ShardId },
+    Room { lacks: bool },
+    SnapshotChunk { shard: ShardId, index: Index, number: u32, result: Result<ReadChunk, String> },
 }
 
 impl Incoming {
@@ -256,6 +224,9 @@ impl Incoming {
             Self::Closed { conn } => take(Event::Closed { conn }),
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
+            }
+            Self::SnapshotKept { shard, index, slots } => {
+                take(Event::SnapshotKept { shard, index, slots });
             }
             Self::Damaged { shard, indexes } => take(Event::Damaged { shard, indexes }),
             Self::SnapshotDamaged { shard, index } => take(Event::SnapshotDamaged { shard, index }),

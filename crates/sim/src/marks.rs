@@ -62,6 +62,8 @@ marks! {
     NoRoom,
     /// A file of a snapshot could not be read.
     UnreadableChunk,
+    /// A snapshot kept parts of the one before it.
+    SnapshotBuiltOn,
     /// A node took a snapshot from another.
     SnapshotInstalled,
     /// A node crashed while it read a snapshot.

@@ -369,9 +369,11 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Rot, 8),
         (Fault::LostWrite, 6),
         (Fault::MisdirectedWrite, 6),
-        (Fault::WipedDisk, 2),
-        (Fault::Crash, 3),
-        (Fault::CrashLeader, 3),
+        (Fault::WipedDisk, 3),
+        (Fault::OlderDisk, 8),
+        (Fault::LyingSync, 5),
+        (Fault::Crash, 2),
+        (Fault::CrashLeader, 2),
     ]);
 }
 

@@ -6,13 +6,13 @@
 use flotilla_raft::{Configuration, EntryKind, HardState, Index, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
 
-use crate::snapshot::SnapshotFile;
+use crate::snapshot::{Base, SnapshotFile};
 
 /// Frames and segment headers start at multiples of this many bytes.
 pub const BLOCK: usize = 4096;
 
 /// The version this code reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 /// Bytes in front of the first frame of a segment.
 pub(crate) const SEGMENT_HEAD: u64 = 2 * BLOCK as u64;
 /// Bytes of a frame's header.
@@ -290,7 +290,11 @@ pub(crate) fn take_hard_state(take: &mut Take<'_>) -> Option<HardState> {
 pub(crate) fn snapshot_length(meta: &SnapshotMeta, file: Option<&SnapshotFile>) -> usize {
     let members = &meta.configuration;
     let replicas = members.voters.len() + members.outgoing.len() + members.learners.len();
-    16 + 12 + 8 * replicas + 16 + 1 + file.map_or(0, |file| 18 + file.name.len())
+    16 + 12
+        + 8 * replicas
+        + 16
+        + 1
+        + file.map_or(0, |file| 20 + file.name.len() + Base::BYTES * file.bases.len())
 }
 
 /// Puts what a snapshot stands for and which file it is in.
@@ -302,6 +306,10 @@ pub(crate) fn put_snapshot(out: &mut impl Put, meta: &SnapshotMeta, file: Option
         out.put_u64(file.bytes);
         out.put_u16(u16::try_from(file.name.len()).expect("snapshot names are short"));
         out.put(file.name.as_bytes());
+        out.put_u16(u16::try_from(file.bases.len()).expect("a snapshot has few bases"));
+        for base in &file.bases {
+            base.put(out);
+        }
     }
 }
 
@@ -318,7 +326,9 @@ pub(crate) fn take_snapshot(
     let bytes = take.u64()?;
     let length = take.u16()?;
     let name = String::from_utf8(take.bytes(usize::from(length))?.to_vec()).ok()?;
-    let file = SnapshotFile { shard, meta: meta.clone(), name, bytes, digest };
+    let count = take.u16()?;
+    let bases = (0..count).map(|_| Base::take(take)).collect::<Option<Vec<_>>>()?;
+    let file = SnapshotFile { shard, meta: meta.clone(), name, bytes, digest, bases };
     Some((meta, Some(file)))
 }
 

@@ -113,4 +113,7 @@ pub use log::{Damage, FrameWrite, Log, Options, SEGMENT_BYTES};
 pub use memory_disk::{Counters, MemoryDisk};
 pub use recovery::{Cut, RecoveredLane, RecoveryReport, examine};
 pub use scrub::Scrub;
-pub use snapshot::{MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use snapshot::{
+    Base, MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter,
+    StoredSnapshot,
+};

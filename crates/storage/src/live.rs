@@ -394,8 +394,9 @@ mod tests {
 
     fn snapshot(index: u64, term: u64) -> SnapshotFile {
         let configuration = Configuration::default();
-        let meta = SnapshotMeta { index: Index(index), term: Term(term), configuration };
-        SnapshotFile { shard: SHARD, meta, name: String::new(), bytes: 0, digest: 0 }
+        let (meta, bases) =
+            (SnapshotMeta { index: Index(index), term: Term(term), configuration }, Vec::new());
+        SnapshotFile { shard: SHARD, meta, name: String::new(), bytes: 0, digest: 0, bases }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Write};
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 
 use crate::buffer::AlignedBuffer;
 use crate::carry::Carry;
@@ -18,13 +18,13 @@ use crate::load::{CarryLoad, CarryPiece};
 use crate::scan::segment_id;
 use crate::segment::Segments;
 use crate::shelf::Shelf;
-use crate::snapshot::{SnapshotFile, SnapshotWriter};
+use crate::snapshot::{SnapshotFile, SnapshotWriter, StoredSnapshot};
 use append::Turn;
 pub use damage::Damage;
 use scrub::Scrubber;
 
 /// The default size of a segment in bytes.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+pub const SEGMENT_BYTES: u64 = 32 << 20;
 
 /// How a log uses its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Default for Options {
         Self {
             segment_bytes: SEGMENT_BYTES,
             spare_segments: 2,
-            max_segments: 8,
+            max_segments: 4,
             carry_frame_bytes: 1 << 20,
             carry_load_bytes: 4 << 20,
         }
@@ -332,11 +332,31 @@ impl Log {
         SnapshotWriter::new(shard, meta, self.random.next())
     }
 
+    /// Begins a snapshot file upon the shard's snapshot at index `since`, as far as slots are
+    /// `unchanged` since then (ranges, ascending, both ends included). The third value is the slots
+    /// that must not be written, since chunks with them are kept.
+    pub fn snapshot_writer_upon(
+        &mut self,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        since: Index,
+        unchanged: &[(Slot, Slot)],
+    ) -> (SnapshotWriter, String, Vec<(Slot, Slot)>) {
+        let (mut writer, name) = self.snapshot_writer(shard, meta);
+        let can_be_read = |former: &&StoredSnapshot| {
+            former.file.meta.index == since && !self.bad_snapshots.contains(&former.file.name)
+        };
+        let former = self.shelf.newest(shard).filter(can_be_read);
+        let kept = former.map_or_else(Vec::new, |former| writer.build_on(former, unchanged));
+        (writer, name, kept)
+    }
+
     /// A snapshot file is complete, and durable under its final name. Only now may a write that
     /// begins the shard's log at it be appended. An older one than the log begins at is dropped.
-    pub fn snapshot_durable(&mut self, file: SnapshotFile) {
-        let begins_at = self.shards.get(&file.shard).map_or(Index(0), |log| log.snapshot.index);
-        let dropped = self.shelf.register(file, begins_at);
+    pub fn snapshot_durable(&mut self, new: StoredSnapshot) {
+        let shard = new.file.shard;
+        let begins_at = self.shards.get(&shard).map_or(Index(0), |log| log.snapshot.index);
+        let dropped = self.shelf.register(new, begins_at);
         self.segments.removals.extend(dropped);
     }
 
@@ -344,6 +364,11 @@ impl Log {
     pub fn discard_snapshot(&mut self, shard: ShardId, index: Index) {
         let begins_at = self.shards.get(&shard).map_or(Index(0), |log| log.snapshot.index);
         self.shelf.discard(shard, index, begins_at);
+    }
+
+    /// A snapshot could not be read: nothing is built on it any more.
+    pub fn snapshot_unreadable(&mut self, name: &str) {
+        self.bad_snapshots.insert(name.to_string());
     }
 
     /// Keeps a snapshot file from being removed until [`Log::release_snapshot`], as often as held.
@@ -360,7 +385,7 @@ impl Log {
 
     /// The newest durable snapshot of a shard.
     pub fn snapshot_file(&self, shard: ShardId) -> Option<&SnapshotFile> {
-        self.shelf.newest(shard)
+        self.shelf.newest(shard).map(|stored| &stored.file)
     }
 
     /// The durable snapshot of a shard at exactly this index, if its file is still there.

@@ -38,7 +38,7 @@ use crate::replay::{Frame, Replay};
 use crate::scan::{Content, Found, Slot};
 use crate::segment::{FreeFile, Segment, Segments};
 use crate::shelf::Shelf;
-use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotReader};
+use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotReader, StoredSnapshot};
 use crate::table::read_table;
 
 /// How far sequences jump at a recovery: more than any number of frames in flight at a crash.
@@ -64,6 +64,8 @@ pub struct RecoveredLane {
     /// The snapshot file that each shard's log begins at, lost shards' too, as far as it is there
     /// and its frame can be read. Its chunks are checked when they are read.
     pub snapshots: BTreeMap<ShardId, SnapshotFile>,
+    /// The same, with the lists of their chunks.
+    stored: Vec<StoredSnapshot>,
     /// Snapshots that are missing or damaged. Such a replica knows what it promised and votes and
     /// acknowledges; it has no state to apply anything to until a newer snapshot is installed.
     pub lost_snapshots: BTreeMap<ShardId, SnapshotError>,
@@ -386,11 +388,12 @@ fn find_snapshots(
     for (&shard, log) in &replay.shards {
         let Some(file) = &log.file else { continue };
         let found = SnapshotReader::open(disk, &file.name).and_then(|(_, reader)| {
-            if reader.file() == *file { Ok(()) } else { Err(reader.is_not(file)) }
+            if reader.file() == *file { Ok(reader) } else { Err(reader.is_not(file)) }
         });
         match found {
-            Ok(()) => {
+            Ok(reader) => {
                 lane.snapshots.insert(shard, file.clone());
+                lane.stored.push(reader.stored().clone());
             }
             Err(SnapshotError::Version { name, found }) => {
                 return Err(RecoverError::Version { file: name, found });
@@ -415,8 +418,8 @@ fn remove_unneeded(
         return Ok(Vec::new());
     }
     let files = replay.shards.values().filter_map(|log| log.file.as_ref());
-    let needed: BTreeSet<&str> = files.map(|file| &file.name[..]).collect();
-    let unneeded = survey.snapshots.iter().filter(|name| !needed.contains(&name[..]));
+    let needed: BTreeSet<String> = files.flat_map(SnapshotFile::names).collect();
+    let unneeded = survey.snapshots.iter().filter(|name| !needed.contains(*name));
     let removed: Vec<_> = survey.temporary.iter().chain(unneeded).cloned().collect();
     for name in &removed {
         disk.remove(name)?;
@@ -438,7 +441,7 @@ fn build(
     let (mut live, table) = (Live::default(), replay.table.clone());
     let shards = hand_over(replay, &mut live, lane);
     let mut shelf = Shelf::default();
-    lane.snapshots.values().cloned().for_each(|file| shelf.restore(file));
+    lane.stored.drain(..).for_each(|stored| shelf.restore(stored));
     let blank = survey.found.is_empty() && search.highest_sequence == 0;
     let highest = search.highest_sequence.max(chain.last_kept());
     let sequence = if blank { 0 } else { highest + SEQUENCE_JUMP };

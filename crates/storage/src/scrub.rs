@@ -26,7 +26,7 @@ pub(crate) enum Target {
         bad: Vec<BadFrame>,
     },
     Snapshot {
-        file: SnapshotFile,
+        file: Box<SnapshotFile>,
         /// The first chunk to read; after the run, where to go on; `None` at the end.
         next: Option<u32>,
         error: Option<SnapshotError>,

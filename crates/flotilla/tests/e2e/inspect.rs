@@ -46,12 +46,13 @@ fn sample(directory: &Path) -> (PathBuf, PathBuf, u64) {
     let configuration = Configuration { voters: vec![ReplicaId(8)], ..Configuration::default() };
     let meta = SnapshotMeta { index: Index(3), term: Term(2), configuration };
     let (mut writer, temporary) = log.snapshot_writer(SHARD, meta.clone());
-    let mut bytes = writer.chunk(b"some state, some state, some state");
-    let (footer, file) = writer.finish();
+    let mut bytes = writer.chunk(b"some state, some state, some state", None);
+    let (footer, stored) = writer.finish();
+    let file = stored.file.clone();
     bytes.extend(footer);
     disk.write(&temporary, 0, &bytes).expect("room");
     disk.rename(&temporary, &file.name).expect("it is there");
-    log.snapshot_durable(file.clone());
+    log.snapshot_durable(stored);
     append(&mut disk, &mut log, write(6, 7, Some(meta)));
     let (segment, offset) = append(&mut disk, &mut log, write(8, 9, None));
     let seal = log.seal().expect("something is to be attested");

@@ -5,7 +5,8 @@
 //! old item, or that there was none, or that the old value is a prefix of the present one (after an
 //! append or a new expiry, so that a big value is never copied). What the walker writes of a hash
 //! is the table without shadowed keys, and the shadows' old items. A slot that is cleared before
-//! the walker came by is kept whole.
+//! the walker came by is kept whole. A slot that somebody has written down before is left out: the
+//! walker passes by, and its changes need no care.
 //!
 //! Invariants: at any time, the written keys and [table − shadows + old items] from `position` on
 //! are the keys at the cut; shadows below `position` are gone; a kept slot gets no new shadow.
@@ -86,6 +87,7 @@ pub(super) struct Cut {
     shadows: Shadows,
     kept: Slots,
     kept_slots: SlotSet,
+    left_out: SlotSet,
 }
 
 impl Keyspace {
@@ -105,6 +107,12 @@ impl Keyspace {
     ) -> bool {
         let cut = self.cut.as_mut().expect("a cut was begun");
         cut.walk(&self.slots, &mut self.graveyard, put)
+    }
+
+    /// Leaves these slots out of the cut, of which nothing was walked yet.
+    pub(crate) fn leave_out_of_cut(&mut self, slots: &SlotSet) {
+        let cut = self.cut.as_mut().expect("a cut was begun");
+        cut.leave_out(slots, &self.slots, &mut self.graveyard);
     }
 
     /// Forgets the cut, walked to its end or not.
@@ -129,6 +137,17 @@ impl Cut {
             shadows: Shadows::new(),
             kept: Slots::default(),
             kept_slots: SlotSet::new(),
+            left_out: SlotSet::new(),
+        }
+    }
+
+    fn leave_out(&mut self, slots: &SlotSet, live: &Slots, graveyard: &mut Graveyard) {
+        assert_eq!(self.position, (0, 0), "slots are left out before the first is walked");
+        self.left_out = slots.clone();
+        let unneeded = self.shadows.extract_if(.., |at, _| slots.contains(Slot(at.0)));
+        graveyard.bury_shadows(unneeded.collect());
+        if slots.contains(Slot(0)) {
+            self.next_slot(live, graveyard);
         }
     }
 
@@ -178,7 +197,8 @@ impl Cut {
 
     /// The table of a slot that was cleared: kept if the walker has yet to come by.
     pub(super) fn keep_slot(&mut self, slot: u16, table: SlotTable, graveyard: &mut Graveyard) {
-        if slot < self.position.0 || self.kept_slots.contains(Slot(slot)) {
+        let written = slot < self.position.0 || self.left_out.contains(Slot(slot));
+        if written || self.kept_slots.contains(Slot(slot)) {
             graveyard.bury_slot(table);
         } else {
             *self.kept.obtain(slot) = table;
@@ -203,7 +223,8 @@ impl Cut {
 
     /// Whether the walker has yet to write what the table of `slot` has of this hash.
     fn covers(&self, slot: u16, hash: u64) -> bool {
-        (slot, hash) >= self.position && !self.kept_slots.contains(Slot(slot))
+        let needed = |slot| !self.kept_slots.contains(slot) && !self.left_out.contains(slot);
+        (slot, hash) >= self.position && needed(Slot(slot))
     }
 
     fn shadow(&self, slot: u16, hash: u64, key: &[u8]) -> Option<&Shadow> {
@@ -340,10 +361,19 @@ impl Cut {
         if self.kept_slots.contains(Slot(slot)) {
             graveyard.bury_slot(std::mem::take(self.kept.obtain(slot)));
         }
-        let shadowed = self.shadows.range((slot + 1, 0)..).next().map(|(&(slot, _), _)| slot);
-        let used = [live.next_used(slot + 1), self.kept.next_used(slot + 1), shadowed];
         let end = (PAGES * PAGE_SLOTS) as u16;
-        self.position = (used.into_iter().flatten().min().unwrap_or(end), 0);
+        let mut next = slot + 1;
+        while next < end {
+            let shadowed = self.shadows.range((next, 0)..).next().map(|(&(slot, _), _)| slot);
+            let used = [live.next_used(next), self.kept.next_used(next), shadowed];
+            next = used.into_iter().flatten().min().unwrap_or(end);
+            let wanted = self.left_out.next_absent(next);
+            if wanted == next {
+                break;
+            }
+            next = wanted;
+        }
+        self.position = (next, 0);
     }
 
     /// Lets go of the shadows up to this hash of the present slot.

@@ -38,6 +38,8 @@ pub(crate) struct SlotTable {
     len: usize,
     bytes: u64,
     digest: u64,
+    /// The index of the entry that changed it last.
+    changed_at: u64,
 }
 
 impl SlotTable {
@@ -126,6 +128,16 @@ impl SlotTable {
     /// The sum of its items' digests.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The index of the entry that changed it last, 0 if none has.
+    pub(crate) fn changed_at(&self) -> u64 {
+        self.changed_at
+    }
+
+    /// The entry at `index` has changed it.
+    pub(crate) fn note_change(&mut self, index: u64) {
+        self.changed_at = index;
     }
 
     /// Whether it was never used or is as good as that.

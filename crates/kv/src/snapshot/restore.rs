@@ -120,6 +120,7 @@ impl Restorer {
             return Err(Malformed::new("snapshot: the hash seed is another cluster's"));
         }
         self.machine.applied_index = reader.u64("applied index")?;
+        self.machine.keyspace.begin_at(self.machine.applied_index);
         self.machine.clock_ms = reader.u64("clock")?;
         self.has_head = true;
         Ok(())

@@ -54,7 +54,7 @@ pub(crate) use raft_codec::RaftPacket;
 pub(crate) use raft_codec::{RaftEncoder, begin_raft, decode_raft};
 pub(crate) use replies::{ReadOutcome, RefusalReason, Replies, Reply, ReplyEncoder, WriteOutcome};
 pub(crate) use requests::{Request, RequestEncoder, Requests};
-pub(crate) use snapshot::{Snapshot, SnapshotOutcome, SnapshotReply};
+pub(crate) use snapshot::{ChunkView, Snapshot, SnapshotOutcome, SnapshotReply};
 
 /// The first bytes that the dialling node sends. No request of a client begins with byte 0xF1.
 pub(crate) const PREFACE: [u8; 8] = *b"\xF1flotlnk";

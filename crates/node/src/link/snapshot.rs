@@ -1,4 +1,4 @@
-//! Snapshots between nodes: chunk by chunk, each answered before the next, on a link of their own.
+//! Snapshots between nodes: chunk by chunk on a link of their own, a few at a time unanswered.
 //!
 //! [`Snapshot`]:
 //!
@@ -8,8 +8,10 @@
 //! | index, term of index | numbers |
 //! | voters, outgoing, learners | each a count and so many numbers, ascending |
 //! | retired, lease | numbers: the highest id that is a member no more; µs |
+//! | digest | u64, little-endian: of the whole snapshot file |
 //! | chunk number | number, at most 32 bits |
 //! | chunk follows | flag; not after the last chunk |
+//! | keys follow | flag, if a chunk follows; then first slot, last slot |
 //! | chunk | until the end |
 //!
 //! [`SnapshotReply`]:
@@ -18,9 +20,12 @@
 //! |---|---|
 //! | shard, to replica, index, chunk number | numbers |
 //! | outcome | u8: 1 next, 2 durable, 3 refused |
+//!
+//! The first chunk goes alone. Its answer names the next one wanted, which is a later one where part
+//! of the same file has come before: over a link that broke, or from a leader before this one.
 
 use flotilla_raft::{Configuration, Index, ReplicaId, SnapshotMeta, Term};
-use flotilla_shard::ShardId;
+use flotilla_shard::{SLOTS, ShardId, Slot};
 
 use super::LinkError;
 use super::wire::{Reader, put_number};
@@ -38,10 +43,21 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) term: Term,
     /// What the snapshot stands for.
     pub(crate) meta: SnapshotMeta,
+    /// The digest of the whole file.
+    pub(crate) digest: u64,
     /// Which chunk, from 0.
     pub(crate) number: u32,
     /// The chunk; `None` says that the one before was the last.
-    pub(crate) chunk: Option<&'a [u8]>,
+    pub(crate) chunk: Option<ChunkView<'a>>,
+}
+
+/// A chunk in a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkView<'a> {
+    /// The first and the last slot of which it has keys, if it has keys.
+    pub(crate) slots: Option<(Slot, Slot)>,
+    /// What it holds.
+    pub(crate) content: &'a [u8],
 }
 
 /// The answer to a [`Snapshot`].
@@ -53,16 +69,16 @@ pub(crate) struct SnapshotReply {
     pub(crate) to_replica: ReplicaId,
     /// The index the snapshot stands for.
     pub(crate) index: Index,
-    /// The number of the chunk answered.
+    /// All chunks below this are in the file, or on their way there.
     pub(crate) number: u32,
-    /// What became of it.
+    /// What is to become of it.
     pub(crate) outcome: SnapshotOutcome,
 }
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotOutcome {
-    /// It is in the file: send the next.
+    /// Go on.
     Next,
     /// The whole snapshot is durable.
     Durable,
@@ -85,9 +101,16 @@ impl<'a> Snapshot<'a> {
         put_replicas(out, &configuration.learners);
         put_number(out, configuration.retired.0);
         put_number(out, configuration.lease);
+        out.extend_from_slice(&self.digest.to_le_bytes());
         put_number(out, u64::from(self.number));
         out.push(u8::from(self.chunk.is_some()));
-        out.extend_from_slice(self.chunk.unwrap_or_default());
+        let Some(ChunkView { slots, content }) = self.chunk else { return };
+        out.push(u8::from(slots.is_some()));
+        if let Some((first, last)) = slots {
+            put_number(out, u64::from(first.0));
+            put_number(out, u64::from(last.0));
+        }
+        out.extend_from_slice(content);
     }
 
     /// Reads the body of a packet.
@@ -99,11 +122,14 @@ impl<'a> Snapshot<'a> {
             to_replica: ReplicaId(reader.number("receiver of a snapshot")?),
             term: Term(reader.number("leader's term of a snapshot")?),
             meta: meta(&mut reader)?,
+            digest: reader.word("digest of a snapshot")?,
             number: reader.small("chunk's number of a snapshot")?,
             chunk: None,
         };
         if reader.flag("chunk of a snapshot")? {
-            snapshot.chunk = Some(&body[reader.position()..]);
+            let has_keys = reader.flag("keys of a chunk")?;
+            let slots = has_keys.then(|| slots(&mut reader)).transpose()?;
+            snapshot.chunk = Some(ChunkView { slots, content: &body[reader.position()..] });
         } else {
             reader.finish()?;
         }
@@ -157,6 +183,14 @@ fn meta(reader: &mut Reader<'_>) -> Result<SnapshotMeta, LinkError> {
             lease: reader.number("lease of a snapshot")?,
         },
     })
+}
+
+fn slots(reader: &mut Reader<'_>) -> Result<(Slot, Slot), LinkError> {
+    let (first, last): (u16, u16) = (reader.small("first slot")?, reader.small("last slot")?);
+    if first > last || last >= SLOTS {
+        return Err(LinkError::Value { field: "slots of a chunk" });
+    }
+    Ok((Slot(first), Slot(last)))
 }
 
 fn put_replicas(out: &mut Vec<u8>, replicas: &[ReplicaId]) {

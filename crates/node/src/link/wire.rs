@@ -41,6 +41,11 @@ impl<'a> Reader<'a> {
         self.array(field).map(|[byte]| byte)
     }
 
+    /// Eight bytes, little-endian.
+    pub(crate) fn word(&mut self, field: &'static str) -> Result<u64, LinkError> {
+        self.array(field).map(u64::from_le_bytes)
+    }
+
     /// A byte that is 0 or 1.
     pub(crate) fn flag(&mut self, field: &'static str) -> Result<bool, LinkError> {
         match self.byte(field)? {

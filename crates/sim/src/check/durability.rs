@@ -42,7 +42,7 @@ pub(crate) fn holds(logs: &NodeLogs, shard: ShardId, index: u64, entry: Identity
 
 fn on(disk: &BTreeMap<ShardId, Shadow>, shard: ShardId, index: u64, entry: Identity) -> bool {
     let log = disk.get(&shard);
-    log.is_some_and(|log| log.base >= index || log.at(index) == Some(entry))
+    log.is_some_and(|log| log.base >= index || log.has(index, entry))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) fn check(
     let Some((index, entry)) = committed else { return Ok(()) };
     match given.at(index) {
         // With log matching, what is the same at its end is the same everywhere.
-        Some(mine) if mine != entry => Err(format!(
+        Some(mine) if !given.has(index, entry) => Err(format!(
             "leads with entry {index} of term {}, but that of term {} is committed",
             mine.term, entry.term
         )),

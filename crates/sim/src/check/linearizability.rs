@@ -6,6 +6,11 @@
 //! not tried again. Operations of one connection keep their order (P8). An operation without a
 //! known outcome may take effect at any moment after its request, or never.
 //!
+//! Two things keep the search short where many outcomes are unknown. Of operations that are the
+//! same and may both come next, the one that was asked for first does. And a value that is only
+//! ever appended to passes through the beginnings of what is read of it in the end, and through
+//! nothing else.
+//!
 //! Sources: [Wing and Gong, 1993], [Lowe, 2017].
 
 use std::collections::BTreeSet;
@@ -96,6 +101,8 @@ struct Search<'a> {
     state: KeyState,
     taken: Bits,
     expiries: Bits,
+    /// The longest value that was read of a key that is only appended to, and by which operation.
+    grows_to: Option<(usize, &'a [u8])>,
     tried: BTreeSet<(Bits, u64)>,
     path: Vec<(usize, KeyState)>,
     longest: Vec<usize>,
@@ -141,6 +148,7 @@ impl<'a> Search<'a> {
             state: None,
             taken: [0; OPERATIONS_MAX / 64],
             expiries,
+            grows_to: grows_to(operations),
             tried: BTreeSet::new(),
             path: Vec::new(),
             longest: Vec::new(),
@@ -181,7 +189,10 @@ impl<'a> Search<'a> {
             return false;
         }
         let known = matches!(operation.outcome, Outcome::Known(_));
-        if !known && next == self.state {
+        if !known && (next == self.state || self.has_elder(at)) {
+            return false;
+        }
+        if !self.may_grow_to(at, &next) {
             return false;
         }
         let mut taken = self.taken;
@@ -207,6 +218,27 @@ impl<'a> Search<'a> {
             self.longest = self.path.iter().map(|(operation, _)| *operation).collect();
         }
         true
+    }
+
+    /// Whether an operation without a known outcome that was asked for earlier would do the same
+    /// now: whatever follows one of them could follow the other.
+    fn has_elder(&self, at: usize) -> bool {
+        let call = &self.operations[at].call;
+        (0..at).any(|elder| {
+            let operation = self.operations[elder];
+            operation.call == *call
+                && operation.outcome == Outcome::Unknown
+                && operation.invoked <= self.operations[at].invoked
+                && !self.is_taken(elder)
+                && self.predecessors[elder].is_none_or(|before| self.is_taken(before))
+        })
+    }
+
+    /// Whether a value that only grows can still become what is read of it.
+    fn may_grow_to(&self, at: usize, next: &KeyState) -> bool {
+        let Some((read, value)) = self.grows_to else { return true };
+        let next = next.as_deref().unwrap_or_default();
+        at == read || self.is_taken(read) || value.starts_with(next)
     }
 
     fn put_back(&mut self, at: usize) {
@@ -251,6 +283,19 @@ impl<'a> Search<'a> {
         }
         lines.join("\n")
     }
+}
+
+/// The longest value that is read of a key, and by which operation, if the key is only ever
+/// appended to.
+fn grows_to<'a>(operations: &[&'a Operation]) -> Option<(usize, &'a [u8])> {
+    let grows = |operation: &&Operation| matches!(operation.call, Call::Get | Call::Append(_));
+    let read = |(at, operation): (usize, &&'a Operation)| match &operation.outcome {
+        Outcome::Known(Answer::Value(Some(value))) => Some((at, value.as_slice())),
+        _ => None,
+    };
+    let reads = operations.iter().enumerate().filter_map(read);
+    let longest = reads.max_by_key(|(_, value)| value.len());
+    longest.filter(|_| operations.iter().all(grows))
 }
 
 /// An operation in words.

@@ -310,6 +310,9 @@ impl Checkers {
         let last = replica.commit.0.min(given.last());
         seen.checked = seen.checked.max(last);
         for index in first..=last {
+            if given.holes().contains(&index) {
+                continue;
+            }
             let own = given.at(index).expect("it is within the log");
             counters.commits_checked += 1;
             if self.states.on_commit(shard, (index, own), replica.term.0)? {
@@ -366,7 +369,7 @@ impl Checkers {
         for log in [&mut logs.given, &mut logs.durable] {
             if let Some(log) = log.get_mut(&shard) {
                 for entry in entries {
-                    log.fill(entry.index.0);
+                    log.fill(entry);
                 }
             }
         }

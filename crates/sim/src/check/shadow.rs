@@ -86,8 +86,17 @@ impl Shadow {
     }
 
     /// The content of an entry is there again.
-    pub(crate) fn fill(&mut self, index: u64) {
-        self.holes.remove(&index);
+    pub(crate) fn fill(&mut self, entry: &Entry) {
+        let index = entry.index.0;
+        if self.holes.remove(&index) {
+            self.entries[(index - self.base - 1) as usize] = Identity::of(entry);
+        }
+    }
+
+    /// Whether it has that entry, perhaps without its content.
+    pub(crate) fn has(&self, index: u64, entry: Identity) -> bool {
+        let same = |own: Identity| own.term == entry.term && self.holes.contains(&index);
+        self.at(index).is_some_and(|own| own == entry || same(own))
     }
 
     /// The index of the last entry.

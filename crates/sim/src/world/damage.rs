@@ -1,19 +1,26 @@
 //! What happens to a disk while its machine is off, and must be noticed: damage of what was
 //! acknowledged, a blank disk, an older one.
 //!
-//! A node whose disk was spoiled may refuse it, and then stays out for the rest of the run: never
-//! so many that a shard loses its quorum. What it must not do is go on as if nothing had happened.
+//! A node whose disk was spoiled comes back, repaired by its peers, as another disk if it must, and
+//! only then another disk is spoiled. What it must not do is go on as if nothing had happened.
+//!
+//! An older disk and a lying one show nothing by themselves. Their peers notice them: so for a while
+//! nothing else goes wrong, and only where no peer has forgotten, by a boot, what it saw.
 
 use std::sync::Arc;
 
-use flotilla_shard::NodeId;
+use flotilla_shard::{META, NodeId, ShardId};
 use flotilla_storage::{Disk as _, MemoryDisk};
 
 use super::{Happening, META_VOTERS, World};
 use crate::fault::Fault;
+use crate::machine::Machine;
 use crate::marks::Mark;
+use crate::queue::Micros;
 use crate::random::Random;
 
+/// For so long and three election timeouts nothing else goes wrong.
+const CALM: Micros = 500_000;
 /// The grain of writes of the log.
 const BLOCK: usize = 4_096;
 
@@ -21,10 +28,14 @@ impl World {
     pub(super) fn spoil_disk(&mut self, fault: Fault, at: usize, random: &mut Random) -> bool {
         match fault {
             Fault::LyingSync => {
+                if self.machines[at].lying || self.machines[at].process.is_none() {
+                    return false;
+                }
                 self.machines[at].lying = true;
+                self.machines[at].lying_since = self.boots();
                 let lasts = self.lasting_by(random);
                 self.after(lasts, Happening::LieComesOut { at });
-                return true;
+                return false;
             }
             Fault::OlderDisk => return self.put_back(at, random),
             _ => {}
@@ -48,14 +59,61 @@ impl World {
         spoiled
     }
 
-    /// Whether every shard has a quorum without this node and those that are lost already. Before
-    /// the founding nothing can be told from a newborn.
-    fn may_lose(&self, at: usize) -> bool {
-        let lost = |node: usize| {
-            node == at || self.machines[node].spoiled || self.machines[node].refused.is_some()
-        };
+    /// Whether every shard has a quorum without this node, and all that was spoiled before is whole
+    /// again. Before the founding nothing can be told from a newborn.
+    fn may_lose(&mut self, at: usize) -> bool {
+        for node in 0..self.machines.len() {
+            self.machines[node].spoiled &= !self.is_whole(node);
+        }
+        let hurt = |machine: &Machine| machine.spoiled || machine.refused.is_some();
         let founded = self.machines.iter().all(|machine| machine.founded);
-        founded && !self.machines[at].spoiled && self.has_quorums(|node| !lost(node))
+        founded && !self.machines.iter().any(hurt) && self.has_quorums(|node| node != at)
+    }
+
+    /// Whether a node has all that it should, in memory and on its disk.
+    fn is_whole(&self, at: usize) -> bool {
+        let layout = &self.config.layout;
+        let shards: Vec<ShardId> = std::iter::once(META).chain(layout.shard_ids()).collect();
+        self.machines[at].process.as_ref().is_some_and(|process| {
+            let repaired = shards.iter().all(|shard| process.log.holes(*shard) == 0);
+            process.node.is_whole() && repaired && !process.log.needs_frame()
+        })
+    }
+
+    /// How often each machine was started.
+    fn boots(&self) -> Vec<u64> {
+        self.machines.iter().map(|machine| machine.boots).collect()
+    }
+
+    /// Whether all but `at` run, and have run since those boots.
+    fn have_run_since(&self, at: usize, boots: &[u64]) -> bool {
+        (0..self.machines.len()).filter(|other| *other != at).all(|other| {
+            self.machines[other].process.is_some() && self.machines[other].boots == boots[other]
+        })
+    }
+
+    /// For a while nothing goes wrong but what is about to happen to `at`.
+    fn make_calm(&mut self, at: usize) {
+        let timeout = self.config.node.election_timeout_ms * 1_000;
+        self.calm_until = self.now + 3 * timeout + CALM;
+        self.clear_network();
+        for machine in self.machines.iter_mut() {
+            machine.disk_trouble = None;
+            machine.disk_slowness = 1;
+            machine.disk_stalled_until = 0;
+            machine.turn_micros = 0;
+            machine.paused_until = 0;
+            machine.disk.set_capacity(None);
+        }
+        for other in (0..self.machines.len()).filter(|other| *other != at) {
+            self.stir(other);
+        }
+        self.counters.calms += 1;
+    }
+
+    /// Whether nothing may go wrong now.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.now < self.calm_until
     }
 
     /// Whether the nodes that `counts` chooses are a quorum of every shard, meta too.
@@ -134,26 +192,61 @@ impl World {
 
     /// Takes an image of a disk; the next time puts it back.
     fn put_back(&mut self, at: usize, random: &mut Random) -> bool {
-        match self.machines[at].image.take() {
-            None => {
-                self.machines[at].image = Some(Box::new(self.machines[at].disk.clone()));
-                false
+        let founded = self.machines.iter().all(|machine| machine.founded);
+        let Some((image, boots)) = self.machines[at].image.take() else {
+            if founded {
+                let image = Box::new(self.machines[at].disk.clone());
+                self.machines[at].image = Some((image, self.boots()));
             }
-            Some(image) => {
-                self.crash(at, random);
-                self.machines[at].disk = *image;
-                self.checkers.trust_disk(at);
-                true
-            }
+            return false;
+        };
+        let on = self.machines[at].process.is_some();
+        if !on || !self.have_run_since(at, &boots) || !self.may_lose(at) {
+            return false;
         }
+        self.make_calm(at);
+        self.power_goes(at);
+        let dark = random.between(super::faults::DARK_MIN, 2 * super::faults::DARK_MIN);
+        self.after(dark, Happening::SwitchOn { at });
+        self.tell(|| format!("node {} gets an older disk", at + 1));
+        self.machines[at].disk = *image;
+        self.machines[at].spoiled = true;
+        self.checkers.trust_disk(at);
+        true
     }
 
-    /// What was never synced goes with the power.
+    /// What was never synced goes with the power; if nobody could notice, the lie is no lie.
     pub(crate) fn lie_comes_out(&mut self, at: usize) {
+        if !self.machines[at].lying || !self.troubled {
+            return;
+        }
+        if self.is_calm() {
+            return self.after(CALM, Happening::LieComesOut { at });
+        }
+        let since = self.machines[at].lying_since.clone();
+        let on = self.machines[at].process.is_some() && self.machines[at].boots == since[at];
+        if !on || !self.have_run_since(at, &since) || !self.may_lose(at) {
+            return self.keep_the_word(at);
+        }
+        self.make_calm(at);
+        // From here on it is no lie any more: what is not synced now is lost.
         self.machines[at].lying = false;
-        if self.troubled && self.power_goes(at) {
-            self.checkers.trust_disk(at);
-            self.after(super::faults::DARK_MIN, Happening::SwitchOn { at });
+        self.tell(|| format!("node {} loses what its disk had said to be synced", at + 1));
+        self.power_goes(at);
+        self.machines[at].spoiled = true;
+        self.checkers.trust_disk(at);
+        self.counters.fired(Fault::LyingSync);
+        self.after(super::faults::DARK_MIN, Happening::SwitchOn { at });
+    }
+
+    /// A disk that lied about its syncs makes them true.
+    pub(crate) fn keep_the_word(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        if std::mem::take(&mut machine.lying) {
+            let disk = &mut machine.disk;
+            for name in disk.list().expect("a disk in memory lists") {
+                disk.sync(&name).expect("it was listed");
+            }
         }
     }
 

@@ -245,15 +245,16 @@ impl World {
                 Some(Incoming::SnapshotFailed { shard })
             }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
-            Ok(Done::Stored(file)) => {
-                let (shard, index) = (file.shard, file.meta.index);
-                process.log.snapshot_durable(file);
+            Ok(Done::Stored(stored)) => {
+                let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                process.log.snapshot_durable(stored);
                 self.counters.snapshots_made += 1;
                 Some(Incoming::SnapshotStored { shard, index })
             }
             Ok(Done::Chunk { shard, index, number, name, result }) => {
                 process.log.release_snapshot(&name);
                 if result.is_err() {
+                    process.log.snapshot_unreadable(&name);
                     self.counters.marks.reach(Mark::UnreadableChunk);
                 }
                 Some(Incoming::SnapshotChunk { shard, index, number, result })

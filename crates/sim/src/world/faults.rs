@@ -15,7 +15,7 @@ impl World {
     pub(crate) fn fault(&mut self, number: usize) {
         let planned = self.config.plan[number];
         self.schedule_fault(number + 1);
-        if self.troubled {
+        if self.troubled && !self.is_calm() {
             self.cause(planned);
         }
     }

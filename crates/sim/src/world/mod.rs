@@ -71,6 +71,8 @@ pub struct World {
     pub(crate) dead: BTreeSet<usize>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
+    /// Until then nothing goes wrong that has not begun.
+    pub(crate) calm_until: Micros,
     pub(crate) failure: Option<String>,
 }
 
@@ -157,6 +159,7 @@ impl World {
             figure_8: None,
             dead: BTreeSet::new(),
             troubled: true,
+            calm_until: 0,
             failure: None,
             random,
             config,
@@ -248,7 +251,8 @@ impl World {
             Happening::LieComesOut { at } => self.lie_comes_out(at),
             Happening::DiskRecovers { at } => self.machines[at].disk_slowness = 1,
             Happening::PowerGoes { at, boot } => {
-                if self.troubled && self.machines[at].process_of(boot).is_some() {
+                let may = self.troubled && !self.is_calm();
+                if may && self.machines[at].process_of(boot).is_some() {
                     self.power_goes(at);
                 }
             }

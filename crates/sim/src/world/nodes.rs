@@ -1,7 +1,7 @@
 //! Processes: switched on, one turn after the other as the server's lane takes them, and gone.
 
-use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output};
-use flotilla_raft::{Index, Time};
+use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output, Unchanged};
+use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::{NodeId, ShardId};
 use flotilla_storage::{Damage, Log, RecoveredLane};
 
@@ -265,10 +265,8 @@ impl World {
                 self.checkers.on_repair(at, shard, &entries);
                 process.log.repair(shard, entries);
             }
-            Output::SnapshotBegin { shard, meta } => {
-                let Some(process) = self.machines[at].process_of(boot) else { return };
-                let (writer, name) = process.log.snapshot_writer(shard, meta);
-                self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
+            Output::SnapshotBegin { shard, meta, upon } => {
+                self.begin_snapshot(at, boot, shard, meta, upon);
             }
             Output::SnapshotAppend { shard, chunk } => self.help(at, Job::Append { shard, chunk }),
             Output::SnapshotFinish { shard } => self.help(at, Job::Finish { shard }),
@@ -278,6 +276,30 @@ impl World {
             }
             Output::Notice(notice) => self.on_notice(at, &notice),
         }
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        at: usize,
+        boot: u64,
+        shard: ShardId,
+        meta: SnapshotMeta,
+        upon: Option<Unchanged>,
+    ) {
+        let Some(process) = self.machines[at].process_of(boot) else { return };
+        let index = meta.index;
+        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
+            let begun = process.log.snapshot_writer_upon(shard, meta, since, &slots);
+            let (writer, name, slots) = begun;
+            if !slots.is_empty() {
+                self.counters.marks.reach(Mark::SnapshotBuiltOn);
+            }
+            self.tell_node(at, boot, Incoming::SnapshotKept { shard, index, slots });
+            (writer, name)
+        } else {
+            process.log.snapshot_writer(shard, meta)
+        };
+        self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
     }
 
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
@@ -434,6 +456,8 @@ impl World {
     /// A machine loses its power: the process is gone, and of what was not synced, some is. True
     /// if it was on.
     pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        // Only the lie that comes out loses what was said to be synced.
+        self.keep_the_word(at);
         let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
         self.counters.power_cuts += 1;

@@ -66,7 +66,7 @@ impl World {
 
     /// A node is cut off for a moment and comes back, and again.
     pub(crate) fn flap(&mut self, at: usize, times: u64, every: u64) {
-        if times == 0 || !self.troubled {
+        if times == 0 || !self.troubled || self.is_calm() {
             return;
         }
         let nodes = self.machines.len();

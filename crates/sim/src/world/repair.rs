@@ -92,8 +92,8 @@ impl World {
         }
     }
 
-    fn repair(&mut self) {
-        self.troubled = false;
+    /// Everything passes between all nodes, and as quickly as usual.
+    pub(crate) fn clear_network(&mut self) {
         // What would end an earlier partition ends nothing any more.
         self.partition += 1;
         self.figure_8 = None;
@@ -104,6 +104,11 @@ impl World {
         self.network.spoils.clear();
         self.network.hurry(self.now + self.config.latency);
         self.release();
+    }
+
+    fn repair(&mut self) {
+        self.troubled = false;
+        self.clear_network();
         for at in 0..self.machines.len() {
             let machine = &mut self.machines[at];
             if machine.disk_trouble == Some(DiskTrouble::Hangs) {
@@ -115,7 +120,6 @@ impl World {
             machine.disk_slowness = 1;
             machine.disk_stalled_until = 0;
             machine.disk.set_capacity(None);
-            machine.lying = false;
             machine.turn_micros = 0;
             machine.paused_until = 0;
             machine.clocks.frozen_at = None;

@@ -96,7 +96,7 @@ impl Log {
     fn next_snapshot(&self, shard: ShardId, chunk: u32) -> Option<Target> {
         let mut files = self.shards.range(shard..).filter_map(|(&of, log)| {
             let file = self.shelf.find(of, &log.snapshot)?;
-            Some((of, file.clone()))
+            Some((of, Box::new(file.clone())))
         });
         let (of, file) = files.next()?;
         let next = Some(if of == shard { chunk } else { 0 });
@@ -123,7 +123,7 @@ impl Log {
                 };
                 let Some(error) = error.clone() else { return };
                 if self.bad_snapshots.insert(file.name.clone()) {
-                    self.damage.push(Damage::Snapshot { file: file.clone(), error });
+                    self.damage.push(Damage::Snapshot { file: (**file).clone(), error });
                 }
             }
         }

@@ -8,8 +8,8 @@ use flotilla_raft::{
 };
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    BLOCK, Disk, FrameWrite, Log, MemoryDisk, Options, SnapshotFile, SnapshotReader,
-    SnapshotWriter, describe_table, examine, inspect_segment,
+    BLOCK, Disk, FrameWrite, Log, MemoryDisk, Options, SnapshotReader, SnapshotWriter,
+    StoredSnapshot, describe_table, examine, inspect_segment,
 };
 
 const SEGMENT_BYTES: usize = 6 * BLOCK;
@@ -68,19 +68,19 @@ fn store(disk: &mut MemoryDisk, log: &mut Log, frame: &FrameWrite) {
     log.written(frame.sequence);
 }
 
-fn store_snapshot(disk: &mut MemoryDisk, log: &mut Log, index: u64, term: u64) -> SnapshotFile {
+fn store_snapshot(disk: &mut MemoryDisk, log: &mut Log, index: u64, term: u64) -> StoredSnapshot {
     let configuration = Configuration { voters: vec![ReplicaId(1)], ..Configuration::default() };
     let meta = SnapshotMeta { index: Index(index), term: Term(term), configuration };
     let (mut writer, temporary) = log.snapshot_writer(ShardId(1), meta);
-    let mut bytes = writer.chunk(&[3; 500]);
-    bytes.extend(writer.chunk(b"more"));
-    let (footer, file) = writer.finish();
+    let mut bytes = writer.chunk(&[3; 500], None);
+    bytes.extend(writer.chunk(b"more", None));
+    let (footer, stored) = writer.finish();
     bytes.extend(footer);
     disk.write(&temporary, 0, &bytes).expect("room");
     disk.sync(&temporary).expect("a sync");
-    disk.rename(&temporary, &file.name).expect("it is there");
+    disk.rename(&temporary, &stored.file.name).expect("it is there");
     disk.sync_directory().expect("a sync");
-    file
+    stored
 }
 
 /// A disk with some segments and a snapshot, and the files on it.
@@ -91,9 +91,9 @@ fn sample() -> &'static (MemoryDisk, Vec<String>) {
         let (mut log, _) = Log::recover(&mut disk, options(), 11).expect("blank");
         append(&mut disk, &mut log, &[write(1, 1, 1, 6), write(2, 1, 1, 3)]);
         append(&mut disk, &mut log, &[write(1, 2, 5, 8)]);
-        let file = store_snapshot(&mut disk, &mut log, 4, 1);
-        let meta = file.meta.clone();
-        log.snapshot_durable(file);
+        let stored = store_snapshot(&mut disk, &mut log, 4, 1);
+        let meta = stored.file.meta.clone();
+        log.snapshot_durable(stored);
         let (shard, mut reset) = write(1, 2, 9, 9);
         reset.snapshot = Some(Box::new(meta));
         append(&mut disk, &mut log, &[(shard, reset)]);
@@ -259,8 +259,9 @@ pub(crate) fn snapshots(bytes: &[u8]) {
     const CHUNKS: [&[u8]; 3] = [&[7; 900], b"", b"the last chunk"];
     let meta = SnapshotMeta { index: Index(4), term: Term(2), ..SnapshotMeta::default() };
     let (mut writer, _) = SnapshotWriter::new(ShardId(1), meta, 99);
-    let mut content: Vec<u8> = CHUNKS.iter().flat_map(|chunk| writer.chunk(chunk)).collect();
-    let (footer, file) = writer.finish();
+    let mut content: Vec<u8> = CHUNKS.iter().flat_map(|chunk| writer.chunk(chunk, None)).collect();
+    let (footer, stored) = writer.finish();
+    let file = stored.file;
     content.extend(footer);
     let mut words = Words(bytes);
     if words.byte() % 8 == 1 {

@@ -1,5 +1,6 @@
 //! The log and snapshots from outside: crashes, damage, recycling.
 
+mod building;
 mod crashes;
 mod damage;
 mod faults;

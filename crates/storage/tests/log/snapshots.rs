@@ -16,7 +16,7 @@ fn sample() -> (MemoryDisk, String, Vec<Vec<u8>>) {
     let (mut writer, name) = SnapshotWriter::new(SHARD, meta(4, 2), 99);
     let mut bytes = Vec::new();
     for chunk in &chunks {
-        bytes.extend(writer.chunk(chunk));
+        bytes.extend(writer.chunk(chunk, None));
     }
     let (footer, _) = writer.finish();
     bytes.extend(footer);
@@ -43,11 +43,11 @@ fn chunks_come_back_by_number() {
 #[test]
 fn a_snapshot_without_chunks_is_whole() {
     let (writer, name) = SnapshotWriter::new(SHARD, meta(1, 1), 5);
-    let (bytes, file) = writer.finish();
+    let (bytes, stored) = writer.finish();
     let mut disk = MemoryDisk::new();
     disk.write(&name, 0, &bytes).expect("room");
     let (_, reader) = SnapshotReader::open(&mut disk, &name).expect("it is whole");
-    assert_eq!((reader.read(&mut disk, 0), file.bytes), (Ok(None), bytes.len() as u64));
+    assert_eq!((reader.read(&mut disk, 0), stored.file.bytes), (Ok(None), bytes.len() as u64));
     reader.verify(&mut disk).expect("it is whole");
 }
 
@@ -88,7 +88,7 @@ fn an_older_snapshot_never_replaces_a_newer_one() {
     lane.log.snapshot_durable(late.clone());
     assert_eq!(lane.log.snapshot_file(SHARD).map(|file| file.meta.index), Some(Index(8)));
     lane.chores();
-    assert!(!files(&mut lane.disk, ".snap").contains(&late.name));
+    assert!(!files(&mut lane.disk, ".snap").contains(&late.file.name));
     let lane = lane.reopen();
     assert_eq!(lane.log.snapshot_file(SHARD).map(|file| file.meta.index), Some(Index(8)));
 }

@@ -9,7 +9,8 @@ use flotilla_raft::{
 };
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    Chore, Disk, FrameWrite, Log, MemoryDisk, Options, RecoverError, RecoveredLane,
+    Chore, Disk, FrameWrite, Log, MemoryDisk, Options, RecoverError, RecoveredLane, SnapshotWriter,
+    StoredSnapshot,
 };
 
 /// A small generator, so that a run is its seed.
@@ -278,18 +279,29 @@ pub(crate) fn store_snapshot(
     shard: ShardId,
     meta: &SnapshotMeta,
     chunks: &[&[u8]],
-) -> flotilla_storage::SnapshotFile {
+) -> StoredSnapshot {
     let (mut writer, temporary) = log.snapshot_writer(shard, meta.clone());
-    let mut bytes: Vec<u8> = chunks.iter().flat_map(|chunk| writer.chunk(chunk)).collect();
-    let (footer, file) = writer.finish();
+    let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| writer.chunk(chunk, None)).collect();
+    finish_snapshot(disk, writer, &temporary, bytes)
+}
+
+/// Completes the file of which these are the first bytes.
+pub(crate) fn finish_snapshot(
+    disk: &mut MemoryDisk,
+    writer: SnapshotWriter,
+    temporary: &str,
+    mut bytes: Vec<u8>,
+) -> StoredSnapshot {
+    let (footer, stored) = writer.finish();
+    let file = &stored.file;
     bytes.extend(footer);
     assert_eq!(bytes.len() as u64, file.bytes);
     assert_eq!(file.temporary_name(), temporary);
-    disk.write(&temporary, 0, &bytes).expect("room");
-    disk.sync(&temporary).expect("a sync");
-    disk.rename(&temporary, &file.name).expect("it is there");
+    disk.write(temporary, 0, &bytes).expect("room");
+    disk.sync(temporary).expect("a sync");
+    disk.rename(temporary, &file.name).expect("it is there");
     disk.sync_directory().expect("a sync");
-    file
+    stored
 }
 
 /// Creates the file if that is asked for, and writes without a sync.

@@ -4,14 +4,14 @@ use flotilla_raft::{
     AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, Payload, ReplicaId,
     SnapshotMeta, Term,
 };
-use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, StorageId};
+use flotilla_shard::{ClusterId, NodeId, SLOTS, ShardId, Slot, StorageId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::link::{
-    Claims, FORMAT, Hello, KnownDisk, Purpose, ReadOutcome, RefusalReason, Reply, Request,
-    Sighting, Snapshot, SnapshotOutcome, SnapshotReply, WriteOutcome,
+    ChunkView, Claims, FORMAT, Hello, KnownDisk, Purpose, ReadOutcome, RefusalReason, Reply,
+    Request, Sighting, Snapshot, SnapshotOutcome, SnapshotReply, WriteOutcome,
 };
 
 /// Of every width, small ones more often.
@@ -196,7 +196,10 @@ fn replicas() -> impl Strategy<Value = Vec<ReplicaId>> {
 pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
     let ends = (shard(), replica(), replica(), term());
     let meta = (index(), term(), replicas(), replicas(), replicas());
-    let chunk = (any::<u32>(), proptest::option::of(bytes()));
+    let slots = proptest::option::of((0..SLOTS, 0..SLOTS));
+    let slots = slots.prop_map(|ends| ends.map(|(a, b)| (Slot(a.min(b)), Slot(a.max(b)))));
+    let content = (slots, bytes()).prop_map(|(slots, content)| ChunkView { slots, content });
+    let chunk = (any::<u64>(), any::<u32>(), proptest::option::of(content));
     (ends, meta, chunk).prop_map(|(ends, meta, chunk)| Snapshot {
         shard: ends.0,
         from_replica: ends.1,
@@ -213,8 +216,9 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
                 lease: meta.1.0,
             },
         },
-        number: chunk.0,
-        chunk: chunk.1,
+        digest: chunk.0,
+        number: chunk.1,
+        chunk: chunk.2,
     })
 }
 

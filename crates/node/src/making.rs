@@ -1,0 +1,126 @@
+//! Making a snapshot of this node's own table, a slice a turn (P11).
+
+use flotilla_kv::SlotSet;
+use flotilla_raft::{Index, Time};
+use flotilla_shard::{ShardId, Slot};
+
+use crate::io::{Now, Output, SnapshotChunk, Unchanged};
+use crate::node::Node;
+use crate::replica::{Replica, State};
+use crate::snapshots::{Making, SENDING_FACTOR, WALK_BYTES};
+
+impl Node {
+    /// One slice of the snapshot being made; begins the next one that is due.
+    pub(crate) fn walk_snapshot(&mut self, now: Now) {
+        if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
+            self.plan_replacements();
+            self.plan_snapshots();
+            self.begin_snapshot(now);
+        }
+        let Some(making) = &mut self.snapshots.making else { return };
+        if !making.can_walk() {
+            return;
+        }
+        let shard = making.shard;
+        let Some(machine) = self.replicas.get_mut(&shard).and_then(Replica::machine_mut) else {
+            if self.snapshots.give_up_making(shard) {
+                self.outputs.push(Output::SnapshotAbort { shard });
+            }
+            return;
+        };
+        let walked = machine.walk_snapshot(WALK_BYTES, &mut making.chunk);
+        if let Some(part) = walked.part {
+            let content = std::mem::take(&mut making.chunk);
+            making.appends_open += 1;
+            let chunk = SnapshotChunk { slots: part.slots, content };
+            self.outputs.push(Output::SnapshotAppend { shard, chunk });
+        }
+        if walked.complete {
+            making.finishing = true;
+            self.outputs.push(Output::SnapshotFinish { shard });
+        }
+    }
+
+    /// When the walk goes on, or the next one begins.
+    pub(crate) fn next_walk_at(&self) -> Time {
+        match &self.snapshots.making {
+            Some(making) if making.can_walk() => Time(0),
+            None if !self.snapshots.due.is_empty() => self.snapshots.not_before,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// The log takes so many bytes on disk, from the oldest entry above a snapshot on. To be told
+    /// now and then.
+    pub fn note_log_on_disk(&mut self, bytes: u64) {
+        self.snapshots.on_disk.note(bytes);
+    }
+
+    /// When the log of all shards together has grown enough, every shard is due.
+    fn plan_snapshots(&mut self) {
+        if !self.snapshots.due.is_empty() {
+            return;
+        }
+        let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
+        let log = entries.max(self.snapshots.on_disk.grown());
+        if log < self.options.snapshot_log_bytes {
+            return;
+        }
+        let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
+        let limit = self.options.snapshot_log_bytes.max(data / 2);
+        if log < limit {
+            return;
+        }
+        for replica in self.replicas.values() {
+            let shard = replica.shard;
+            let travels = self.snapshots.is_sending(shard) && log < limit * SENDING_FACTOR;
+            let grown = replica.raft.log_bytes() > 0 && replica.applied > replica.snapshot.index;
+            if grown && !travels && replica.machine().is_some() {
+                self.snapshots.due.push_back(shard);
+            }
+        }
+    }
+
+    fn begin_snapshot(&mut self, now: Now) {
+        while let Some(shard) = self.snapshots.due.pop_front() {
+            if !self.give_up_abandoned(shard, now) {
+                continue;
+            }
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let applied = replica.applied;
+            if applied <= replica.snapshot.index {
+                continue;
+            }
+            let State::Serving(machine) = &mut replica.state else { continue };
+            machine.start_snapshot();
+            let since = replica.snapshot.index;
+            let upon = (since > Index(0)).then(|| {
+                let slots = machine.unchanged_since(since.0).ranges();
+                Unchanged { since, slots }
+            });
+            let meta = replica.raft.snapshot_meta(applied);
+            self.snapshots.making = Some(Making::new(shard, meta.clone(), upon.is_some()));
+            self.outputs.push(Output::SnapshotBegin { shard, meta, upon });
+            return;
+        }
+    }
+
+    /// The driver has looked what of the former snapshot can stay where it is.
+    pub(crate) fn on_snapshot_kept(
+        &mut self,
+        shard: ShardId,
+        index: Index,
+        slots: &[(Slot, Slot)],
+    ) {
+        let Some(making) = &mut self.snapshots.making else { return };
+        if (making.shard, making.meta.index) != (shard, index) || !making.waits {
+            return;
+        }
+        making.waits = false;
+        if let Some(machine) = self.replicas.get_mut(&shard).and_then(Replica::machine_mut)
+            && machine.is_writing_snapshot()
+        {
+            machine.leave_out(&SlotSet::from_ranges(slots));
+        }
+    }
+}
