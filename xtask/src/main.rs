@@ -12,6 +12,9 @@ mod mutants;
 mod replay;
 mod sectors;
 mod sim_many;
+mod sim_speed;
+mod snapshots;
+mod spec;
 
 use std::env;
 use std::path::Path;
@@ -34,7 +37,17 @@ usage: cargo xtask <verb>
   chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
   coverage                    lines of the consensus core that its own tests run
+  explore                     every order of events of three replicas, up to bounds
+           [--long]             far more of them
+           [--scope NAME]       one scope only
+           [--states N]         so many distinct states of each scope
+           [--jobs N]           so many threads [default: one per core]
   mutants [FILE]...           change the consensus core in small ways, and see its tests notice
+  spec                        the TLA+ specification under TLC: every model of CI
+           [--long]             far more states
+           [--mutants]          break it in each way that is listed, and see TLC notice
+           [--traces]           walk traces of the simulator along it
+           [--traces --spoil]   and see it notice spoiled ones
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --minutes N        run the simulator with many seeds for so long
@@ -44,6 +57,9 @@ usage: cargo xtask <verb>
            [--hours N]          fail below so many busy cluster-hours
            [--ledger]           add a line to docs/internals/sim-ledger.md
   sim-same --seeds A..B       see that each seed comes to the same in three processes, two builds
+  sim-speed                   simulated seconds per core-second: three nodes, one shard, faults
+           [--seeds A..B]       with these seeds [default: 0..200]
+           [--least N]          fail below so many
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
@@ -51,6 +67,10 @@ usage: cargo xtask <verb>
            [--positions N]      so many [default: 50000]
            [--first SEED]       of the data sets from this seed on [default: 1]
            [--jobs N]           so many at a time [default: one per core]
+  snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
+           [--megabytes N]      of data [default: 1024, or 64]
+           [--overwrites N]     so often is all of it written again, for disk [default: 100]
+           [--data DIRECTORY]   on the disk of this directory [default: the system's temporary one]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead
            [--from S] [--until S] [--all]   from and until when, heartbeats too
@@ -75,22 +95,35 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("coverage", []) => coverage::run(),
+        ("explore", options) => explore(options),
         ("mutants", options) => mutants::hunt(options),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
+        ("spec", options) => spec::run(&spec::Task::parse(options)?),
         ("sim-many", options) => sim_many::run_many(&sim_many::Options::parse(options)?),
         ("sim-same", options) => sim_many::run_same(&sim_many::Options::parse(options)?),
+        ("sim-speed", arguments) => sim_speed::run(arguments),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
         ("sectors", options) => sectors::run(&sectors::Options::parse(options)?),
         ("sectors-worker", arguments) => sectors::worker(arguments),
         ("replay", arguments) => replay::run(arguments),
+        ("snapshots", options) => snapshots::run(&snapshots::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {
             eprint!("{USAGE}");
             Ok(())
         }
         _ => bail!("'{}' is not understood\n\n{USAGE}", arguments.join(" ")),
     }
+}
+
+/// The model checker, built to be quick.
+fn explore(options: &[String]) -> anyhow::Result<()> {
+    let mut explorer = cargo("run --quiet --release --package flotilla-explore --");
+    if !explorer.args(options).status().context("can't run cargo")?.success() {
+        bail!("the consensus core was not explored, or a claim about it does not hold");
+    }
+    Ok(())
 }
 
 /// What CI checks beside the tests. All steps run, so that one report names everything.

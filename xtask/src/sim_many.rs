@@ -21,6 +21,7 @@ use anyhow::{Context as _, bail};
 use flotilla_sim::{
     Counters, Fault, Mark, Script, family, lacking, run, scenario, shrink, trace_of,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{cargo, root, shown};
 
@@ -36,10 +37,10 @@ const SEEDS: u64 = 1 << 40;
 /// Which seeds, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    seeds: Option<Range<u64>>,
+    pub(crate) seeds: Option<Range<u64>>,
     minutes: Option<u64>,
-    jobs: u64,
-    family: Option<String>,
+    pub(crate) jobs: u64,
+    pub(crate) family: Option<String>,
     hours: u64,
     ledger: bool,
 }
@@ -74,7 +75,7 @@ impl Options {
         Ok(options)
     }
 
-    fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.seeds.as_ref().map_or(clock.as_nanos() as u64 % SEEDS, |seeds| seeds.start)
     }
@@ -90,10 +91,12 @@ fn range(text: &str) -> anyhow::Result<Range<u64>> {
 
 /// What all workers together have said.
 #[derive(Default)]
-struct Sum {
-    counters: Counters,
-    seeds: u64,
-    failures: BTreeMap<u64, String>,
+pub(crate) struct Sum {
+    pub(crate) counters: Counters,
+    pub(crate) seeds: u64,
+    pub(crate) failures: BTreeMap<u64, String>,
+    /// What all runs have taken of all cores, microseconds.
+    cpu_micros: u64,
     /// What each seed's run came to, as the worker said it.
     digests: BTreeMap<u64, String>,
 }
@@ -105,7 +108,7 @@ pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
     eprintln!("seeds from {first} on, {} at a time", options.jobs);
     let sum = run_workers(&program, options, first);
     let seconds = began.elapsed().as_secs().max(1);
-    report(&sum, seconds, options.jobs);
+    report(&sum);
     let mut wrong: Vec<String> = Vec::new();
     for (number, (seed, reason)) in sum.failures.iter().enumerate() {
         println!("\nseed {seed} has failed: {reason}");
@@ -155,7 +158,19 @@ pub(crate) fn run_same(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_workers(program: &Path, options: &Options, first: u64) -> Sum {
+impl Sum {
+    /// What so many microseconds of simulated time are per second of one core.
+    pub(crate) fn per_core_second(&self, micros: u64) -> u64 {
+        micros / self.cpu_micros.max(1)
+    }
+
+    /// What all runs have taken of all cores, seconds.
+    pub(crate) fn core_seconds(&self) -> f64 {
+        self.cpu_micros as f64 / 1e6
+    }
+}
+
+pub(crate) fn run_workers(program: &Path, options: &Options, first: u64) -> Sum {
     let sum = Mutex::new(Sum::default());
     thread::scope(|scope| {
         for job in 0..options.jobs {
@@ -224,6 +239,7 @@ fn heard(line: &str, running: &mut Option<u64>, sum: &mut Sum) {
                 sum.failures.insert(seed, rest.replace("\\n", "\n"));
             }
         }
+        Some("cpu") => sum.cpu_micros += name.parse::<u64>().unwrap_or(0),
         Some("counter") => {
             let mut one = Counters::default();
             one.set(name, rest.parse().unwrap_or(0));
@@ -255,6 +271,7 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
     let mut seed = first;
     while seed < end && began.elapsed().as_secs() < seconds {
         println!("begin {seed}");
+        let cpu = cpu_micros();
         let config = family_name.map_or_else(|| scenario(seed), |name| family(name, seed));
         match run(seed, config, None) {
             Ok(report) => {
@@ -263,9 +280,17 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
             }
             Err(failure) => println!("failed {seed} {}", failure.reason.replace('\n', "\\n")),
         }
+        println!("cpu {}", cpu_micros() - cpu);
         seed += step;
     }
     Ok(())
+}
+
+/// What this thread has taken of its core so far: other programs don't count, as they do in the time
+/// of day.
+fn cpu_micros() -> u64 {
+    let taken = clock_gettime(ClockId::ThreadCPUTime);
+    taken.tv_sec as u64 * 1_000_000 + taken.tv_nsec as u64 / 1_000
 }
 
 fn tell(counters: &Counters) {
@@ -287,14 +312,14 @@ fn tell(counters: &Counters) {
     print!("{lines}");
 }
 
-fn report(sum: &Sum, seconds: u64, jobs: u64) {
+fn report(sum: &Sum) {
     let counters = &sum.counters;
-    let per_core = counters.micros / 1_000_000 / (seconds * jobs).max(1);
+    let per_core = sum.per_core_second(counters.micros);
     let per_second = counters.completed * 1_000_000 / counters.micros.max(1);
     println!("{:>26} {:>14}", "seeds", sum.seeds);
     println!("{:>26} {:>14.2}", "cluster-hours", counters.micros as f64 / 3.6e9);
     println!("{:>26} {:>14.2}", "busy cluster-hours", counters.busy_micros as f64 / 3.6e9);
-    println!("{:>26} {per_core:>14}", "cluster-s per s and core");
+    println!("{:>26} {per_core:>14}", "cluster-s per core-second");
     println!("{:>26} {per_second:>14}", "operations per cluster-s");
     for (name, value) in counters.named() {
         println!("{name:>26} {value:>14}");
@@ -456,9 +481,11 @@ mod tests {
     fn adds_up_what_workers_say() {
         let (mut sum, mut running) = (Sum::default(), None);
         let lines = ["begin 4", "ok 4", "counter reads 3", "fault Crash 2", "mark TornFrame 1"];
-        for line in lines.into_iter().chain(["begin 6", "failed 6 it\\nis wrong", "begin 8"]) {
+        let others = ["cpu 7", "begin 6", "failed 6 it\\nis wrong", "cpu 5", "begin 8"];
+        for line in lines.into_iter().chain(others) {
             heard(line, &mut running, &mut sum);
         }
+        assert_eq!((sum.cpu_micros, sum.per_core_second(120)), (12, 10));
         assert_eq!((sum.seeds, running, sum.counters.reads), (2, Some(8), 3));
         assert_eq!(sum.counters.fault(Fault::Crash), 2);
         assert_eq!(sum.counters.marks.count(Mark::TornFrame), 1);

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Which crates of ours a crate may need at run time. Arrows point one way: what decides knows
 /// nothing of what touches the world, and nothing knows the simulator.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("flotilla-raft", &[]),
     ("flotilla-resp", &[]),
     ("flotilla-shard", &[]),
@@ -54,6 +54,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "flotilla-shard",
         ],
     ),
+    ("flotilla-explore", &["flotilla-raft"]),
     ("xtask", &["flotilla-shard", "flotilla-sim"]),
 ];
 

@@ -44,8 +44,10 @@ impl SlotSet {
     pub fn from_ranges(ranges: &[(Slot, Slot)]) -> Self {
         let mut set = Self::new();
         for &(first, last) in ranges {
-            for slot in first.0..=last.0 {
-                set.insert(Slot(slot));
+            for at in first.0 / 64..=last.0 / 64 {
+                let low = u32::from(first.0.saturating_sub(at * 64));
+                let high = u32::from((last.0 - at * 64).min(63));
+                set.words[usize::from(at)] |= u64::MAX >> (63 - high) & u64::MAX << low;
             }
         }
         set
@@ -106,12 +108,12 @@ impl SlotSet {
 
     /// The set as the fewest ranges, ascending, both ends included.
     pub fn ranges(&self) -> Vec<(Slot, Slot)> {
-        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
-                _ => ranges.push((slot, slot)),
-            }
+        let mut ranges = Vec::new();
+        let mut first = self.next_present(0);
+        while first < SLOTS {
+            let end = self.next_absent(first);
+            ranges.push((Slot(first), Slot(end - 1)));
+            first = self.next_present(end);
         }
         ranges
     }
@@ -176,6 +178,17 @@ mod tests {
         let found = [0, 3, 64, 201, 16383].map(|from| set.next_present(from));
         assert_eq!(found, [3, 3, 64, 500, 16383]);
         assert_eq!(set.next_present(SLOTS), SLOTS);
+    }
+
+    #[test]
+    fn runs_over_several_words_are_one_range() {
+        let ranges = [(Slot(1), Slot(62)), (Slot(64), Slot(191)), (Slot(200), Slot(16382))];
+        let set = SlotSet::from_ranges(&ranges);
+        assert_eq!(set.ranges(), ranges);
+        assert_eq!(set.iter().count(), set.len());
+        let all = [(Slot(0), Slot(16383))];
+        assert_eq!(SlotSet::from_ranges(&all).ranges(), all);
+        assert_eq!(SlotSet::new().ranges(), []);
     }
 
     #[test]

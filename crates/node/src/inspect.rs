@@ -1,6 +1,6 @@
 //! What a checker may look at that no client is told: the state of the replicas, at any moment.
 
-use flotilla_raft::{Index, Term};
+use flotilla_raft::{Index, Raft, Term, Write};
 use flotilla_shard::ShardId;
 
 use crate::node::Node;
@@ -46,11 +46,27 @@ impl Node {
         })
     }
 
+    /// The core of a replica, if there is such a replica here.
+    pub fn core(&self, shard: ShardId) -> Option<&Raft> {
+        self.replicas.get(&shard).map(|replica| &replica.raft)
+    }
+
+    /// What the cores want written and no batch has yet, in order within a shard.
+    pub fn unwritten(&self) -> &[(ShardId, Write)] {
+        &self.writes
+    }
+
     /// A word that stands for a replica's table and its sessions; `None` while its table can't be
     /// read, or if there is no such replica here. It costs some thousand cycles, so ask for it
     /// when the applied index has changed, not at every look.
     pub fn state_hash(&self, shard: ShardId) -> Option<u64> {
         self.replicas.get(&shard)?.machine().map(flotilla_kv::Machine::state_hash)
+    }
+
+    /// Whether every replica that this node had at the founding, or one in its place, is a member
+    /// as it should be; `None` before it knows what its peers have seen of its disk.
+    pub fn is_settled(&self) -> Option<bool> {
+        self.has_begun().then(|| self.unsettled().is_empty())
     }
 
     /// Whether every replica that this node had at the founding, or one in its place, is a member

@@ -116,3 +116,13 @@ pub struct Boot {
     /// Limits and times.
     pub options: Options,
 }
+
+impl Boot {
+    /// Whether anything was ever made durable on this disk.
+    fn has_past(&self) -> bool {
+        self.durable_through > 0
+            || self.incomplete
+            || !self.shards.is_empty()
+            || !self.lost.is_empty()
+    }
+}

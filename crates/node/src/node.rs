@@ -106,7 +106,7 @@ pub struct Node {
     freeing: bool,
     /// The state of the jitter's generator.
     pub(crate) random: u64,
-    writes: Vec<(ShardId, flotilla_raft::Write)>,
+    pub(crate) writes: Vec<(ShardId, flotilla_raft::Write)>,
     /// Shards to be forgotten, and lost ones that begin anew, with the next write.
     removed: Vec<ShardId>,
     pub(crate) renewed: Vec<ShardId>,
@@ -142,8 +142,10 @@ impl Node {
             None => NodeState::new(StorageId(boot.storage_id), boot.me, address.clone()),
         };
         let forgotten = boot.node_state.is_none();
+        state.forgot |= forgotten && boot.has_past();
         let found = boot.shards.keys().chain(boot.lost.keys()).copied();
         let removed: Vec<ShardId> = if forgotten { found.collect() } else { Vec::new() };
+        state.check_sole_replicas(&boot)?;
         if boot.incomplete && !forgotten && !state.founded {
             return Err(
                 "the log has lost what this node agreed to while the cluster was founded: \

@@ -41,6 +41,8 @@ impl Node {
             waiting_for,
             disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
+            disk: self.founding.own_disk().0,
+            repaired: self.repaired,
             clients: self.conns.client_count(),
             commands: self.commands,
             nodes: self.node_statuses(),
@@ -173,6 +175,8 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
     });
     ReplicaStatus {
         shard: replica.shard.0,
+        id: replica.id.0,
+        damaged: replica.raft.damaged() as u64,
         role: role.to_string(),
         term: raft.term.0,
         commit: raft.commit.0,

@@ -22,6 +22,11 @@ pub struct Status {
     pub disk_full: bool,
     /// Milliseconds since this boot.
     pub uptime_ms: u64,
+    /// Which of the node's disks this is: 0 is the one it was founded with, and each that took the
+    /// place of one that may have forgotten something has a higher number.
+    pub disk: u64,
+    /// Damaged entries whose payload came back from a peer, or from memory, since this boot.
+    pub repaired: u64,
     /// Connected clients.
     pub clients: u64,
     /// Commands processed since this boot.
@@ -75,6 +80,10 @@ pub struct ShardStatus {
 pub struct ReplicaStatus {
     /// Its shard.
     pub shard: u32,
+    /// Its id; one that took the place of another has a higher one.
+    pub id: u64,
+    /// Entries of its log whose payload is damaged on disk and not repaired yet.
+    pub damaged: u64,
     /// `leader`, `follower`, `candidate`, `pre-candidate`, `learner` or `halted`.
     pub role: String,
     /// Its current term.

@@ -84,6 +84,7 @@ impl Config {
 pub(crate) const PEER_GONE_DELAY_MAX: u64 = 20_000;
 
 /// Jitter: splitmix64. Its quality needs only be good enough to break ties.
+#[derive(Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {

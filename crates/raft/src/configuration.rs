@@ -134,6 +134,7 @@ impl Configuration {
 }
 
 /// The configurations from the snapshot's on.
+#[derive(Clone, Hash)]
 pub(crate) struct ConfigurationHistory {
     versions: Vec<(Index, Configuration)>,
 }

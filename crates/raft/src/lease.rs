@@ -21,7 +21,9 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::{Configuration, Effect, Refusal, ReplicaId, RequestId, Time, quorum};
@@ -30,7 +32,7 @@ use crate::{Configuration, Effect, Refusal, ReplicaId, RequestId, Time, quorum};
 const DRIFT_PART: u64 = 8;
 
 /// What a leader knows of its lease.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Lease {
     /// Rounds not yet answered by a quorum, with the time they were sent.
     rounds: VecDeque<(u64, Time)>,
@@ -79,6 +81,15 @@ impl Lease {
         assert!(!self.forgone || self.rounds.is_empty(), "what is forgone is not prolonged");
     }
 
+    /// Feeds what decides how long it lasts.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { rounds, from, forgone } = self;
+        (forgone, from.map(|from| ages.since(from)), rounds.len()).hash(hasher);
+        for (number, sent) in rounds {
+            (number, ages.since(*sent)).hash(hasher);
+        }
+    }
+
     /// What was sent so long ago is of no use.
     fn forget_before(&mut self, time: Time) {
         while self.rounds.pop_front_if(|(_, sent)| *sent < time).is_some() {}
@@ -94,6 +105,13 @@ impl Promise {
     /// Whether it forbids a vote for `candidate` now.
     pub(crate) fn binds(&self, candidate: ReplicaId, now: Time) -> bool {
         now < self.until && self.to != Some(candidate)
+    }
+
+    /// Feeds what decides whom it binds: nobody, once it has ended.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { until, to } = self;
+        let left = ages.until(*until);
+        (left, to.filter(|_| left > 0)).hash(hasher);
     }
 
     /// When it ends.

@@ -117,6 +117,7 @@ mod claim;
 mod commit;
 mod config;
 mod configuration;
+mod digest;
 mod election;
 mod force;
 #[doc = include_str!("guide.md")]

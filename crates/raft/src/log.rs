@@ -13,8 +13,10 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use core::ops::Range;
 
+use crate::digest::Ages;
 use crate::writes::Writes;
 use crate::{Entry, HardState, Index, SnapshotMeta, Term, Time, Write, WriteSeq};
 
@@ -27,13 +29,14 @@ pub(crate) fn entry_bytes(payload_bytes: usize) -> u64 {
 }
 
 /// A place in a log: two logs with the same entry here are the same up to here [Raft §5.3].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     pub(crate) index: Index,
     pub(crate) term: Term,
 }
 
 /// The log of one replica.
+#[derive(Clone)]
 pub(crate) struct Log {
     start: Position,
     snapshot: Position,
@@ -359,6 +362,14 @@ impl Log {
     fn offset(&self, index: Index) -> usize {
         assert!(index > self.base, "an entry asked for is in memory");
         (index.0 - self.base.0 - 1) as usize
+    }
+
+    /// Feeds what decides what becomes of this log. Terms and sums follow from the rest.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { start, snapshot, base, terms, entries, ends: _, base_end: _, holes, writes } =
+            self;
+        (start, snapshot, base, terms, entries, holes).hash(hasher);
+        writes.digest(ages, hasher);
     }
 
     /// Panics unless the invariants of this module hold.

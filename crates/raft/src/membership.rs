@@ -20,7 +20,9 @@
 //! it, as far as its link allows, before it is forgotten.
 
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::progress::Progress;
 use crate::raft::Raft;
 use crate::role::Role;
@@ -35,6 +37,7 @@ pub(crate) const CATCH_UP_ROUNDS_MAX: u32 = 10;
 const CATCH_UP_SILENCE: u64 = 10;
 
 /// A change under way.
+#[derive(Clone)]
 pub(crate) struct Change {
     id: RequestId,
     /// What it leads to.
@@ -44,6 +47,7 @@ pub(crate) struct Change {
 }
 
 /// One who catches up.
+#[derive(Clone)]
 struct Newcomer {
     id: ReplicaId,
     /// The round under way, from 1.
@@ -269,6 +273,15 @@ impl Change {
         for newcomer in &self.newcomers {
             assert!(current.is_member(newcomer.id), "who catches up is a member");
             assert!(newcomer.round <= CATCH_UP_ROUNDS_MAX, "rounds have a limit");
+        }
+    }
+
+    /// Feeds what decides how it goes on.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { id, target, newcomers } = self;
+        (id, target).hash(hasher);
+        for Newcomer { id, round, began, end, caught_up } in newcomers {
+            (id, round, ages.since(*began), end, caught_up).hash(hasher);
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::{Entry, Index, ReplicaId, Term};
 
 /// A message between two replicas of one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender.
     pub from: ReplicaId,
@@ -18,7 +18,7 @@ pub struct Message {
 }
 
 /// The bodies of messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me in `term`? [Thesis §9.6]
     RequestPreVote {
@@ -105,7 +105,7 @@ pub enum Body {
 }
 
 /// How an append went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendOutcome {
     /// The follower's log agrees with the leader's, durably, up to here.
     Matched {

@@ -11,11 +11,14 @@
 //! in flight, which are the sum of its parts.
 
 use alloc::collections::VecDeque;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::log::Log;
 use crate::{Index, ReplicaId, Term, Time};
 
 /// One follower or learner, within one term of one leader.
+#[derive(Clone)]
 pub(crate) struct Progress {
     pub(crate) id: ReplicaId,
     /// The follower's log agrees with the leader's, durably, up to here [Raft Figure 2,
@@ -35,6 +38,7 @@ pub(crate) struct Progress {
 }
 
 /// How entries flow to a follower.
+#[derive(Clone)]
 pub(crate) enum Flow {
     Probe {
         /// A probe is under way; a heartbeat repeats it.
@@ -183,6 +187,19 @@ impl Progress {
                 self.next = last.next();
             }
             Flow::Snapshot { .. } => {}
+        }
+    }
+
+    /// Feeds what decides what is sent and counted.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { id, matched, next, round, heard_at, heard, upholds, flow } = self;
+        (id, matched, next, round, heard, upholds, ages.since(*heard_at)).hash(hasher);
+        match flow {
+            Flow::Probe { paused } => (0, paused).hash(hasher),
+            Flow::Replicate { in_flight, bytes: _ } => (1, in_flight).hash(hasher),
+            Flow::Snapshot { pending, at_least, retry_at } => {
+                (2, pending, at_least, ages.until(*retry_at)).hash(hasher);
+            }
         }
     }
 

@@ -14,7 +14,8 @@ use crate::{
     Recovered, Refusal, ReplicaId, RequestId, RoleName, SnapshotMeta, Term, Time, WriteSeq,
 };
 
-/// One replica of one group.
+/// One replica of one group. A copy of one is for who explores what may become of it.
+#[derive(Clone)]
 pub struct Raft {
     pub(crate) config: Config,
     pub(crate) random: Random,
@@ -41,7 +42,7 @@ pub struct Raft {
     /// The last such request.
     pub(crate) read_number: u64,
     /// What the last `LeaderChanged` said.
-    noted_leader: (Term, Option<ReplicaId>),
+    pub(crate) noted_leader: (Term, Option<ReplicaId>),
 }
 
 impl Raft {

@@ -14,14 +14,16 @@
 //! order they came; every read is answered or refused, at the latest when the role ends.
 
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::lease::Lease;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::{Body, Effect, Index, Refusal, ReplicaId, RequestId, Time, quorum};
 
 /// The reads of one leader's term.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Reads {
     /// The newest round; 0 before the first.
     round: u64,
@@ -32,6 +34,7 @@ pub(crate) struct Reads {
 }
 
 /// A round that waits for a quorum.
+#[derive(Clone, Hash)]
 struct OpenRound {
     number: u64,
     index: Index,
@@ -39,6 +42,7 @@ struct OpenRound {
 }
 
 /// Who wants an index.
+#[derive(Clone, Hash)]
 enum Reader {
     /// The leader's own host.
     Own(RequestId),
@@ -47,7 +51,7 @@ enum Reader {
 }
 
 /// The reads of a follower.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FollowerReads {
     asked: Option<Asked>,
     /// Registered since the last request was sent.
@@ -55,6 +59,7 @@ pub(crate) struct FollowerReads {
 }
 
 /// A request that the leader has not answered.
+#[derive(Clone)]
 struct Asked {
     number: u64,
     at: Time,
@@ -93,6 +98,13 @@ impl Reads {
         self.lease.check(self.round);
     }
 
+    /// Feeds what decides which reads are served when.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { round, open, waiting, lease } = self;
+        (round, open, waiting).hash(hasher);
+        lease.digest(ages, hasher);
+    }
+
     /// The leader steps down: none of its reads will be served. Followers notice by themselves.
     pub(crate) fn refuse_all(self, effects: &mut Vec<Effect>) {
         let open = self.open.map(|open| open.readers).unwrap_or_default();
@@ -108,6 +120,16 @@ impl FollowerReads {
     /// How many reads are not answered.
     pub(crate) fn pending(&self) -> usize {
         self.waiting.len() + self.asked.as_ref().map_or(0, |asked| asked.reads.len())
+    }
+
+    /// Feeds what decides which reads are served when.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { asked, waiting } = self;
+        waiting.hash(hasher);
+        let asked = asked.as_ref().map(|Asked { number, at, reads }| {
+            (number, ages.since(*at), reads).hash(hasher);
+        });
+        asked.is_some().hash(hasher);
     }
 
     /// The leader they were asked of is none any more.

@@ -27,7 +27,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::{
@@ -41,7 +43,7 @@ pub(crate) const REPAIRS: Term = Term(0);
 const PLACES_MAX: usize = 64;
 
 /// How the search for whole entries goes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Search {
     /// When to ask again.
     at: Time,
@@ -57,6 +59,17 @@ pub(crate) struct Search {
     missing: (Term, Vec<(Index, ReplicaId)>),
     /// The state is lost and another one did not come yet.
     pub(crate) state_lost: bool,
+}
+
+impl Search {
+    /// Feeds what decides who is asked and given what; `holes` tells whether payloads are lost.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, holes: bool, hasher: &mut H) {
+        let Self { at, turn, serving, sending, peers, missing, state_lost } = self;
+        (serving, sending, holes, state_lost).hash(hasher);
+        if holes || *state_lost {
+            (ages.until(*at), turn, peers, missing).hash(hasher);
+        }
+    }
 }
 
 impl Raft {

@@ -13,6 +13,7 @@ use crate::{Index, ReplicaId, RoleName, Time};
 
 /// What a replica is in its term.
 #[expect(clippy::large_enum_variant, reason = "a replica has one role, and a leader's is busy")]
+#[derive(Clone)]
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(PreCandidate),
@@ -21,7 +22,7 @@ pub(crate) enum Role {
 }
 
 /// Listens to a leader, or waits for one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Follower {
     pub(crate) leader: Option<ReplicaId>,
     /// When the leader was last heard; `None` also once its link broke.
@@ -40,12 +41,14 @@ pub(crate) struct Follower {
 }
 
 /// Asks whether an election could be won, without raising its term.
+#[derive(Clone, Hash)]
 pub(crate) struct PreCandidate {
     /// Who would vote for it, itself included.
     pub(crate) votes: Vec<ReplicaId>,
 }
 
 /// Asks for votes.
+#[derive(Clone, Hash)]
 pub(crate) struct Candidate {
     /// Who voted for it.
     pub(crate) votes: Vec<ReplicaId>,
@@ -58,6 +61,7 @@ pub(crate) struct Candidate {
 }
 
 /// Leads its term.
+#[derive(Clone)]
 pub(crate) struct Leader {
     /// Everybody else, ascending by id.
     pub(crate) progress: Vec<Progress>,

@@ -11,6 +11,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::config::Config;
 use crate::configuration::ConfigurationHistory;
@@ -21,10 +22,19 @@ use crate::sending::trailing_floor;
 use crate::{Effect, Index, ReplicaId, SnapshotMeta, Term, Time};
 
 /// A compaction that waits, since somebody needs the log that would go.
+#[derive(Clone)]
 pub(crate) struct Held {
     pub(crate) meta: SnapshotMeta,
     /// The bytes ever appended when it began to wait.
     appended: u64,
+}
+
+impl Held {
+    /// Feeds what decides how long it waits, given the bytes ever appended.
+    pub(crate) fn digest<H: Hasher>(&self, now_appended: u64, hasher: &mut H) {
+        let Self { meta, appended } = self;
+        (meta, now_appended - appended).hash(hasher);
+    }
 }
 
 impl Raft {

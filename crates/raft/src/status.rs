@@ -48,7 +48,7 @@ pub struct Status {
 }
 
 /// The role's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleName {
     /// Listens.
     Follower,

@@ -9,12 +9,16 @@
 
 use alloc::vec::Vec;
 
+use core::hash::{Hash, Hasher};
+
+use crate::digest::Ages;
 use crate::progress::{Flow, Progress};
 use crate::raft::Raft;
 use crate::role::{Leader, Role};
 use crate::{Body, Configuration, Effect, Note, Refusal, ReplicaId, RequestId, Stall, Time};
 
 /// A transfer under way.
+#[derive(Clone)]
 pub(crate) struct Transfer {
     /// Who asked for it; `None` for a leader that stalls.
     pub(crate) id: Option<RequestId>,
@@ -25,6 +29,12 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// Feeds what decides how it goes on.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self { id, to, deadline, asked } = self;
+        (id, to, ages.until(*deadline), asked).hash(hasher);
+    }
+
     /// Panics unless the invariants of this module hold.
     pub(crate) fn check(&self, configuration: &Configuration, own: ReplicaId) {
         assert!(self.to != own, "nobody hands over to itself");

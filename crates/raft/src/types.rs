@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::ops::{Add, Range};
 
 macro_rules! number {
@@ -138,6 +139,12 @@ impl PartialEq for Payload {
 
 impl Eq for Payload {}
 
+impl Hash for Payload {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.bytes().hash(hasher);
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.len())
@@ -145,7 +152,7 @@ impl fmt::Debug for Payload {
 }
 
 /// What an entry is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
     /// The no-op that opens a leader's term [Raft §8].
     Empty,
@@ -156,7 +163,7 @@ pub enum EntryKind {
 }
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its position.
     pub index: Index,
@@ -170,7 +177,7 @@ pub struct Entry {
 
 /// Who votes and who only listens. `outgoing` is the old half of a joint configuration, empty
 /// otherwise [Raft §6].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// The voters, ascending.
     pub voters: Vec<ReplicaId>,
@@ -186,7 +193,7 @@ pub struct Configuration {
 }
 
 /// What must be on disk before a promise is made [Raft Figure 2, persistent state].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The latest term seen.
     pub term: Term,
@@ -195,7 +202,7 @@ pub struct HardState {
 }
 
 /// What a snapshot stands for: the state after applying `index`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The last entry it covers.
     pub index: Index,
@@ -206,7 +213,7 @@ pub struct SnapshotMeta {
 }
 
 /// What a host found on disk for one replica.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// The last durable term and vote.
     pub hard_state: HardState,
@@ -220,7 +227,7 @@ pub struct Recovered {
 }
 
 /// What the core wants on disk, in this order: `hard_state`, then `snapshot`, then `entries`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Reported back with [`crate::Input::Written`]. Writes are made in order.
     pub seq: WriteSeq,

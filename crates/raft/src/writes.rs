@@ -9,10 +9,13 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use core::hash::{Hash, Hasher};
 
+use crate::digest::Ages;
 use crate::{HardState, Index, SnapshotMeta, Term, Time, WriteSeq};
 
 /// The state of one replica's writes.
+#[derive(Clone)]
 pub(crate) struct Writes {
     last_seq: WriteSeq,
     in_flight: VecDeque<InFlight>,
@@ -28,6 +31,7 @@ pub(crate) struct Writes {
 }
 
 /// A write whose end was not reported yet.
+#[derive(Clone)]
 struct InFlight {
     seq: WriteSeq,
     asked_at: Time,
@@ -143,6 +147,26 @@ impl Writes {
     /// The writes asked for and not yet durable.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Feeds what decides what becomes of these writes, but for their numbers, which only count.
+    pub(crate) fn digest<H: Hasher>(&self, ages: Ages, hasher: &mut H) {
+        let Self {
+            last_seq: _,
+            in_flight,
+            durable_index,
+            durable_hard_state,
+            asked_hard_state,
+            written_at: _,
+            unasked_from,
+            unasked_snapshot,
+        } = self;
+        (durable_index, durable_hard_state, asked_hard_state).hash(hasher);
+        (unasked_from, unasked_snapshot, in_flight.len()).hash(hasher);
+        for InFlight { seq: _, asked_at: _, last, hard_state } in in_flight {
+            (last, hard_state).hash(hasher);
+        }
+        self.waiting_since().is_some_and(|since| ages.is_stalled(since)).hash(hasher);
     }
 
     /// Panics unless the invariants of this module hold for a log that ends at `last`, between two

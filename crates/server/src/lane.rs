@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::ServerError;
 use crate::console::{Console, Level, say};
 use crate::frames::Frames;
-use crate::helper::{Answer, Helper, Job};
+use crate::helper::{Answer, BuildOn, Helper, Job};
 use crate::network::Network;
 use crate::watch::Watched;
 
@@ -264,15 +264,13 @@ impl Lane {
         meta: SnapshotMeta,
         upon: Option<Unchanged>,
     ) -> Result<(), ServerError> {
-        let (index, log) = (meta.index, self.frames.log());
-        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
-            let (writer, name, kept) = log.snapshot_writer_upon(shard, meta, since, &slots);
-            self.network.tell(Event::SnapshotKept { shard, index, slots: kept });
-            (writer, name)
-        } else {
-            log.snapshot_writer(shard, meta)
-        };
-        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })
+        let log = self.frames.log();
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = log.snapshot_writer(shard, meta);
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name, upon })
     }
 
     fn read_snapshot(
@@ -317,6 +315,9 @@ impl Lane {
                 Answer::NoRoom { shard, reason } => {
                     say(Level::Warning, format_args!("{reason}; another attempt follows"));
                     Event::SnapshotFailed { shard }
+                }
+                Answer::Begun { shard, index, kept } => {
+                    Event::SnapshotKept { shard, index, slots: kept }
                 }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
                 Answer::Stored(stored) => {

@@ -126,7 +126,7 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     let meta = SnapshotMeta { index: Index(5), term: Term(1), configuration };
     for complete in [false, true] {
         let (writer, name) = log.snapshot_writer(SHARD, meta.clone());
-        give(Job::Begin { shard: SHARD, writer: Box::new(writer), name });
+        give(Job::Begin { shard: SHARD, writer: Box::new(writer), name, upon: None });
         give(Job::Append { shard: SHARD, chunk: chunk(&[1; 10_000]) });
         assert!(matches!(answer(), Answer::Appended { .. }));
         if !complete {

@@ -33,7 +33,9 @@ pub struct SlotMap {
 impl SlotMap {
     /// The map with these ranges, both ends included.
     pub fn new(epoch: u64, ranges: Vec<(Slot, Slot, ShardId)>) -> Result<Self, SlotMapError> {
-        let mut owners = vec![META; usize::from(SLOTS)];
+        let mut owners: Arc<[ShardId]> = std::iter::repeat_n(META, usize::from(SLOTS)).collect();
+        let table = Arc::get_mut(&mut owners).expect("nobody else has a new table");
+        let mut merged: Vec<(Slot, Slot, ShardId)> = Vec::with_capacity(ranges.len());
         let mut free = 0;
         for (first, last, shard) in ranges {
             if first > last || last.0 >= SLOTS {
@@ -45,10 +47,14 @@ impl SlotMap {
             if shard == META {
                 return Err(SlotMapError::MetaOwns { first, last });
             }
-            owners[usize::from(first.0)..=usize::from(last.0)].fill(shard);
+            table[usize::from(first.0)..=usize::from(last.0)].fill(shard);
+            match merged.last_mut() {
+                Some((_, end, same)) if *same == shard && end.0 + 1 == first.0 => *end = last,
+                _ => merged.push((first, last, shard)),
+            }
             free = last.0 + 1;
         }
-        Ok(Self::from_table(epoch, owners))
+        Ok(Self { epoch, ranges: merged, owners })
     }
 
     /// The map in which `owner` names each slot's owner. Panics if that is META.

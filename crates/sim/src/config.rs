@@ -97,6 +97,9 @@ pub struct Workload {
     pub pipeline_max: u64,
     /// A client usually rests so long between its requests, microseconds.
     pub rest: Micros,
+    /// While fewer operations per second than this were answered since the beginning, clients rest
+    /// less: what a fault has cost is caught up with.
+    pub pace: u64,
     /// Out of 100 commands so many are about keys with a time to live.
     pub expiring_percent: u64,
     /// Out of 100 commands so many are reads.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_node::{ConnId, Event, Face, Inspection, Node, Output, ReadChunk};
-use flotilla_raft::{Index, Time};
+use flotilla_raft::{Index, Time, WriteSeq};
 use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{Chore, FrameWrite, Log, MemoryDisk};
 
@@ -47,6 +47,12 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether a read failed when its log was read last.
+    pub(crate) misread: bool,
+    /// Whether that, or an error of a read, ever happened to it: damage may be found much later.
+    pub(crate) ever_spoiled: bool,
+    /// Whether a replica that died there has no successor that is a member as it should be.
+    pub(crate) unsettled: bool,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
     pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
@@ -87,6 +93,9 @@ impl Machine {
             turn_micros: 0,
             founded: false,
             spoiled: false,
+            ever_spoiled: false,
+            misread: false,
+            unsettled: false,
             refused: None,
             files: BTreeSet::new(),
         }
@@ -142,6 +151,10 @@ pub(crate) struct Process {
     pub(crate) turns: u64,
     /// A word for all terms, roles and commit indexes, to see when one has changed.
     pub(crate) posture: u64,
+    /// The last write of each shard's core that was told, for the story.
+    pub(crate) told_writes: BTreeMap<ShardId, WriteSeq>,
+    /// The last write of each shard that was told to be on disk.
+    pub(crate) told_disk: BTreeMap<ShardId, WriteSeq>,
     /// What was told of its replicas last, for the story.
     pub(crate) told: Vec<Inspection>,
 }
@@ -177,6 +190,8 @@ impl Process {
             loading: BTreeSet::new(),
             turns: 0,
             posture: 0,
+            told_writes: BTreeMap::new(),
+            told_disk: BTreeMap::new(),
             told: Vec::new(),
         }
     }
@@ -201,6 +216,8 @@ pub(crate) enum Incoming {
     Dialed { conn: ConnId, connected: bool },
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId },
+    Ended { conn: ConnId },
+    Congested { conn: ConnId, congested: bool },
     Written { sequence: u64, durable_through: u64 },
     Damaged { shard: ShardId, indexes: Vec<Index> },
     SnapshotDamaged { shard: ShardId, index: Index },
@@ -222,6 +239,8 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
+            Self::Ended { conn } => take(Event::Ended { conn }),
+            Self::Congested { conn, congested } => take(Event::Congested { conn, congested }),
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
             }

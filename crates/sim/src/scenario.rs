@@ -34,6 +34,9 @@ pub const FAMILIES: [&str; 16] = [
 
 /// Families of which no seed is without being asked for.
 const APART: [&str; 2] = ["speed", "sectors"];
+/// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
+const PACE: u64 = 60;
+
 /// The families take turns with this period.
 const TURN: u64 = 40;
 
@@ -78,7 +81,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
         "swarm" => swarm(&mut config, &mut mix, random),
-        "speed" => speed(&mut config, &mut mix),
+        "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
         other => panic!("there is no family {other}"),
     }
@@ -169,6 +172,7 @@ fn workload(random: &mut Random) -> Workload {
         cluster_clients: random.between(0, 2) as usize,
         pipeline_max: random.between(2, 8),
         rest: random.between(15, 50) * MILLI,
+        pace: PACE,
         expiring_percent: *random.pick(&[0, 0, 6]),
         read_percent: *random.pick(&[20, 40, 70]),
         filler: *random.pick(&[0, 0, 400]),
@@ -282,6 +286,7 @@ fn slow(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::DiskStall, 3),
         (Fault::Pause, 3),
         (Fault::LongPause, 4),
+        (Fault::SlowReader, 4),
         (Fault::CrashLeader, 2),
     ]);
 }
@@ -400,7 +405,6 @@ fn everything(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.add(&weights);
 }
 
-/// What speed is measured with: three nodes, one shard, all kinds of faults.
 /// Little data in many places, and nothing goes wrong.
 fn sectors(config: &mut Config, mix: &mut Mix) {
     config.layout = local(3, 2, 3);
@@ -424,24 +428,11 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
     mix.weights.clear();
 }
 
-fn speed(config: &mut Config, mix: &mut Mix) {
+/// What speed is measured with: three nodes with one shard, and all else as the swarm draws it; its
+/// clients ask little more than what makes a run a busy one.
+fn speed(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    swarm(config, mix, random);
     config.layout = local(3, 1, 3);
-    config.node.election_timeout_ms = 400;
-    config.node.heartbeat_ms = 60;
-    config.workload = Workload {
-        plain_clients: 4,
-        cluster_clients: 1,
-        pipeline_max: 8,
-        rest: 80 * MILLI,
-        expiring_percent: 4,
-        read_percent: 40,
-        filler: 0,
-        impatient_permille: 10,
-    };
-    config.storage.segment_bytes = 1 << 20;
-    config.node.snapshot_log_bytes = 256 << 10;
-    config.faults_until = 60 * SECOND;
-    mix.every = SECOND;
-    let weights: Vec<(Fault, u64)> = Fault::ALL.map(|fault| (fault, 2)).to_vec();
-    mix.add(&weights);
+    let clients = config.workload.plain_clients + config.workload.cluster_clients;
+    config.workload.rest = clients as Micros * 40 * MILLI;
 }

@@ -288,22 +288,44 @@ impl Disk for MemoryDisk {
 
 impl File {
     fn page_mut(&mut self, number: u64) -> &mut Page {
+        self.place_mut(number).get_or_insert_with(|| Box::new([0; PAGE as usize]))
+    }
+
+    fn place_mut(&mut self, number: u64) -> &mut Option<Box<Page>> {
         let place = usize::try_from(number).expect("a file in memory is small");
         if self.pages.len() <= place {
             self.pages.resize(place + 1, None);
         }
-        self.pages[place].get_or_insert_with(|| Box::new([0; PAGE as usize]))
+        &mut self.pages[place]
+    }
+
+    /// Puts bytes into one page, from `within` on. A page that is new and whole is not filled with
+    /// zeros first.
+    fn put(&mut self, number: u64, within: usize, source: &[u8]) {
+        let place = self.place_mut(number);
+        if place.is_none()
+            && source.len() == PAGE as usize
+            && let Ok(page) = Box::<[u8]>::from(source).try_into()
+        {
+            *place = Some(page);
+            return;
+        }
+        let page = place.get_or_insert_with(|| Box::new([0; PAGE as usize]));
+        page[within..within + source.len()].copy_from_slice(source);
     }
 
     fn read(&self, offset: u64, len: usize) -> Vec<u8> {
-        let mut out = vec![0; len];
+        let mut out = Vec::with_capacity(len);
         let end = offset + len as u64;
         for number in offset / PAGE..end.div_ceil(PAGE) {
-            let Some(Some(page)) = self.pages.get(number as usize) else { continue };
             let start = number * PAGE;
             let (from, to) = (start.max(offset), (start + PAGE).min(end));
-            let source = &page[(from - start) as usize..(to - start) as usize];
-            out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            match self.pages.get(number as usize) {
+                Some(Some(page)) => {
+                    out.extend_from_slice(&page[(from - start) as usize..(to - start) as usize]);
+                }
+                _ => out.resize((to - offset) as usize, 0),
+            }
         }
         out
     }
@@ -340,8 +362,7 @@ impl File {
             let start = number * PAGE;
             let (from, to) = (start.max(offset), (start + PAGE).min(end));
             let source = &data[(from - offset) as usize..(to - offset) as usize];
-            let page = self.page_mut(number);
-            page[(from - start) as usize..(to - start) as usize].copy_from_slice(source);
+            self.put(number, (from - start) as usize, source);
         }
         self.size = self.size.max(end);
     }

@@ -167,7 +167,10 @@ impl Replay {
         for said in table {
             let Record::Checkpoint(said) = said else { continue };
             named.insert(said.shard);
-            if begins || self.in_doubt {
+            // Only a recovery finds something lost, and its checkpoint says so; the frames that it
+            // found damaged may be gone since.
+            let given_up = said.lost && self.shards.get(&said.shard).is_some_and(|log| !log.lost);
+            if begins || self.in_doubt || given_up {
                 let log = self.shards.entry(said.shard).or_default();
                 log.adopt(said, !begins);
             } else {

@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod chaos;
 mod clients;
+mod disks;
 mod durability;
 mod examples;
 mod failover;

@@ -146,6 +146,8 @@ fn raft(facts: &Facts<'_>, lines: &mut Lines) {
     lines.field("map_epoch", status.epoch);
     lines.field("node", status.me);
     lines.field("incarnation", status.incarnation);
+    lines.field("disk", status.disk);
+    lines.field("repaired_entries", status.repaired);
     lines.field("ready", if status.ready { "yes" } else { "no" });
     lines.field("waiting_for", status.waiting_for.join("; "));
     for shard in &status.shards {
@@ -159,7 +161,9 @@ fn raft(facts: &Facts<'_>, lines: &mut Lines) {
 
 fn replica_fields(replica: &ReplicaStatus) -> String {
     let mut fields = format!(
-        "role={},term={},commit={},applied={},last={},durable={},snapshot={},keys={},bytes={}",
+        "id={},role={},term={},commit={},applied={},last={},durable={},snapshot={},damaged={},\
+         keys={},bytes={}",
+        replica.id,
         replica.role,
         replica.term,
         replica.commit,
@@ -167,6 +171,7 @@ fn replica_fields(replica: &ReplicaStatus) -> String {
         replica.last,
         replica.durable,
         replica.snapshot,
+        replica.damaged,
         replica.keys,
         replica.bytes,
     );

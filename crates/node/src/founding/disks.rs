@@ -161,7 +161,7 @@ impl Founding {
         self.state.me = me;
         self.layout = record.layout.clone();
         self.state.proposed = Some(record);
-        self.state.founded = true;
+        (self.state.founded, self.state.forgot) = (true, false);
         self.log();
     }
 

@@ -246,7 +246,7 @@ impl Founding {
     /// What this node tells over a link, right after its hello. `None` before its state is durable,
     /// when it must not send a byte, and when it has stopped.
     pub(crate) fn message(&self) -> Option<FoundingMessage> {
-        let durable = self.durable.as_ref().filter(|_| !self.stopped)?;
+        let durable = self.durable.as_ref().filter(|state| !self.stopped && !state.forgot)?;
         Some(match (&durable.proposed, durable.founded) {
             (None, _) => FoundingMessage::Blank(self.layout.clone()),
             (Some(record), false) => FoundingMessage::Proposed(record.clone()),
@@ -296,6 +296,9 @@ impl Founding {
         if self.state.founded || self.durable.is_none() {
             return None;
         }
+        if self.state.forgot {
+            return Some(describe::forgot(&self.layout, self.state.me));
+        }
         let ids = self.storage_ids()?;
         if let Some(twins) = twins(&ids) {
             return Some(describe::twins(&self.layout, twins));
@@ -313,7 +316,7 @@ impl Founding {
 impl Founding {
     /// Takes every step that is possible now.
     fn advance(&mut self) {
-        if self.stopped || self.durable.is_none() || self.state.founded {
+        if self.stopped || self.durable.is_none() || self.state.founded || self.state.forgot {
             return;
         }
         if self.state.proposed.is_none()

@@ -6,14 +6,23 @@
 //! not tried again. Operations of one connection keep their order (P8). An operation without a
 //! known outcome may take effect at any moment after its request, or never.
 //!
-//! Two things keep the search short where many outcomes are unknown. Of operations that are the
-//! same and may both come next, the one that was asked for first does. And a value that is only
-//! ever appended to passes through the beginnings of what is read of it in the end, and through
-//! nothing else.
+//! Four things keep it from going astray, and none of them gives up an order that could be right:
+//!
+//! - What fits and changes nothing is taken at once, and nothing else is tried in its place, if its
+//!   answer says that it changed nothing: in any order that has it later it can as well come now.
+//! - An operation with a known outcome is tried before those without: these explain what nothing
+//!   else does.
+//! - Of equal operations without an outcome the one that was asked first is taken: whatever order
+//!   has another first, the two can change places.
+//! - A key that is only appended to has at all times a beginning of the longest value that was
+//!   read, or goes on from it.
 //!
 //! Sources: [Wing and Gong, 1993], [Lowe, 2017].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 
 use crate::history::{Answer, Call, KeyState, Operation, Outcome};
 use crate::queue::Micros;
@@ -67,14 +76,54 @@ pub(crate) fn explains(operation: &Operation, answer: &Answer) -> bool {
 
 /// For each operation the one before it on its connection whose outcome is known.
 pub(crate) fn predecessors(operations: &[&Operation]) -> Vec<Option<usize>> {
+    let mut latest: BTreeMap<u64, usize> = BTreeMap::new();
     let mut predecessors = Vec::with_capacity(operations.len());
     for (at, operation) in operations.iter().enumerate() {
-        let before = operations[..at].iter().rposition(|other| {
-            other.connection == operation.connection && matches!(other.outcome, Outcome::Known(_))
-        });
-        predecessors.push(before);
+        predecessors.push(latest.get(&operation.connection).copied());
+        if matches!(operation.outcome, Outcome::Known(_)) {
+            latest.insert(operation.connection, at);
+        }
     }
     predecessors
+}
+
+/// Which operations are tried, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Reads that were answered.
+    Reads,
+    /// All else that was answered.
+    Answered,
+    /// What has no known outcome.
+    Unanswered,
+}
+
+impl Pass {
+    fn of(operation: &Operation) -> Self {
+        match (&operation.outcome, operation.call.is_read()) {
+            (Outcome::Known(_), true) => Self::Reads,
+            (Outcome::Known(_), false) => Self::Answered,
+            _ => Self::Unanswered,
+        }
+    }
+
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Reads => Some(Self::Answered),
+            Self::Answered => Some(Self::Unanswered),
+            Self::Unanswered => None,
+        }
+    }
+}
+
+/// What an operation does where it is tried.
+enum Next {
+    /// Its answer is another one than it was.
+    Wrong,
+    /// It fits and changes nothing.
+    Same,
+    /// It fits, and this is the state after it.
+    State(KeyState),
 }
 
 /// A place in the list of requests and answers that are still to be explained.
@@ -94,17 +143,22 @@ const END: usize = usize::MAX;
 struct Search<'a> {
     operations: &'a [&'a Operation],
     predecessors: Vec<Option<usize>>,
+    passes: Vec<Pass>,
+    /// The longest value that was read, of a key that is only appended to.
+    whole: Option<&'a [u8]>,
     entries: Vec<Entry>,
     /// The entries of each operation's request and answer.
     places: Vec<(usize, Option<usize>)>,
     open: usize,
     state: KeyState,
+    /// A word for the state.
+    word: u64,
     taken: Bits,
     expiries: Bits,
-    /// The longest value that was read of a key that is only appended to, and by which operation.
-    grows_to: Option<(usize, &'a [u8])>,
-    tried: BTreeSet<(Bits, u64)>,
-    path: Vec<(usize, KeyState)>,
+    /// Only asked whether it has something: the order of a hash table shows nowhere.
+    tried: HashSet<(Bits, u64), FixedState>,
+    /// What was taken, each with the state before it if that was another.
+    path: Vec<(usize, Option<(KeyState, u64)>)>,
     longest: Vec<usize>,
 }
 
@@ -142,20 +196,23 @@ impl<'a> Search<'a> {
         Self {
             operations,
             predecessors: predecessors(operations),
+            passes: operations.iter().map(|operation| Pass::of(operation)).collect(),
+            whole: whole_value(operations),
             entries,
             places,
             open,
             state: None,
+            word: 0,
             taken: [0; OPERATIONS_MAX / 64],
             expiries,
-            grows_to: grows_to(operations),
-            tried: BTreeSet::new(),
+            tried: HashSet::with_capacity_and_hasher(operations.len(), FixedState::default()),
             path: Vec::new(),
             longest: Vec::new(),
         }
     }
 
     fn run(mut self) -> Verdict {
+        let mut pass = Pass::Reads;
         let mut at = self.entries[HEAD].after;
         for _ in 0..STEPS_MAX {
             if self.open == 0 {
@@ -163,19 +220,42 @@ impl<'a> Search<'a> {
             }
             let next = self.entries.get(at).copied().filter(|entry| entry.is_call);
             if let Some(entry) = next {
-                at =
-                    if self.take(entry.operation) { self.entries[HEAD].after } else { entry.after };
-                continue;
-            }
-            // Everything that could come first was tried in vain.
-            let Some((operation, state)) = self.path.pop() else {
+                if self.passes[entry.operation] == pass && self.take(entry.operation) {
+                    (pass, at) = (Pass::Reads, self.entries[HEAD].after);
+                } else {
+                    at = entry.after;
+                }
+            } else if let Some(later) = pass.next() {
+                (pass, at) = (later, self.entries[HEAD].after);
+            } else if let Some(operation) = self.go_back() {
+                // Everything that could come first was tried in vain.
+                (pass, at) = (self.passes[operation], self.entries[self.places[operation].0].after);
+            } else {
                 return Verdict::Violation(self.explanation());
-            };
-            self.state = state;
-            self.put_back(operation);
-            at = self.entries[self.places[operation].0].after;
+            }
         }
         Verdict::Unknown
+    }
+
+    /// Undoes the last step that has an alternative, and all after it. None has what changed nothing
+    /// and was answered so; but what said nothing may have changed something at a later place.
+    /// Gives that step's operation.
+    fn go_back(&mut self) -> Option<usize> {
+        if self.path.len() > self.longest.len() {
+            self.longest = self.path.iter().map(|(operation, _)| *operation).collect();
+        }
+        while let Some((operation, before)) = self.path.pop() {
+            self.put_back(operation);
+            let silent = self.operations[operation].outcome == Outcome::Known(Answer::Done);
+            let changed = before.is_some();
+            if let Some((state, word)) = before {
+                (self.state, self.word) = (state, word);
+            }
+            if changed || silent {
+                return Some(operation);
+            }
+        }
+        None
     }
 
     /// Lets an operation be the next; false if it can't be, or was tried.
@@ -184,61 +264,83 @@ impl<'a> Search<'a> {
             return false;
         }
         let operation = self.operations[at];
-        let (next, answer) = operation.call.apply(&self.state);
-        if !explains(operation, &answer) {
-            return false;
-        }
         let known = matches!(operation.outcome, Outcome::Known(_));
-        if !known && (next == self.state || self.has_elder(at)) {
+        let next = match self.state_after(operation) {
+            Next::Wrong => return false,
+            Next::Same => None,
+            Next::State(state) => Some(state),
+        };
+        if !known && (next.is_none() || self.has_twin_before(at)) {
             return false;
         }
-        if !self.may_grow_to(at, &next) {
-            return false;
-        }
+        let word = next.as_ref().map_or(self.word, word_of);
         let mut taken = self.taken;
         taken[at / 64] |= 1 << (at % 64);
         // A value is written once, so whether its expiry may come shows in the state: what was
         // tried is the same with and without the expiries of the past.
         let mut tried = taken;
-        for (word, expiries) in tried.iter_mut().zip(self.expiries) {
-            *word &= !expiries;
+        for (bits, expiries) in tried.iter_mut().zip(self.expiries) {
+            *bits &= !expiries;
         }
-        let word = next.as_ref().map_or(0, |value| digest_of(value));
         if !self.tried.insert((tried, word)) {
             return false;
         }
         self.taken = taken;
-        self.path.push((at, std::mem::replace(&mut self.state, next)));
+        let before = next.map(|next| (std::mem::replace(&mut self.state, next), self.word));
+        self.word = word;
+        self.path.push((at, before));
         self.open -= usize::from(known);
         self.unlink(self.places[at].0);
         if let Some(answer) = self.places[at].1 {
             self.unlink(answer);
         }
-        if self.path.len() > self.longest.len() {
-            self.longest = self.path.iter().map(|(operation, _)| *operation).collect();
-        }
         true
     }
 
-    /// Whether an operation without a known outcome that was asked for earlier would do the same
-    /// now: whatever follows one of them could follow the other.
-    fn has_elder(&self, at: usize) -> bool {
-        let call = &self.operations[at].call;
-        (0..at).any(|elder| {
-            let operation = self.operations[elder];
-            operation.call == *call
-                && operation.outcome == Outcome::Unknown
-                && operation.invoked <= self.operations[at].invoked
-                && !self.is_taken(elder)
-                && self.predecessors[elder].is_none_or(|before| self.is_taken(before))
-        })
+    /// What an operation would do now. States are copied for those that change something only,
+    /// since copies would be most of the search's time.
+    fn state_after(&self, operation: &Operation) -> Next {
+        if let (Call::Get, Outcome::Known(Answer::Value(seen))) =
+            (&operation.call, &operation.outcome)
+        {
+            return if *seen == self.state { Next::Same } else { Next::Wrong };
+        }
+        if let Call::Append(token) = &operation.call {
+            let length = self.state.as_ref().map_or(0, Vec::len);
+            let answer = Answer::Number((length + token.len()) as i64);
+            if !explains(operation, &answer) || !self.leads_on(length, token) {
+                return Next::Wrong;
+            }
+        }
+        let (next, answer) = operation.call.apply(&self.state);
+        match explains(operation, &answer) {
+            false => Next::Wrong,
+            true if next == self.state => Next::Same,
+            true => Next::State(next),
+        }
     }
 
-    /// Whether a value that only grows can still become what is read of it.
-    fn may_grow_to(&self, at: usize, next: &KeyState) -> bool {
-        let Some((read, value)) = self.grows_to else { return true };
-        let next = next.as_deref().unwrap_or_default();
-        at == read || self.is_taken(read) || value.starts_with(next)
+    /// Whether a token at that place of the value agrees with the longest value that was read.
+    fn leads_on(&self, length: usize, token: &[u8]) -> bool {
+        let rest = self.whole.and_then(|whole| whole.get(length..)).unwrap_or_default();
+        let both = rest.len().min(token.len());
+        rest[..both] == token[..both]
+    }
+
+    /// Whether an equal operation without an outcome was asked before, and could be taken instead.
+    fn has_twin_before(&self, at: usize) -> bool {
+        let mut place = self.entries[HEAD].after;
+        while place != self.places[at].0 {
+            let Entry { operation, after, .. } = self.entries[place];
+            let twin = self.passes[operation] == Pass::Unanswered
+                && self.operations[operation].call == self.operations[at].call
+                && self.predecessors[operation].is_none_or(|before| self.is_taken(before));
+            if twin {
+                return true;
+            }
+            place = after;
+        }
+        false
     }
 
     fn put_back(&mut self, at: usize) {
@@ -285,17 +387,22 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The longest value that is read of a key, and by which operation, if the key is only ever
-/// appended to.
-fn grows_to<'a>(operations: &[&'a Operation]) -> Option<(usize, &'a [u8])> {
-    let grows = |operation: &&Operation| matches!(operation.call, Call::Get | Call::Append(_));
-    let read = |(at, operation): (usize, &&'a Operation)| match &operation.outcome {
-        Outcome::Known(Answer::Value(Some(value))) => Some((at, value.as_slice())),
+/// The longest value that was read of a key that is only appended to.
+fn whole_value<'a>(operations: &[&'a Operation]) -> Option<&'a [u8]> {
+    let appended = |operation: &&Operation| matches!(operation.call, Call::Append(_) | Call::Get);
+    if !operations.iter().all(appended) {
+        return None;
+    }
+    let read = |operation: &&'a Operation| match &operation.outcome {
+        Outcome::Known(Answer::Value(Some(value))) => Some(value.as_slice()),
         _ => None,
     };
-    let reads = operations.iter().enumerate().filter_map(read);
-    let longest = reads.max_by_key(|(_, value)| value.len());
-    longest.filter(|_| operations.iter().all(grows))
+    operations.iter().filter_map(read).max_by_key(|value| value.len())
+}
+
+/// A word for a state.
+fn word_of(state: &KeyState) -> u64 {
+    state.as_ref().map_or(0, |value| digest_of(value))
 }
 
 /// An operation in words.
@@ -412,6 +519,9 @@ mod tests {
             }
             let (next, answer) = operation.call.apply(&state);
             state = next;
+            // Of commands with several keys some answers say nothing about one.
+            let silent = !operation.call.is_read() && random.chance(30);
+            let answer = if silent { Answer::Done } else { answer };
             operation.outcome = if lost { Outcome::Unknown } else { Outcome::Known(answer) };
             if lost {
                 operation.returned = Micros::MAX;
@@ -451,6 +561,11 @@ mod tests {
                 assert_eq!(check(&operations), Verdict::Linearizable, "{operations:#?}");
             }
             corrupt(&mut random, &mut operations);
+            if random.chance(30) {
+                for operation in &mut operations {
+                    operation.connection = random.below(4);
+                }
+            }
             let counted: Vec<&Operation> = operations.iter().filter(|o| counts(o)).collect();
             let expected = brute_force(&counted, &mut Vec::new(), &None);
             let found = check(&operations) == Verdict::Linearizable;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use flotilla_node::WriteBatch;
-use flotilla_raft::{Entry, HardState, Recovered, Write};
+use flotilla_raft::{Entry, HardState, Recovered, Write, WriteSeq};
 use flotilla_shard::ShardId;
 
 use crate::trace::{digest_of, mixed};
@@ -154,6 +154,8 @@ impl fmt::Display for Shadow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShadowWrite {
     pub(crate) shard: ShardId,
+    /// Its number in this boot.
+    seq: WriteSeq,
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: Option<(u64, u64)>,
     first: u64,
@@ -164,6 +166,7 @@ impl ShadowWrite {
     fn of(shard: ShardId, write: &Write) -> Self {
         Self {
             shard,
+            seq: write.seq,
             hard_state: write.hard_state,
             snapshot: write.snapshot.as_ref().map(|meta| (meta.index.0, meta.term.0)),
             first: write.entries.first().map_or(0, |first| first.index.0),
@@ -175,7 +178,8 @@ impl ShadowWrite {
     #[cfg(test)]
     pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
         let (hard_state, entries) = (HardState::default(), vec![entry]);
-        Self { shard, hard_state, snapshot: None, first: index, entries }
+        let seq = WriteSeq(0);
+        Self { shard, seq, hard_state, snapshot: None, first: index, entries }
     }
 
     /// The index of the first entry, if it has any.
@@ -191,6 +195,8 @@ pub(crate) struct NodeLogs {
     pub(crate) given: BTreeMap<ShardId, Shadow>,
     /// As they are known to be on the disk.
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
+    /// The last write of each shard that is known to be on the disk.
+    pub(crate) durable_through: BTreeMap<ShardId, WriteSeq>,
     /// As they were on disks of this node that were wiped since, each at that moment.
     pub(crate) wiped: Vec<BTreeMap<ShardId, Shadow>>,
     /// Frames given to the disk and not known to be there, oldest first.
@@ -227,6 +233,7 @@ impl NodeLogs {
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.done) {
             for write in &pending.writes {
                 self.durable.entry(write.shard).or_default().take(write);
+                self.durable_through.insert(write.shard, write.seq);
             }
         }
     }
@@ -247,6 +254,7 @@ impl NodeLogs {
             pending.writes.retain(|write| !lost.contains_key(&write.shard));
         }
         let pending = std::mem::take(&mut self.pending);
+        self.durable_through.clear();
         let wrong = difference(&expected, &found);
         let mut more = wrong.is_none().then_some(0);
         for (number, pending) in pending.iter().enumerate() {
@@ -277,6 +285,7 @@ impl NodeLogs {
 
     /// The next log found is taken as it is.
     pub(crate) fn trust(&mut self) {
+        self.wiped.push(self.durable.clone());
         self.trusted = true;
     }
 
@@ -309,7 +318,8 @@ mod tests {
     fn write(snapshot: Option<(u64, u64)>, first: u64, terms: &[u64]) -> ShadowWrite {
         let entries = terms.iter().map(|&term| Identity { term, digest: 0 }).collect();
         let hard_state = HardState::default();
-        ShadowWrite { shard: ShardId(1), hard_state, snapshot, first, entries }
+        let seq = WriteSeq(0);
+        ShadowWrite { shard: ShardId(1), seq, hard_state, snapshot, first, entries }
     }
 
     #[test]

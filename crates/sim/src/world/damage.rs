@@ -14,7 +14,7 @@ use flotilla_storage::{Disk as _, MemoryDisk};
 
 use super::{Happening, META_VOTERS, World};
 use crate::fault::Fault;
-use crate::machine::Machine;
+use crate::machine::{DiskTrouble, Machine};
 use crate::marks::Mark;
 use crate::queue::Micros;
 use crate::random::Random;
@@ -56,6 +56,7 @@ impl World {
             }
         };
         self.machines[at].spoiled |= spoiled;
+        self.machines[at].ever_spoiled |= spoiled;
         spoiled
     }
 
@@ -71,7 +72,7 @@ impl World {
     }
 
     /// Whether a node has all that it should, in memory and on its disk.
-    fn is_whole(&self, at: usize) -> bool {
+    pub(crate) fn is_whole(&self, at: usize) -> bool {
         let layout = &self.config.layout;
         let shards: Vec<ShardId> = std::iter::once(META).chain(layout.shard_ids()).collect();
         self.machines[at].process.as_ref().is_some_and(|process| {
@@ -85,11 +86,13 @@ impl World {
         self.machines.iter().map(|machine| machine.boots).collect()
     }
 
-    /// Whether all but `at` run, and have run since those boots.
+    /// Whether all but `at` run, and have run since those boots; of all, no disk hangs.
     fn have_run_since(&self, at: usize, boots: &[u64]) -> bool {
-        (0..self.machines.len()).filter(|other| *other != at).all(|other| {
-            self.machines[other].process.is_some() && self.machines[other].boots == boots[other]
-        })
+        let runs = |(number, machine): (usize, &Machine)| {
+            let on = machine.process.is_some() && machine.boots == boots[number];
+            (on || number == at) && machine.disk_trouble != Some(DiskTrouble::Hangs)
+        };
+        self.machines.iter().enumerate().all(runs)
     }
 
     /// For a while nothing goes wrong but what is about to happen to `at`.
@@ -97,7 +100,7 @@ impl World {
         let timeout = self.config.node.election_timeout_ms * 1_000;
         self.calm_until = self.now + 3 * timeout + CALM;
         self.clear_network();
-        for machine in self.machines.iter_mut() {
+        for machine in &mut self.machines {
             machine.disk_trouble = None;
             machine.disk_slowness = 1;
             machine.disk_stalled_until = 0;
@@ -210,7 +213,7 @@ impl World {
         self.after(dark, Happening::SwitchOn { at });
         self.tell(|| format!("node {} gets an older disk", at + 1));
         self.machines[at].disk = *image;
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         true
     }
@@ -233,7 +236,7 @@ impl World {
         self.machines[at].lying = false;
         self.tell(|| format!("node {} loses what its disk had said to be synced", at + 1));
         self.power_goes(at);
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         self.counters.fired(Fault::LyingSync);
         self.after(super::faults::DARK_MIN, Happening::SwitchOn { at });

@@ -8,7 +8,7 @@ use flotilla_storage::{Damage, Log, RecoveredLane};
 use super::{CLUSTER_PORT, Happening, World};
 use crate::check::Look;
 use crate::config::Mutant;
-use crate::helper::Job;
+use crate::helper::{BuildOn, Job};
 use crate::machine::{DiskTrouble, Incoming, Process};
 use crate::marks::Mark;
 use crate::network::{Party, Piece};
@@ -52,6 +52,7 @@ impl World {
         }
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
+        self.tell_boot(at, &lane.shards);
         if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
             return self.fail(broken);
         }
@@ -85,6 +86,12 @@ impl World {
                 self.reset_ghosts(at);
                 self.stir(at);
             }
+            Err(reason) if self.machines[at].misread && self.troubled => {
+                // The only replica of a shard has nobody to repair it: it is read again later.
+                self.tell(|| format!("node {} can't start: {reason}", at + 1));
+                let delay = self.lasting();
+                self.after(delay, Happening::SwitchOn { at });
+            }
             Err(reason) if self.machines[at].spoiled => self.refuse(at, reason),
             Err(reason) => self.fail(format!("node {} does not start: {reason}", at + 1)),
         }
@@ -112,6 +119,7 @@ impl World {
         }
         let mut recovered = Log::recover(&mut disk, options.clone(), first);
         let failed_read = disk.reads_left == Some(0);
+        machine.ever_spoiled |= failed_read;
         if let (true, Ok((_, lane))) = (twice, &recovered) {
             let before = (lane.node_state.clone(), lane.shards.clone());
             machine.disk.crash(crash);
@@ -123,8 +131,19 @@ impl World {
                 return None;
             }
         }
+        machine.misread = failed_read;
+        let machine = &self.machines[at];
         let error = match recovered.map_err(|error| error.to_string()) {
-            Ok(recovered) => return Some(recovered),
+            Ok((log, lane)) => {
+                if let Err(damage) = lane.check_whole()
+                    && !machine.ever_spoiled
+                {
+                    let node = at + 1;
+                    self.fail(format!("node {node} came up with another log: damaged: {damage}"));
+                    return None;
+                }
+                return Some((log, lane));
+            }
             Err(error) => error,
         };
         let transient = failed_read || machine.disk.is_limited();
@@ -212,6 +231,10 @@ impl World {
         }
         let mut outputs = std::mem::take(&mut process.outputs);
         process.node.end_turn(read, &mut outputs);
+        if self.trace.is_told() {
+            self.tell_writes(at, boot, &outputs);
+        }
+        let Some(process) = self.machines[at].process_of(boot) else { return };
         process.idle_turns = if idle && outputs.is_empty() { process.idle_turns + 1 } else { 0 };
         let spins = process.idle_turns > IDLE_TURNS_MAX;
         self.counters.turns += 1;
@@ -248,6 +271,7 @@ impl World {
                 self.trace.mix_bytes(&bytes);
                 if let Some((id, side)) = self.connection_of(at, boot, conn) {
                     self.send_of_node(id, side, bytes);
+                    self.tell_congestion(id, side, (at, boot, conn));
                 }
             }
             Output::Close { conn } => self.close_of_node(at, boot, conn),
@@ -287,19 +311,12 @@ impl World {
         upon: Option<Unchanged>,
     ) {
         let Some(process) = self.machines[at].process_of(boot) else { return };
-        let index = meta.index;
-        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
-            let begun = process.log.snapshot_writer_upon(shard, meta, since, &slots);
-            let (writer, name, slots) = begun;
-            if !slots.is_empty() {
-                self.counters.marks.reach(Mark::SnapshotBuiltOn);
-            }
-            self.tell_node(at, boot, Incoming::SnapshotKept { shard, index, slots });
-            (writer, name)
-        } else {
-            process.log.snapshot_writer(shard, meta)
-        };
-        self.help(at, Job::Begin { shard, writer: Box::new(writer), name });
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = process.log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = process.log.snapshot_writer(shard, meta);
+        self.help(at, Job::Begin { shard, writer: Box::new(writer), name, upon });
     }
 
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
@@ -347,6 +364,10 @@ impl World {
     fn observe(&mut self, at: usize, boot: u64) {
         let current = self.machines[at].boots == boot;
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
+        if let Some(settled) = process.node.is_settled() {
+            self.machines[at].unsettled = !settled;
+        }
+        let Some(process) = self.machines[at].process.as_mut() else { return };
         let mut posture = 0;
         let mut broken = None;
         let all_given = process.has_given_all();

