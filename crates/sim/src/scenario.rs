@@ -85,7 +85,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "sectors" => sectors(&mut config, &mut mix),
         other => panic!("there is no family {other}"),
     }
-    let known = FAMILIES.iter().chain(&APART).find(|known| **known == name);
+    let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
     config.family = known.expect("it was found above");
     config.plan = mix.plan(config.faults_until, random);
     config

@@ -115,7 +115,7 @@ fn data_set(seed: u64) -> Result<World, String> {
 }
 
 /// Whether everything that the log needs can be read, snapshots too.
-fn is_whole(disk: &mut MemoryDisk) -> Result<(), String> {
+fn check_disk(disk: &mut MemoryDisk) -> Result<(), String> {
     let lane = examine(disk).map_err(|error| error.to_string())?;
     lane.check_whole()?;
     for file in lane.snapshots.values() {
@@ -190,7 +190,7 @@ impl World {
         self.went_beyond(&before)?;
         for at in 0..self.machines.len() {
             self.power_goes(at);
-            let whole = is_whole(&mut self.machines[at].disk);
+            let whole = check_disk(&mut self.machines[at].disk);
             whole.map_err(|error| format!("node {} at the end: {error}", at + 1))?;
         }
         Ok(())
@@ -206,11 +206,7 @@ impl World {
             if !status.ready {
                 return Some(format!("node {}: {}", at + 1, status.waiting_for.join("; ")));
             }
-            let missing = process.node.inspect().find_map(|replica| {
-                let holes = process.log.holes(replica.shard);
-                (holes > 0).then(|| format!("{} holes of {}", holes, replica.shard))
-            });
-            missing.map(|missing| format!("node {}: {missing}", at + 1))
+            (!self.is_whole(at)).then(|| format!("node {} is not whole", at + 1))
         })
     }
 }
