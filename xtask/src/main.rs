@@ -12,6 +12,7 @@ mod compare_rings;
 mod coverage;
 mod mutants;
 mod replay;
+mod sectors;
 mod sim_many;
 mod sim_speed;
 mod snapshots;
@@ -70,6 +71,10 @@ usage: cargo xtask <verb>
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
+  sectors                     spoil sectors of small clusters' disks one at a time: all heal
+           [--positions N]      so many [default: 50000]
+           [--first SEED]       of the data sets from this seed on [default: 1]
+           [--jobs N]           so many at a time [default: one per core]
   snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
            [--megabytes N]      of data [default: 1024, or 64]
            [--overwrites N]     so often is all of it written again, for disk [default: 100]
@@ -109,6 +114,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("sim-speed", arguments) => sim_speed::run(arguments),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
+        ("sectors", options) => sectors::run(&sectors::Options::parse(options)?),
+        ("sectors-worker", arguments) => sectors::worker(arguments),
         ("replay", arguments) => replay::run(arguments),
         ("snapshots", options) => snapshots::run(&snapshots::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {

@@ -318,12 +318,11 @@ impl Node {
         } else {
             Time::NEVER
         };
-        let work =
-            if self.snapshot_can_walk() || self.freeing || self.has_work() || self.has_backlog() {
-                Time(0)
-            } else {
-                Time::NEVER
-            };
+        let work = if self.freeing || self.has_work() || self.has_backlog() {
+            Time(0)
+        } else {
+            self.next_walk_at()
+        };
         raft.unwrap_or(Time::NEVER)
             .min(stream.unwrap_or(Time::NEVER))
             .min(dial)

@@ -9,6 +9,7 @@ mod disks;
 mod durability;
 mod examples;
 mod failover;
+mod full_disk;
 mod hostile;
 mod inspect;
 mod placing;

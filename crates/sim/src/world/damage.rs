@@ -133,7 +133,7 @@ impl World {
 
     /// Whether a node runs and everything in its log is attested: damage of what is not looks like
     /// a torn write, which is said in the documentation (P3).
-    fn is_at_rest(&self, at: usize) -> bool {
+    pub(crate) fn is_at_rest(&self, at: usize) -> bool {
         let process = self.machines[at].process.as_ref();
         process.is_some_and(|process| {
             process.frames.is_empty() && !process.log.needs_seal() && !process.helper.is_busy()
