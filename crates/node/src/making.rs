@@ -1,7 +1,7 @@
 //! Making a snapshot of this node's own table, a slice a turn (P11).
 
 use flotilla_kv::SlotSet;
-use flotilla_raft::Index;
+use flotilla_raft::{Index, Time};
 use flotilla_shard::{ShardId, Slot};
 
 use crate::io::{Now, Output, SnapshotChunk, Unchanged};
@@ -41,11 +41,12 @@ impl Node {
         }
     }
 
-    /// Whether the walk would go on at once.
-    pub(crate) fn snapshot_can_walk(&self) -> bool {
+    /// When the walk goes on, or the next one begins.
+    pub(crate) fn next_walk_at(&self) -> Time {
         match &self.snapshots.making {
-            Some(making) => making.can_walk(),
-            None => !self.snapshots.due.is_empty(),
+            Some(making) if making.can_walk() => Time(0),
+            None if !self.snapshots.due.is_empty() => self.snapshots.not_before,
+            _ => Time::NEVER,
         }
     }
 
@@ -91,7 +92,7 @@ impl Node {
                 continue;
             }
             let State::Serving(machine) = &mut replica.state else { continue };
-            machine.start_snapshot();
+            machine.start_snapshot_in_parts(self.options.snapshot_part_bytes);
             let since = replica.snapshot.index;
             let upon = (since > Index(0)).then(|| {
                 let slots = machine.unchanged_since(since.0).ranges();

@@ -324,3 +324,88 @@ impl Snapshots {
         self.sending.keys().any(|(of, _)| *of == shard)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: (ShardId, ReplicaId) = (ShardId(1), ReplicaId(2));
+    const OTHER: (ShardId, ReplicaId) = (ShardId(1), ReplicaId(3));
+
+    fn sending() -> Sending {
+        Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default())
+    }
+
+    /// Asks for and sends as many chunks as may be under way.
+    fn send_all(sending: &mut Sending) {
+        while sending.has_room() {
+            sending.next_read += 1;
+            sending.sent += 1;
+        }
+    }
+
+    #[test]
+    fn the_first_chunk_goes_alone_and_then_a_window() {
+        let mut sending = sending();
+        send_all(&mut sending);
+        assert_eq!(sending.sent, 1, "where to go on is not known yet");
+        sending.answered(1);
+        send_all(&mut sending);
+        assert_eq!(sending.sent, 1 + WINDOW_CHUNKS);
+        sending.answered(3);
+        send_all(&mut sending);
+        assert_eq!(sending.sent, 3 + WINDOW_CHUNKS);
+    }
+
+    #[test]
+    fn what_the_receiver_has_is_not_sent_again() {
+        let mut sending = sending();
+        send_all(&mut sending);
+        sending.answered(40);
+        send_all(&mut sending);
+        assert_eq!((sending.sent, sending.next_read), (40 + WINDOW_CHUNKS, 40 + WINDOW_CHUNKS));
+        // An answer that names what was never sent changes nothing.
+        sending.answered(1_000);
+        assert_eq!(sending.acked, 40 + WINDOW_CHUNKS);
+    }
+
+    #[test]
+    fn chunks_go_at_the_rate_and_in_turns() {
+        let mut pace = Pace::default();
+        let (bytes, rate) = (64 << 10, 64 << 20);
+        let (mut now, mut taken) = (Time(5_000_000), [0_u64; 2]);
+        let began = now;
+        // Both have more to send whenever they may.
+        let mut send_on = |pace: &mut Pace, key, now| {
+            while pace.take(key, bytes, rate, now) {
+                taken[usize::from(key == OTHER)] += 1;
+            }
+        };
+        send_on(&mut pace, TO, now);
+        send_on(&mut pace, OTHER, now);
+        for _ in 0..1_000 {
+            now = pace.deadline();
+            while let Some(key) = pace.next(now) {
+                send_on(&mut pace, key, now);
+            }
+        }
+        let micros = now.since(began);
+        let at_rate = (taken[0] + taken[1]) * bytes * 1_000_000 / rate;
+        assert!(micros + BURST_MICROS >= at_rate, "{micros} µs, {at_rate} at that rate");
+        assert!(micros < at_rate * 11 / 10, "{micros} µs, {at_rate} at that rate");
+        assert!(taken[0].abs_diff(taken[1]) < 30, "{taken:?}");
+    }
+
+    #[test]
+    fn only_what_the_log_grew_by_on_disk_since_a_snapshot_counts() {
+        let mut on_disk = LogOnDisk::default();
+        on_disk.note(100);
+        assert_eq!(on_disk.grown(), 100);
+        on_disk.begin_anew();
+        on_disk.note(140);
+        assert_eq!(on_disk.grown(), 40);
+        on_disk.note(30);
+        on_disk.note(50);
+        assert_eq!(on_disk.grown(), 20);
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
     Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
@@ -38,6 +38,8 @@ pub(crate) enum Job {
         writer: Box<SnapshotWriter>,
         /// Its name until it is complete.
         name: String,
+        /// The snapshot before it, if it may keep parts of that: the answer says which.
+        upon: Option<BuildOn>,
     },
     /// Append a chunk to the file begun.
     Append {
@@ -69,6 +71,25 @@ pub(crate) enum Job {
     },
 }
 
+/// What a snapshot may build on.
+#[derive(Debug)]
+pub(crate) struct BuildOn {
+    /// What the new one stands for.
+    pub(crate) index: Index,
+    /// The one before, if it is there and can be read.
+    pub(crate) former: Option<StoredSnapshot>,
+    /// Slots that have not changed since, as ranges.
+    pub(crate) unchanged: Vec<(Slot, Slot)>,
+}
+
+impl BuildOn {
+    /// Has the writer keep what it may; gives the slots kept, as ranges.
+    fn build(self, writer: &mut SnapshotWriter) -> Vec<(Slot, Slot)> {
+        let build = |former| writer.build_on(&former, &self.unchanged);
+        self.former.map_or_else(Vec::new, build)
+    }
+}
+
 /// What has become of a job.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -88,6 +109,15 @@ pub(crate) enum Answer {
         shard: ShardId,
         /// What the system said.
         reason: String,
+    },
+    /// What is kept of the snapshot before.
+    Begun {
+        /// Of which shard.
+        shard: ShardId,
+        /// What the new snapshot stands for.
+        index: Index,
+        /// Slots, as ranges.
+        kept: Vec<(Slot, Slot)>,
     },
     /// The chunk is in the file.
     Appended {
@@ -193,10 +223,14 @@ impl Work {
                 Err(error) if !error.is_no_room() => Err(error),
                 made => Ok(Some(Answer::Created { is_there: made.is_ok() })),
             },
-            Job::Begin { shard, writer, name } => {
+            Job::Begin { shard, mut writer, name, upon } => {
                 self.abort(shard)?;
+                let begun = upon.map(|upon| {
+                    let (index, kept) = (upon.index, upon.build(&mut writer));
+                    Answer::Begun { shard, index, kept }
+                });
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
-                Ok(None)
+                Ok(begun)
             }
             Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
             Job::Finish { shard } => self.finish(shard).map(Some),
@@ -263,7 +297,7 @@ impl Work {
         let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
         let slots = reader.slots(number);
         let chunk = content.map(|content| SnapshotChunk { slots, content });
-        Ok(ReadChunk { digest: reader.digest(), chunk })
+        Ok(ReadChunk { digest: reader.digest(), chunks: reader.chunks(), chunk })
     }
 }
 

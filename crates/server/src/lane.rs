@@ -14,11 +14,12 @@ use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, Damage};
 
+use crate::backup::LaneEnd;
 use crate::clock::Clock;
 use crate::config::ServerError;
 use crate::console::{Console, Level, say};
 use crate::frames::Frames;
-use crate::helper::{Answer, Helper, Job};
+use crate::helper::{Answer, BuildOn, Helper, Job};
 use crate::network::Network;
 use crate::watch::Watched;
 
@@ -47,6 +48,7 @@ pub(crate) struct Lane {
     network: Network,
     frames: Frames,
     helper: Helper,
+    backups: LaneEnd,
     watched: Arc<Watched>,
     console: Console,
     outputs: Vec<Output>,
@@ -78,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) frames: Frames,
     /// The thread for files.
     pub(crate) helper: Helper,
+    /// What the HTTP port asks for backups.
+    pub(crate) backups: LaneEnd,
     /// What other threads see.
     pub(crate) watched: Arc<Watched>,
     /// Whether the HTTP port is open.
@@ -89,13 +93,24 @@ pub(crate) struct Parts {
 impl Lane {
     /// A lane ready to run.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { node, clock, network, frames, helper, watched, publishes, late_micros } = parts;
+        let Parts {
+            node,
+            clock,
+            network,
+            frames,
+            helper,
+            backups,
+            watched,
+            publishes,
+            late_micros,
+        } = parts;
         Self {
             node,
             clock,
             network,
             frames,
             helper,
+            backups,
             watched,
             console: Console::default(),
             outputs: Vec::new(),
@@ -250,7 +265,10 @@ impl Lane {
             }
             Output::Notice(Notice::Restart(reason)) => {
                 say(Level::Warning, format_args!("{reason}; the node starts anew"));
-                return Err(ServerError::Restart);
+                // Who was told to stop is done.
+                if !self.watched.is_stopping() {
+                    return Err(ServerError::Restart);
+                }
             }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),
@@ -264,15 +282,13 @@ impl Lane {
         meta: SnapshotMeta,
         upon: Option<Unchanged>,
     ) -> Result<(), ServerError> {
-        let (index, log) = (meta.index, self.frames.log());
-        let (writer, name) = if let Some(Unchanged { since, slots }) = upon {
-            let (writer, name, kept) = log.snapshot_writer_upon(shard, meta, since, &slots);
-            self.network.tell(Event::SnapshotKept { shard, index, slots: kept });
-            (writer, name)
-        } else {
-            log.snapshot_writer(shard, meta)
-        };
-        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name })
+        let log = self.frames.log();
+        let upon = upon.map(|Unchanged { since, slots }| {
+            let former = log.snapshot_to_build_on(shard, since).cloned();
+            BuildOn { index: meta.index, former, unchanged: slots }
+        });
+        let (writer, name) = log.snapshot_writer(shard, meta);
+        self.helper.give(Job::Begin { shard, writer: Box::new(writer), name, upon })
     }
 
     fn read_snapshot(
@@ -318,6 +334,9 @@ impl Lane {
                     say(Level::Warning, format_args!("{reason}; another attempt follows"));
                     Event::SnapshotFailed { shard }
                 }
+                Answer::Begun { shard, index, kept } => {
+                    Event::SnapshotKept { shard, index, slots: kept }
+                }
                 Answer::Appended { shard } => Event::SnapshotAppended { shard },
                 Answer::Stored(stored) => {
                     let (shard, index) = (stored.file.shard, stored.file.meta.index);
@@ -335,6 +354,7 @@ impl Lane {
             };
             self.node.handle(now, event);
         }
+        self.backups.serve(&mut self.node, self.frames.log());
         Ok(())
     }
 

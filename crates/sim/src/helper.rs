@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
-use flotilla_shard::ShardId;
+use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
     Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
@@ -22,6 +22,8 @@ pub(crate) enum Job {
         writer: Box<SnapshotWriter>,
         /// Its name until it is complete.
         name: String,
+        /// The snapshot before it, if it may keep parts of that: the answer says which.
+        upon: Option<BuildOn>,
     },
     /// Append a chunk to the file begun.
     Append {
@@ -53,6 +55,17 @@ pub(crate) enum Job {
     },
 }
 
+/// What a snapshot may build on.
+#[derive(Debug)]
+pub(crate) struct BuildOn {
+    /// What the new one stands for.
+    pub(crate) index: Index,
+    /// The one before, if it is there and can be read.
+    pub(crate) former: Option<StoredSnapshot>,
+    /// Slots that have not changed since, as ranges.
+    pub(crate) unchanged: Vec<(Slot, Slot)>,
+}
+
 /// What has become of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -62,6 +75,8 @@ pub(crate) enum Done {
     Chore(Chore),
     /// The chore could not be done, but nothing is lost by that.
     ChoreFailed(Chore),
+    /// What is kept of the snapshot before: slots, as ranges.
+    Begun { shard: ShardId, index: Index, kept: Vec<(Slot, Slot)> },
     /// The chunk is in the file.
     Appended(ShardId),
     /// The file is complete, durable and has its final name.
@@ -122,10 +137,14 @@ impl Helper {
                 Err(error) if error.is_no_room() => Ok(Done::ChoreFailed(chore)),
                 Err(error) => Err(error),
             },
-            Job::Begin { shard, writer, name } => {
+            Job::Begin { shard, mut writer, name, upon } => {
                 self.abort(shard, disk)?;
+                let begun = upon.map_or(Done::Nothing, |BuildOn { index, former, unchanged }| {
+                    let build = |former| writer.build_on(&former, &unchanged);
+                    Done::Begun { shard, index, kept: former.map_or_else(Vec::new, build) }
+                });
                 self.writers.insert(shard, Unfinished { writer, name, length: 0 });
-                Ok(Done::Nothing)
+                Ok(begun)
             }
             Job::Append { shard, chunk } => {
                 let Some(unfinished) = self.writers.get_mut(&shard) else {
@@ -160,9 +179,10 @@ impl Helper {
             Job::Read { shard, index, number, name } => {
                 let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
                     let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunks = reader.chunks();
                     let chunk = reader.read(disk, number)?;
                     let chunk = chunk.map(|content| SnapshotChunk { slots, content });
-                    Ok(ReadChunk { digest, chunk })
+                    Ok(ReadChunk { digest, chunks, chunk })
                 });
                 let result = read.map_err(|error| error.to_string());
                 Ok(Done::Chunk { shard, index, number, name, result })

@@ -114,6 +114,6 @@ pub use memory_disk::{Counters, MemoryDisk};
 pub use recovery::{Cut, RecoveredLane, RecoveryReport, examine};
 pub use scrub::Scrub;
 pub use snapshot::{
-    Base, MAX_CHUNK_BYTES, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter,
-    StoredSnapshot,
+    Base, MAX_CHUNK_BYTES, SnapshotCopy, SnapshotError, SnapshotFile, SnapshotReader,
+    SnapshotWriter, StoredSnapshot,
 };

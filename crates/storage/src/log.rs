@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_raft::{Entry, Index, SnapshotMeta, Write};
-use flotilla_shard::{ShardId, Slot};
+use flotilla_shard::ShardId;
 
 use crate::buffer::AlignedBuffer;
 use crate::carry::Carry;
@@ -332,23 +332,13 @@ impl Log {
         SnapshotWriter::new(shard, meta, self.random.next())
     }
 
-    /// Begins a snapshot file upon the shard's snapshot at index `since`, as far as slots are
-    /// `unchanged` since then (ranges, ascending, both ends included). The third value is the slots
-    /// that must not be written, since chunks with them are kept.
-    pub fn snapshot_writer_upon(
-        &mut self,
-        shard: ShardId,
-        meta: SnapshotMeta,
-        since: Index,
-        unchanged: &[(Slot, Slot)],
-    ) -> (SnapshotWriter, String, Vec<(Slot, Slot)>) {
-        let (mut writer, name) = self.snapshot_writer(shard, meta);
-        let can_be_read = |former: &&StoredSnapshot| {
+    /// The newest snapshot of a shard, if it is the one at index `since` and can be read, for
+    /// [`SnapshotWriter::build_on`]. It stays until the snapshot that is built on it is durable,
+    /// since no log begins at a newer one before.
+    pub fn snapshot_to_build_on(&self, shard: ShardId, since: Index) -> Option<&StoredSnapshot> {
+        self.shelf.newest(shard).filter(|former| {
             former.file.meta.index == since && !self.bad_snapshots.contains(&former.file.name)
-        };
-        let former = self.shelf.newest(shard).filter(can_be_read);
-        let kept = former.map_or_else(Vec::new, |former| writer.build_on(former, unchanged));
-        (writer, name, kept)
+        })
     }
 
     /// A snapshot file is complete, and durable under its final name. Only now may a write that
@@ -425,9 +415,10 @@ impl Log {
         self.segments.ready_bytes()
     }
 
-    /// Whether clients' writes must be refused: a segment could not be prepared, and what is ready
-    /// is below one segment. That reserve is for what can't be refused, such as terms and votes,
-    /// and for the snapshots that make room. It ends by itself when a segment was prepared.
+    /// Whether clients' writes must be refused: a segment could not be prepared, and one is ready
+    /// at most. That reserve is for what can't be refused, such as terms, votes, and the resets
+    /// that make room, and for the segment that the next recovery opens. It ends by itself when a
+    /// segment was prepared.
     pub fn lacks_room(&self) -> bool {
         self.segments.lacks_room()
     }

@@ -9,11 +9,13 @@
 //! its *bases*, always the files in which the chunks lie, so there are no chains to follow.
 //! Whoever reads a snapshot by [`SnapshotReader`] sees no difference.
 
+mod copy;
 mod index;
 mod keep;
 mod reader;
 mod writer;
 
+pub use copy::SnapshotCopy;
 pub use reader::SnapshotReader;
 pub use writer::SnapshotWriter;
 

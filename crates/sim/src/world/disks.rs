@@ -15,6 +15,8 @@ use crate::queue::Micros;
 const SEAL_AFTER: Micros = 2_000;
 /// A file for which there was no room is tried again so much later.
 const FILE_RETRY: Micros = 100_000;
+/// The longest that a disk takes, unless it stalls or hangs.
+const DISK_DELAY_MAX: Micros = 1_000_000;
 /// So many of the latest writes are remembered, for faults that concern one of them.
 const RECENT: usize = 32;
 
@@ -93,7 +95,7 @@ impl World {
     /// The moment at which the disk is done with something begun now; `None` if never.
     fn disk_done(&mut self, at: usize) -> Option<Micros> {
         let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.delay(usual);
+        let delay = self.delay(usual).min(DISK_DELAY_MAX);
         let machine = &self.machines[at];
         let hangs = machine.disk_trouble == Some(DiskTrouble::Hangs);
         (!hangs).then(|| (self.now + delay).max(machine.disk_stalled_until))
@@ -246,6 +248,12 @@ impl World {
             Ok(Done::NoRoom(shard)) => {
                 self.counters.marks.reach(Mark::SnapshotWithoutRoom);
                 Some(Incoming::SnapshotFailed { shard })
+            }
+            Ok(Done::Begun { shard, index, kept }) => {
+                if !kept.is_empty() {
+                    self.counters.marks.reach(Mark::SnapshotBuiltOn);
+                }
+                Some(Incoming::SnapshotKept { shard, index, slots: kept })
             }
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
             Ok(Done::Stored(stored)) => {

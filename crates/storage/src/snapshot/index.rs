@@ -6,8 +6,6 @@ use flotilla_shard::Slot;
 use super::{Base, CHUNK_HEAD, END_MAGIC, MAX_CHUNK_BYTES, TRAILER, crc64};
 use crate::format::{Put, Take, checksum};
 
-/// Size of a chunk's entry in the footer, bytes.
-const ENTRY: u64 = 34;
 /// The first slot of a chunk that has no keys; its last one is 0.
 const NO_SLOTS: u16 = u16::MAX;
 
@@ -29,6 +27,9 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// Size of its entry in the footer, bytes.
+    pub(super) const ENTRY_BYTES: u64 = 34;
+
     /// What it takes in its file, bytes.
     pub(super) fn bytes(&self) -> u64 {
         CHUNK_HEAD as u64 + u64::from(self.lengths.1)
@@ -90,7 +91,7 @@ pub(super) struct Counts {
 impl Counts {
     /// Size of the footer, bytes.
     pub(super) fn footer_bytes(&self) -> u64 {
-        u64::from(self.bases) * Base::BYTES as u64 + u64::from(self.chunks) * ENTRY
+        u64::from(self.bases) * Base::BYTES as u64 + u64::from(self.chunks) * Chunk::ENTRY_BYTES
     }
 
     /// Reads the trailer; the second value is the file's id.
@@ -111,7 +112,7 @@ impl Footer {
         bases: &[Base],
         chunks: &[Chunk],
     ) -> (Vec<u8>, u64) {
-        let mut out = Vec::with_capacity(chunks.len() * ENTRY as usize + TRAILER);
+        let mut out = Vec::with_capacity(chunks.len() * Chunk::ENTRY_BYTES as usize + TRAILER);
         for base in bases {
             base.put(&mut out);
         }

@@ -36,14 +36,26 @@ impl SnapshotReader {
     /// The content of chunk `number`, from 0; `None` after the last.
     pub fn read(&self, disk: &mut dyn Disk, number: u32) -> Result<Option<Vec<u8>>, SnapshotError> {
         let Some(chunk) = self.stored.chunks.get(number as usize) else { return Ok(None) };
-        let (name, id) = &self.files[usize::from(chunk.file)];
-        let mut source = Source { disk, name };
-        let bytes = source.read(chunk.offset, chunk.bytes())?;
-        let content = unpack(&bytes, *id, chunk).ok_or_else(|| {
-            let detail = format!("chunk {} fails its checksum", chunk.number);
-            source.damaged(chunk.offset, &detail)
-        });
+        let bytes = self.read_stored(disk, chunk)?;
+        let content = content_of(&bytes, chunk).ok_or_else(|| self.flaw(disk, chunk));
         content.map(Some)
+    }
+
+    /// A chunk as it is stored, with its head; its checksums are right.
+    pub(super) fn read_stored(
+        &self,
+        disk: &mut dyn Disk,
+        chunk: &Chunk,
+    ) -> Result<Vec<u8>, SnapshotError> {
+        let (name, id) = &self.files[usize::from(chunk.file)];
+        let bytes = Source { disk, name }.read(chunk.offset, chunk.bytes())?;
+        if is_whole(&bytes, *id, chunk) { Ok(bytes) } else { Err(self.flaw(disk, chunk)) }
+    }
+
+    fn flaw(&self, disk: &mut dyn Disk, chunk: &Chunk) -> SnapshotError {
+        let (name, _) = &self.files[usize::from(chunk.file)];
+        let detail = format!("chunk {} fails its checksum", chunk.number);
+        Source { disk, name }.damaged(chunk.offset, &detail)
     }
 
     /// Reads all chunks; an error says what is damaged. The digest of the whole was checked when
@@ -98,23 +110,25 @@ impl SnapshotReader {
     }
 }
 
-/// The content of a stored chunk, if its checksums are right.
-fn unpack(bytes: &[u8], id: u64, chunk: &Chunk) -> Option<Vec<u8>> {
-    let (head, stored) = bytes.split_at_checked(CHUNK_HEAD)?;
+/// Whether a stored chunk's checksums are right.
+fn is_whole(bytes: &[u8], id: u64, chunk: &Chunk) -> bool {
+    let Some((head, stored)) = bytes.split_at_checked(CHUNK_HEAD) else { return false };
     let mut take = Take(head);
-    let lengths = (take.u32()?, take.u32()?);
+    let lengths = take.u32().zip(take.u32());
     let mut crc = crc64();
     crc.update(stored);
-    let same = lengths == chunk.lengths
-        && take.u32()? == chunk_checksum(id, chunk.number, lengths, stored)
-        && crc.finalize() == chunk.crc;
-    if !same {
-        return None;
-    }
-    if lengths.0 == lengths.1 {
+    lengths == Some(chunk.lengths)
+        && take.u32() == Some(chunk_checksum(id, chunk.number, chunk.lengths, stored))
+        && crc.finalize() == chunk.crc
+}
+
+/// The content of a stored chunk, if it can be had.
+fn content_of(bytes: &[u8], chunk: &Chunk) -> Option<Vec<u8>> {
+    let stored = &bytes[CHUNK_HEAD..];
+    if chunk.lengths.0 == chunk.lengths.1 {
         return Some(stored.to_vec());
     }
-    lz4_flex::decompress(stored, lengths.0 as usize).ok()
+    lz4_flex::decompress(stored, chunk.lengths.0 as usize).ok()
 }
 
 /// A file being opened.

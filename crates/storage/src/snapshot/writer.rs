@@ -116,7 +116,8 @@ impl SnapshotWriter {
     }
 }
 
-fn header(shard: ShardId, meta: &SnapshotMeta, id: u64) -> Vec<u8> {
+/// The header of a file.
+pub(super) fn header(shard: ShardId, meta: &SnapshotMeta, id: u64) -> Vec<u8> {
     let mut rest = Vec::new();
     put_meta(&mut rest, meta);
     let mut covered = Vec::new();

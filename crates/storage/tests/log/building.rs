@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flotilla_raft::{Index, Write, WriteSeq};
 use flotilla_shard::{ShardId, Slot};
-use flotilla_storage::{Disk, SnapshotReader, StoredSnapshot};
+use flotilla_storage::{Disk, MemoryDisk, SnapshotCopy, SnapshotReader, StoredSnapshot};
 
 use crate::support::{Lane, Random, files, finish_snapshot, meta, small, write};
 
@@ -36,8 +36,9 @@ fn unchanged(state: &State, index: u64) -> Vec<(Slot, Slot)> {
 fn build(lane: &mut Lane, state: &State, index: u64) -> (StoredSnapshot, usize) {
     let since = lane.log.snapshot_file(SHARD).map_or(Index(0), |file| file.meta.index);
     let unchanged = unchanged(state, since.0);
-    let (mut writer, temporary, kept) =
-        lane.log.snapshot_writer_upon(SHARD, meta(index, 1), since, &unchanged);
+    let (mut writer, temporary) = lane.log.snapshot_writer(SHARD, meta(index, 1));
+    let former = lane.log.snapshot_to_build_on(SHARD, since);
+    let kept = former.map_or_else(Vec::new, |former| writer.build_on(former, &unchanged));
     let mut bytes = writer.chunk(b"head", None);
     let mut written = 0;
     for (&slot, (_, content)) in state {
@@ -145,6 +146,32 @@ fn a_base_that_is_missing_or_another_makes_the_snapshot_unusable() {
     begin_at(&mut lane, third);
     let lane = lane.reopen();
     assert_eq!(lane.log.snapshot_file(SHARD).map(|file| file.meta.index), Some(Index(30)));
+}
+
+#[test]
+fn a_copy_needs_no_other_file() {
+    let mut random = Random(5);
+    let mut lane = Lane::new(small());
+    lane.turn(&[write(3, 1, 1, 9)]);
+    let mut state = State::new();
+    change(&mut state, &mut random, 1, 500);
+    let (first, _) = build(&mut lane, &state, 10);
+    begin_at(&mut lane, first);
+    state.insert(5, (20, vec![7; 500]));
+    let (second, _) = build(&mut lane, &state, 20);
+    let name = second.file.name.clone();
+    assert_eq!(second.file.bases.len(), 1);
+    begin_at(&mut lane, second);
+    let (_, reader) = SnapshotReader::open(&mut lane.disk, &name).expect("it is whole");
+    let mut copy = SnapshotCopy::new(reader);
+    let (size, mut bytes) = (copy.size(), Vec::new());
+    while let Some(piece) = copy.next(&mut lane.disk).expect("it is whole") {
+        bytes.extend(piece);
+    }
+    assert_eq!(bytes.len() as u64, size);
+    lane.disk = MemoryDisk::new();
+    lane.disk.write(&name, 0, &bytes).expect("room");
+    check(&mut lane, &name, &state);
 }
 
 #[test]
