@@ -221,6 +221,15 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether the disk has what memory has there. Below a snapshot that is on its way to the disk
+    /// memory has nothing, and the disk what was committed before.
+    fn is_same_at(&self, index: Index) -> bool {
+        let known = self.memory.term_at(index);
+        known.map_or(index < self.memory.snapshot.index, |term| {
+            self.disk.term_at(index) == Some(term)
+        })
+    }
+
     /// What a message says of its sender's disk must be on that disk, as far as it has reported.
     fn check_promise(&self, message: &Message) -> Result<(), String> {
         let disk = &self.disk;
@@ -231,8 +240,7 @@ impl Replica {
             Body::AppendReply { outcome: AppendOutcome::Matched { index }, .. } => {
                 disk.hard_state.term == message.term
                     && (*index <= disk.snapshot.index
-                        || *index <= disk.last()
-                            && disk.term_at(*index) == self.memory.term_at(*index))
+                        || *index <= disk.last() && self.is_same_at(*index))
             }
             Body::FetchedEntries { missing, .. } => {
                 missing.is_empty() || disk.hard_state.term == message.term
