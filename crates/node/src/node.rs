@@ -312,18 +312,18 @@ impl Node {
         } else {
             Time::NEVER
         };
-        let work =
-            if self.snapshot_can_walk() || self.freeing || self.has_work() || self.has_backlog() {
-                Time(0)
-            } else {
-                Time::NEVER
-            };
+        let work = if self.freeing || self.has_work() || self.has_backlog() {
+            Time(0)
+        } else {
+            Time::NEVER
+        };
         raft.unwrap_or(Time::NEVER)
             .min(stream.unwrap_or(Time::NEVER))
             .min(dial)
             .min(waiting)
             .min(work)
             .min(self.snapshot_pace_at())
+            .min(self.snapshot_walk_at())
             .min(self.offer_at)
             .min(self.next_tick_at())
             .min(self.unsure_until.unwrap_or(Time::NEVER))
