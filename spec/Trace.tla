@@ -7,7 +7,7 @@
 (* that it came to its end by printing its number.                         *)
 (*                                                                         *)
 (* Not in a trace, and so taken to have happened where it may have:        *)
-(*  - pre-votes, silences and hand-overs before a campaign;                *)
+(*  - pre-votes, silences, hand-overs, a rest, all before a campaign;       *)
 (*  - messages. A heartbeat changes nothing on disk, so a follower of a    *)
 (*    term that has a leader is taken to have heard it, and to say of its  *)
 (*    log what is true.                                                    *)
@@ -65,7 +65,7 @@ Enters == E.k = "enter" /\ SeeTerm(E.n, E.t) /\ Wrote
 
 Campaigns ==
     /\ E.k = "campaign" /\ E.t = term[E.n] + 1
-    /\ role[E.n] # "L" /\ Electable(E.n)
+    /\ Electable(E.n)
     /\ BecomeCandidate(E.n)
     /\ UNCHANGED <<log, base, commit, disk, dead, pre, xfer, leaders, committed, read, left>>
     /\ Wrote

@@ -8,19 +8,16 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::{cargo, root, shown};
+use crate::cluster::{Cluster, Shape, flotilla, json_of};
+use crate::{cargo, shown};
 
-/// How long a cluster may take to be ready.
-const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// How often it is looked whether it is.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Nodes of each cluster.
+const NODES: u16 = 3;
 /// The first node's port; every cluster takes others, since the one before may still be closing.
 const FIRST_PORT: u16 = 7301;
 const PORTS_PER_CLUSTER: u16 = 10;
@@ -99,8 +96,10 @@ fn measure_all(options: &Options, directory: &Path) -> anyhow::Result<Vec<Vec<Va
     let mut reports = Vec::new();
     for (at, setup) in SETUPS.iter().enumerate() {
         let port = FIRST_PORT + PORTS_PER_CLUSTER * at as u16;
-        let cluster = Cluster::start(setup.shards, port, &directory.join(at.to_string()))?;
-        let targets = cluster.targets(setup.clients)?;
+        let data = &directory.join(at.to_string());
+        let shape = Shape { nodes: NODES, shards: setup.shards, port, data, more: &[] };
+        let cluster = Cluster::start(&shape)?;
+        let targets = targets(&cluster, setup.clients)?;
         let mut of_setup = Vec::new();
         for (connections, pipeline) in LOADS {
             eprintln!("{}: {connections} connections, pipeline {pipeline}", setup.name);
@@ -118,87 +117,22 @@ fn measure_all(options: &Options, directory: &Path) -> anyhow::Result<Vec<Vec<Va
     Ok(reports)
 }
 
-/// A cluster of three nodes. Dropped, it is ended.
-struct Cluster {
-    up: Child,
-    first: String,
-}
-
-impl Cluster {
-    fn start(shards: u32, port: u16, data: &Path) -> anyhow::Result<Self> {
-        let mut up = flotilla();
-        up.args(["up", "--nodes", "3", "--shards", &shards.to_string()]);
-        up.args(["--port", &port.to_string(), "--data"]).arg(data);
-        let up = up.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("flotilla up")?;
-        let mut cluster = Self { up, first: format!("127.0.0.1:{port}") };
-        let until = Instant::now() + START_TIMEOUT;
-        while !cluster.status().is_ok_and(|status| is_ready(&status)) {
-            if let Some(status) = cluster.up.try_wait()? {
-                bail!("flotilla up has ended ({status}): see above why");
-            }
-            if Instant::now() > until {
-                bail!("the cluster at {} is not ready in {START_TIMEOUT:?}", cluster.first);
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-        Ok(cluster)
-    }
-
-    fn status(&self) -> anyhow::Result<Value> {
-        let mut status = flotilla();
-        status.args(["status", "--json", "--at", &self.first]).stderr(Stdio::null());
-        json_of(status)
-    }
-
-    /// The addresses for `--at`.
-    fn targets(&self, clients: Clients) -> anyhow::Result<String> {
-        let status = self.status()?;
-        let nodes = status["nodes"].as_array().context("a status names nodes")?;
-        let shards = status["shards"].as_array().context("a status names shards")?;
-        let leader = shards.iter().find(|shard| shard["id"] == 1).map(|shard| &shard["leader"]);
-        let leader = leader.context("shard 1 has a leader")?;
-        let chosen = nodes.iter().filter(|node| match clients {
-            Clients::AllNodes => true,
-            Clients::Leader => node["id"] == *leader,
-            Clients::Follower => node["id"] != *leader,
-        });
-        let count = if matches!(clients, Clients::AllNodes) { nodes.len() } else { 1 };
-        let addresses: Option<Vec<&str>> =
-            chosen.take(count).map(|node| node["address"].as_str()).collect();
-        Ok(addresses.context("a node has an address")?.join(","))
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // Its nodes end with it.
-        let _ = self.up.kill();
-        let _ = self.up.wait();
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
-fn is_ready(status: &Value) -> bool {
-    let all = |list: &Value, is: fn(&Value) -> bool| {
-        list.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(is))
-    };
-    all(&status["nodes"], |node| node["ready"] == true)
-        && all(&status["shards"], |shard| shard["leader"].is_u64())
-}
-
-/// The binary that was built.
-fn flotilla() -> Command {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Command::new(target.join("release").join("flotilla"))
-}
-
-fn json_of(mut command: Command) -> anyhow::Result<Value> {
-    let output = command.stderr(Stdio::inherit()).output().context("can't be run")?;
-    if !output.status.success() {
-        bail!("it has failed ({})", output.status);
-    }
-    serde_json::from_slice(&output.stdout).context("it prints no JSON")
+/// The addresses for `--at`.
+fn targets(cluster: &Cluster, clients: Clients) -> anyhow::Result<String> {
+    let status = cluster.status()?;
+    let nodes = status["nodes"].as_array().context("a status names nodes")?;
+    let shards = status["shards"].as_array().context("a status names shards")?;
+    let leader = shards.iter().find(|shard| shard["id"] == 1).map(|shard| &shard["leader"]);
+    let leader = leader.context("shard 1 has a leader")?;
+    let chosen = nodes.iter().filter(|node| match clients {
+        Clients::AllNodes => true,
+        Clients::Leader => node["id"] == *leader,
+        Clients::Follower => node["id"] != *leader,
+    });
+    let count = if matches!(clients, Clients::AllNodes) { nodes.len() } else { 1 };
+    let addresses: Option<Vec<&str>> =
+        chosen.take(count).map(|node| node["address"].as_str()).collect();
+    Ok(addresses.context("a node has an address")?.join(","))
 }
 
 /// Prints the table, and fails if something speaks against quoting it.

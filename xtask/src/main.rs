@@ -3,13 +3,16 @@
 //! Plain `cargo` is enough to build and test; what is here saves typing, or is what CI says of a
 //! change after the tests.
 
+mod bench_restart;
 mod bench_table;
 mod bench_vs;
 mod chaos;
+mod cluster;
 mod compare_rings;
 mod coverage;
 mod mutants;
 mod replay;
+mod sectors;
 mod sim_many;
 mod sim_speed;
 mod snapshots;
@@ -28,6 +31,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 usage: cargo xtask <verb>
 
+  bench-restart               kill a cluster, start it again, measure until it is ready
+           [--nodes N] [--shards K]     of so many [default: 1 and 3]
+           [--keys N]           so many keys [default: 10000000]
+           [--entries N]        and at least so many entries in the logs behind snapshots
+           [--rounds N]         so often [default: 1]
+           [--data DIRECTORY]   on the disk of this directory [default: the current one]
   bench-table                 measure clusters and a redis-server, and print the README's table
            [--seconds S]        each of them so long [default: 5]
            [--rounds N]         and so often, showing the median [default: 3]
@@ -62,6 +71,10 @@ usage: cargo xtask <verb>
   sim-one SEED|SCRIPT         run one seed, or the script in a file, and write its trace
            [--family NAME]      the seed is taken of this family
            [--shrink]           make what fails smaller first
+  sectors                     spoil sectors of small clusters' disks one at a time: all heal
+           [--positions N]      so many [default: 50000]
+           [--first SEED]       of the data sets from this seed on [default: 1]
+           [--jobs N]           so many at a time [default: one per core]
   snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
            [--megabytes N]      of data [default: 1024, or 64]
            [--overwrites N]     so often is all of it written again, for disk [default: 100]
@@ -85,6 +98,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
+        ("bench-restart", options) => bench_restart::run(&bench_restart::Options::parse(options)?),
         ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
         ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
@@ -100,6 +114,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("sim-speed", arguments) => sim_speed::run(arguments),
         ("sim-worker", arguments) => sim_many::worker(arguments),
         ("sim-one", arguments) => sim_many::run_one(arguments),
+        ("sectors", options) => sectors::run(&sectors::Options::parse(options)?),
+        ("sectors-worker", arguments) => sectors::worker(arguments),
         ("replay", arguments) => replay::run(arguments),
         ("snapshots", options) => snapshots::run(&snapshots::Options::parse(options)?),
         ("help" | "--help" | "-h", _) => {

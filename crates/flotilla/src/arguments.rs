@@ -30,6 +30,10 @@ pub(crate) enum Verb {
     Plan(Plan),
     /// Show in which slot and shard keys are, and on which nodes
     Where(Where),
+    /// Copy a cluster into a directory while it serves, or check such a copy
+    Backup(Backup),
+    /// Fill a new, empty cluster from a backup
+    Restore(Restore),
     /// Measure throughput, latency and CPU time per operation
     Bench(Bench),
     /// Show what is on a node's disk; nothing is changed
@@ -57,9 +61,8 @@ pub(crate) struct Up {
     /// Where the nodes keep their data; what is found there is started again
     #[arg(long, default_value = "./flotilla-data")]
     pub(crate) data: PathBuf,
-    /// Size of a segment of the log, for tests
-    #[arg(long, hide = true)]
-    pub(crate) segment_bytes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
 }
 
 /// `flotilla run`
@@ -83,9 +86,8 @@ pub(crate) struct Run {
     /// The port for health checks, 0 for none [default: the port + 20000 if that can be had]
     #[arg(long)]
     pub(crate) http_port: Option<u16>,
-    /// Size of a segment of the log, for tests
-    #[arg(long, hide = true)]
-    pub(crate) segment_bytes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
 }
 
 /// `flotilla node-of-up`
@@ -103,9 +105,19 @@ pub(crate) struct NodeOfUp {
     /// The process of `up`, which this one must not outlive
     #[arg(long)]
     pub(crate) parent: u32,
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
+}
+
+/// Sizes of a node's files, for tests
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Sizes {
     /// Size of a segment of the log, for tests
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub(crate) segment_bytes: Option<u64>,
+    /// Bytes of the log after which snapshots are made, for tests
+    #[arg(long, hide = true)]
+    pub(crate) snapshot_log_bytes: Option<u64>,
 }
 
 /// `flotilla shell`
@@ -164,6 +176,42 @@ pub(crate) struct Where {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `flotilla backup`
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The node to ask first; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// A new or empty directory, or that of a backup that was not finished, which is begun anew
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    pub(crate) to: Option<PathBuf>,
+    /// Take none, but check the backup in this directory; no cluster is asked
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["at", "to", "mib_per_second"])]
+    pub(crate) verify: Option<PathBuf>,
+    /// How fast a node is asked to send, MiB per second
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) mib_per_second: u64,
+}
+
+/// `flotilla restore`
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The directory of the backup
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// A node of the new cluster; it names the others
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "IP:PORT")]
+    pub(crate) at: String,
+    /// Repeat a restore of this backup that was interrupted and does not run any more
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// How many connections write at once
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) connections: u16,
 }
 
 /// `flotilla inspect`

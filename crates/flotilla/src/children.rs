@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::arguments::Sizes;
 use crate::cluster_file::{CLUSTER_FILE, ClusterFile};
 
 /// How long nodes may take to stop cleanly.
@@ -30,7 +31,7 @@ impl Children {
     pub(crate) fn start(
         directory: &Path,
         file: &ClusterFile,
-        segment_bytes: Option<u64>,
+        sizes: Sizes,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("can't find this program")?;
         let mut children = Self { running: Vec::new() };
@@ -41,8 +42,13 @@ impl Children {
             command.args(["--node", &number.to_string()]);
             command.arg("--data").arg(directory.join(format!("node-{number}")));
             command.args(["--parent", &std::process::id().to_string()]);
-            if let Some(bytes) = segment_bytes {
-                command.args(["--segment-bytes", &bytes.to_string()]);
+            let Sizes { segment_bytes, snapshot_log_bytes } = sizes;
+            for (name, bytes) in
+                [("--segment-bytes", segment_bytes), ("--snapshot-log-bytes", snapshot_log_bytes)]
+            {
+                if let Some(bytes) = bytes {
+                    command.args([name, &bytes.to_string()]);
+                }
             }
             // A group of its own keeps Ctrl-C for this process, which then stops the nodes.
             command.process_group(0);

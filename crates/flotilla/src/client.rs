@@ -20,17 +20,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to `ip:port`; connecting and each reply may take `timeout`.
     pub(crate) fn connect(address: &str, timeout: Duration) -> anyhow::Result<Self> {
-        let mut addresses = address
-            .to_socket_addrs()
-            .with_context(|| format!("'{address}' is no address: give ip:port"))?;
-        let first = addresses.next().ok_or_else(|| anyhow!("'{address}' stands for no address"))?;
-        let stream = TcpStream::connect_timeout(&first, timeout).with_context(|| {
-            format!("no node answers at {address}; is it started, and is --at right?")
-        })?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self { stream: connect(address, timeout)?, unread: Vec::new() })
     }
 
     /// Sends a command and waits for its reply. After an error the connection is of no use.
@@ -74,4 +64,19 @@ impl Client {
             }
         }
     }
+}
+
+/// Connects to `ip:port`; connecting, each read and each write may take `timeout`.
+pub(crate) fn connect(address: &str, timeout: Duration) -> anyhow::Result<TcpStream> {
+    let mut addresses = address
+        .to_socket_addrs()
+        .with_context(|| format!("'{address}' is no address: give ip:port"))?;
+    let first = addresses.next().ok_or_else(|| anyhow!("'{address}' stands for no address"))?;
+    let stream = TcpStream::connect_timeout(&first, timeout).with_context(|| {
+        format!("no node answers at {address}; is it started, and is --at right?")
+    })?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    Ok(stream)
 }

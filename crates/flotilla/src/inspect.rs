@@ -1,19 +1,17 @@
 //! `flotilla inspect`: what is on a node's disk. It only reads.
 
-use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use flotilla_storage::{
-    Disk, DiskError, HeaderView, RecoveredLane, SegmentView, SnapshotReader, examine,
-    inspect_segment,
+    HeaderView, RecoveredLane, SegmentView, SnapshotReader, examine, inspect_segment,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{Inspect, Thing};
+use crate::read_only::ReadOnly;
 use crate::status::table;
 
 /// Runs the verb. It exits with 1 if something is damaged or lost.
@@ -45,7 +43,7 @@ fn split(path: &Path) -> anyhow::Result<(ReadOnly, String)> {
     let name = name.with_context(|| format!("{} is no file", path.display()))?.to_owned();
     std::fs::metadata(path).with_context(|| format!("can't look at {}", path.display()))?;
     let directory = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    Ok((ReadOnly { directory }, name))
+    Ok((ReadOnly::new(&directory), name))
 }
 
 fn log(path: &Path) -> anyhow::Result<(Report, bool)> {
@@ -156,7 +154,8 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
         "flaw": flaw,
     });
     let state = flaw.map_or_else(|| "whole".to_owned(), |flaw| format!("! {flaw}"));
-    let on: String = bases.iter().map(|base| format!("some chunks lie in {base}\n")).collect();
+    let lines = bases.iter().flat_map(|base| ["some chunks lie in ", base.as_str(), "\n"]);
+    let on: String = lines.collect();
     let text = format!(
         "{name}: {} bytes, shard {}, index {} of term {}, voters {voters:?}, {} chunks, digest \
          {:016x}\n{on}{state}\n",
@@ -172,7 +171,7 @@ fn snapshot(path: &Path) -> anyhow::Result<(Report, bool)> {
 
 fn directory(path: &Path) -> anyhow::Result<(Report, bool)> {
     std::fs::read_dir(path).with_context(|| format!("can't read {}", path.display()))?;
-    let mut disk = ReadOnly { directory: path.to_owned() };
+    let mut disk = ReadOnly::new(path);
     let lane = examine(&mut disk).map_err(|error| anyhow::anyhow!("{error}"))?;
     let whole = lane.check_whole();
     let report = Report { json: lane_json(path, &lane), text: lane_text(path, &lane) };
@@ -259,78 +258,14 @@ fn lane_text(path: &Path, lane: &RecoveredLane) -> String {
         text.push_str("! shards and a newer state of the node may have been lost\n");
     }
     for frame in &lane.report.damage {
-        text.push_str(&format!("! {frame}\n"));
+        text.extend(["! ", &frame.to_string(), "\n"]);
     }
     for error in lane.lost_snapshots.values() {
-        text.push_str(&format!("! {error}\n"));
+        text.extend(["! ", &error.to_string(), "\n"]);
     }
     if let Some(cut) = &lane.report.cut {
-        text.push_str(&format!(
-            "a torn end, never acknowledged: {} at offset {} ({})\n",
-            cut.file, cut.offset, cut.reason
-        ));
+        let torn = format!("{} at offset {} ({})", cut.file, cut.offset, cut.reason);
+        text.extend(["a torn end, never acknowledged: ", &torn, "\n"]);
     }
     text
-}
-
-/// A directory that is only read. Nothing in it is synced either: what is shown may be lost yet.
-struct ReadOnly {
-    directory: PathBuf,
-}
-
-impl ReadOnly {
-    fn refused(name: &str) -> DiskError {
-        DiskError::Failed(format!("{name}: this only reads"))
-    }
-}
-
-impl Disk for ReadOnly {
-    fn list(&mut self) -> Result<Vec<String>, DiskError> {
-        let failed =
-            |error| DiskError::Failed(format!("can't list {}: {error}", self.directory.display()));
-        let entries = std::fs::read_dir(&self.directory).map_err(failed)?;
-        let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string()));
-        let names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        Ok(names.into_iter().flatten().collect())
-    }
-
-    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
-        let path = self.directory.join(name);
-        let metadata = std::fs::metadata(&path);
-        metadata.map(|metadata| metadata.len()).map_err(|error| {
-            DiskError::Failed(format!("can't look at {}: {error}", path.display()))
-        })
-    }
-
-    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
-        let path = self.directory.join(name);
-        let mut bytes = vec![0; len];
-        let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
-        read.map_err(|error| DiskError::Failed(format!("can't read {}: {error}", path.display())))?;
-        Ok(bytes)
-    }
-
-    fn create(&mut self, name: &str, _bytes: u64) -> Result<(), DiskError> {
-        Err(Self::refused(name))
-    }
-
-    fn write(&mut self, name: &str, _offset: u64, _data: &[u8]) -> Result<(), DiskError> {
-        Err(Self::refused(name))
-    }
-
-    fn sync(&mut self, _name: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-
-    fn rename(&mut self, from: &str, _to: &str) -> Result<(), DiskError> {
-        Err(Self::refused(from))
-    }
-
-    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
-        Err(Self::refused(name))
-    }
-
-    fn sync_directory(&mut self) -> Result<(), DiskError> {
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! Flotilla, the one binary: nodes, local clusters, a shell, and what an operator asks.
 
 mod arguments;
+mod backup;
 mod banner;
 mod bench;
 mod children;
@@ -11,6 +12,9 @@ mod locate;
 mod node;
 mod plan;
 mod print;
+mod progress;
+mod read_only;
+mod restore;
 mod shell;
 mod status;
 mod up;
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
         Verb::NodeOfUp(node) => node::run_of_up(&node),
         Verb::Shell(shell) => shell::run(&shell),
         Verb::Status(status) => status::run(&status),
+        Verb::Backup(backup) => backup::run(&backup),
+        Verb::Restore(restore) => restore::run(&restore),
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Plan(plan) => plan::run(&plan),
         Verb::Where(asked) => locate::run(&asked),

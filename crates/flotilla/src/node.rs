@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use flotilla_server::{Config, NodeOptions, PortWish, StorageOptions};
 use flotilla_shard::{Layout, NodeId, partitions};
 
-use crate::arguments::{NodeOfUp, Run};
+use crate::arguments::{NodeOfUp, Run, Sizes};
 use crate::cluster_file::ClusterFile;
 
 /// Runs one node of a list of partitions until it is told to stop.
@@ -26,8 +26,8 @@ pub(crate) fn run_listed(run: Run) -> anyhow::Result<ExitCode> {
         cluster_port: wish(run.cluster_port),
         http_port: wish(run.http_port),
         data,
-        options: NodeOptions::default(),
-        storage: storage_options(run.segment_bytes),
+        options: node_options(run.sizes),
+        storage: storage_options(run.sizes),
         parent: None,
     })
 }
@@ -42,8 +42,8 @@ pub(crate) fn run_of_up(node: &NodeOfUp) -> anyhow::Result<ExitCode> {
         cluster_port: PortWish::Default,
         http_port: PortWish::Default,
         data: node.data.clone(),
-        options: NodeOptions::default(),
-        storage: storage_options(node.segment_bytes),
+        options: node_options(node.sizes),
+        storage: storage_options(node.sizes),
         parent: Some(node.parent),
     })
 }
@@ -61,11 +61,15 @@ fn wish(asked: Option<u16>) -> PortWish {
     }
 }
 
-fn storage_options(segment_bytes: Option<u64>) -> StorageOptions {
+fn node_options(sizes: Sizes) -> NodeOptions {
+    let mut options = NodeOptions::default();
+    options.snapshot_log_bytes = sizes.snapshot_log_bytes.unwrap_or(options.snapshot_log_bytes);
+    options
+}
+
+fn storage_options(sizes: Sizes) -> StorageOptions {
     let mut options = StorageOptions::default();
-    if let Some(bytes) = segment_bytes {
-        options.segment_bytes = bytes;
-    }
+    options.segment_bytes = sizes.segment_bytes.unwrap_or(options.segment_bytes);
     options
 }
 

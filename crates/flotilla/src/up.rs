@@ -47,7 +47,7 @@ pub(crate) fn run(up: &Up) -> anyhow::Result<ExitCode> {
     };
 
     let stop = stop_signals()?;
-    let mut children = Children::start(&up.data, &file, up.segment_bytes)?;
+    let mut children = Children::start(&up.data, &file, up.sizes)?;
     let Some(nodes) = wait_until_ready(&file, &mut children, &stop)? else {
         children.stop();
         return Ok(ExitCode::SUCCESS);

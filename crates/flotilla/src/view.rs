@@ -159,6 +159,14 @@ impl NodeView {
     }
 }
 
+impl NodeView {
+    /// `ip:port` of its HTTP port.
+    pub(crate) fn http_address(&self) -> String {
+        let ip = self.address.rsplit_once(':').map_or(self.address.as_str(), |(ip, _)| ip);
+        format!("{ip}:{}", self.http_port)
+    }
+}
+
 /// `ip:port` of a node.
 pub(crate) fn address(node: &NodeStatus) -> String {
     match node.ip.parse() {

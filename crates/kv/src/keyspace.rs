@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use flotilla_shard::{SLOTS, Slot};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
+pub use self::digest::ItemDigest;
 pub use self::scan::{COUNT_MAX, cursor_at, cursor_slot};
 
 pub(crate) use self::cut::Old;

@@ -62,7 +62,7 @@ pub use entry::{
     Chunk, ChunkCommand, ChunkHead, ChunkWriter, EntryView, EntryWriter, Origin, WHOLE_SHARD,
 };
 pub use flotilla_shard::Slot;
-pub use keyspace::{Found, Keyspace};
+pub use keyspace::{Found, ItemDigest, Keyspace};
 pub use machine::{Answer, Answers, Diverged, Machine, Outcome, ReadOutcome};
 pub use scope::{Scope, SlotSet};
-pub use snapshot::{Part, Restorer, Walked};
+pub use snapshot::{Audit, Audited, KeySums, Part, Restorer, SnapshotKey, Walked};

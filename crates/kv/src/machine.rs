@@ -279,8 +279,13 @@ impl Machine {
     /// A word that stands for the whole replicated state: equal on replicas at the same index.
     /// Takes time in proportion to the number of streams, not of keys.
     pub fn state_hash(&self) -> u64 {
+        self.state_hash_with(self.keyspace.digest(), self.keyspace.len())
+    }
+
+    /// The same, had it these keys: their digest and number.
+    pub(crate) fn state_hash_with(&self, keys_digest: u64, keys: u64) -> u64 {
         let owned = self.ownership.digest();
-        let keys = of_words(self.keyspace.digest(), self.keyspace.len(), self.sessions.digest());
+        let keys = of_words(keys_digest, keys, self.sessions.digest());
         of_words(self.clock_ms, keys, owned)
     }
 

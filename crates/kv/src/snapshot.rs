@@ -2,8 +2,9 @@
 //!
 //! [`Machine::start_snapshot`] fixes the state at the applied index. [`Machine::walk_snapshot`],
 //! called once a turn, writes a bounded part of it; what is applied in between does not show.
-//! [`Restorer`] builds a machine from the whole. The bytes depend on the state alone: replicas at
-//! the same index write the same, however their tables came about.
+//! [`Restorer`] builds a machine from the whole, and [`Audit`] reads it through without one. The
+//! bytes depend on the state alone: replicas at the same index write the same, however their tables
+//! came about.
 //!
 //! A snapshot is a sequence of pieces, in this order, and each call writes whole pieces. All
 //! integers are little-endian.
@@ -32,8 +33,12 @@
 //! if none of its slots has changed ([`Machine::unchanged_since`]); [`Machine::leave_out`] then
 //! spares the walk. What is restored must have the parts with keys in the order of their slots.
 
+mod audit;
+mod pieces;
 mod restore;
 
+pub use audit::{Audit, Audited, KeySums};
+pub use pieces::SnapshotKey;
 pub use restore::Restorer;
 
 use std::collections::VecDeque;
@@ -143,7 +148,8 @@ impl Machine {
     pub fn start_snapshot_in_parts(&mut self, part_min: usize) -> u64 {
         assert!(self.walk.is_none(), "one snapshot is written at a time");
         self.keyspace.begin_cut();
-        let end = [self.keyspace.len(), self.snapshot_hash()];
+        let keys = self.keyspace.len();
+        let end = [keys, self.snapshot_hash(self.keyspace.digest(), keys)];
         let end = piece(END, &[&end[0].to_le_bytes(), &end[1].to_le_bytes()]);
         let captured = self.capture();
         let (left_out, part) = (SlotSet::new(), OpenPart { min: part_min, ..OpenPart::default() });
@@ -211,9 +217,10 @@ impl Machine {
         self.walk.is_some()
     }
 
-    /// A word that stands for all that a snapshot carries.
-    fn snapshot_hash(&self) -> u64 {
-        let start = of_words(self.state_hash(), self.applied_index, 0);
+    /// A word that stands for all that a snapshot carries, with these keys: digest and number.
+    fn snapshot_hash(&self, keys_digest: u64, keys: u64) -> u64 {
+        let state = self.state_hash_with(keys_digest, keys);
+        let start = of_words(state, self.applied_index, 0);
         self.checkpoints.iter().fold(start, |sum, &(index, hash)| of_words(sum, index, hash))
     }
 

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use flotilla_kv::{
-    Answers, ArgsBuf, ChunkHead, ChunkWriter, EntryWriter, Machine, Origin, Part, Restorer, Slot,
-    SlotSet, TABLE_VERSION, WHOLE_SHARD, snapshot,
+    Answers, ArgsBuf, Audit, Audited, ChunkHead, ChunkWriter, EntryWriter, KeySums, Machine,
+    Origin, Part, Restorer, Slot, SlotSet, TABLE_VERSION, WHOLE_SHARD, snapshot,
 };
 use flotilla_shard::slot_of;
 
@@ -338,8 +338,68 @@ fn no_damaged_snapshot_is_restored_and_none_panics() {
         let mut restorer = Restorer::new(SEED);
         let taken = restorer.chunk(&flipped);
         assert!(taken.is_err() || restorer.finish().is_err(), "flip at {at}");
+        let mut audit = Audit::new();
+        let taken = audit.chunk(&flipped, &mut |_| ());
+        assert!(taken.is_err() || audit.finish().is_err(), "audited flip at {at}");
     }
     assert!(Restorer::new(SEED + 1).chunk(&bytes).is_err(), "another cluster's");
+}
+
+fn audit(chunks: &[Vec<u8>]) -> (Audited, Vec<Vec<u8>>) {
+    let (mut audit, mut keys) = (Audit::new(), Vec::new());
+    for chunk in chunks {
+        audit.chunk(chunk, &mut |item| keys.push(item.key.to_vec())).expect("it was written");
+    }
+    (audit.finish().expect("it was written"), keys)
+}
+
+#[test]
+fn an_audit_finds_what_a_restored_machine_has() {
+    for seed in 0..40 {
+        let mut load = Load::new(seed);
+        let mut original = machine();
+        for _ in 0..60 {
+            let (index, entry) = load.entry();
+            apply(&mut original, index, &entry);
+        }
+        let chunks = snapshot_of(&mut original);
+        let (audited, keys) = audit(&chunks);
+        assert_eq!(audited.hash_seed, SEED);
+        assert_eq!(audited.applied_index, original.applied_index());
+        assert_eq!(audited.clock_ms, original.clock_ms());
+        assert_eq!(audited.slots, [(Slot(0), Slot(8_000)), (Slot(9_000), Slot(16383))]);
+        assert_eq!(audited.live.keys, keys.len() as u64);
+        assert_eq!(audited.live.keys + audited.expired_keys, original.key_count());
+        let chunks = snapshot_of(&mut restore(&chunks));
+        assert_eq!(audit(&chunks), (audited, keys), "seed {seed}");
+    }
+    let nothing = snapshot_of(&mut machine());
+    assert_eq!(audit(&nothing).0.live, KeySums::default());
+}
+
+#[test]
+fn an_audit_leaves_out_what_has_expired_and_is_not_purged() {
+    let mut machine = machine();
+    let origin = Origin { node: 1, incarnation: 1, nonce: 1, lane: 0 };
+    let count = 2 * flotilla_kv::machine::PURGED_PER_ENTRY as u64;
+    let head = ChunkHead { origin, epoch: 1, acked: 0, floor: 0, unsettled: Some(Vec::new()) };
+    let mut chunk = ChunkWriter::begin(&head);
+    for seq in 1..=count {
+        let key = format!("key:{seq}");
+        let args = ArgsBuf::from_slices(&[b"SET", key.as_bytes(), b"v", b"PXAT", b"50"]);
+        chunk.push(seq, slot_of(key.as_bytes()).0, 0, false, args.as_args());
+    }
+    let args = ArgsBuf::from_slices(&[b"SET", b"lasting", b"v"]);
+    chunk.push(count + 1, slot_of(b"lasting").0, 0, false, args.as_args());
+    let mut entry = EntryWriter::new(TABLE_VERSION, 1, None);
+    entry.push_chunk(&chunk.finish());
+    apply(&mut machine, 1, &entry.finish());
+    apply(&mut machine, 2, &EntryWriter::new(TABLE_VERSION, 50, None).finish());
+    let (audited, keys) = audit(&snapshot_of(&mut machine));
+    assert_eq!(keys, [b"lasting"]);
+    assert_eq!((audited.live.keys, audited.live.bytes), (1, 8));
+    assert_eq!(audited.expired_keys, machine.key_count() - 1);
+    assert!(audited.expired_keys > 0, "not all were purged at once");
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //!
 //! Invariants: an id is given once, by one leader in one term, to one boot of one disk, and only a
 //! node without a living replica takes it; so no two disks, and no disk twice, are the same
-//! replica. What it was given is durable together with its first promise.
+//! replica. A node that crashes before it durably knows what it was given asks for another.
 
 use std::collections::BTreeMap;
 
@@ -180,12 +180,14 @@ impl Node {
         let votes = |id: &&ReplicaId| replica.raft.configuration().is_voter(**id);
         let dead = *here.iter().find(votes).or(here.last())?;
         let lead = replica.lead.as_mut()?;
-        lead.admitted += 1;
-        let (id, by) = (lead.next_id(), later_id(term, lead.admitted, node)?);
+        let (id, by) = (lead.next_id(), later_id(term, lead.admitted + 1, node)?);
         self.step(shard, Input::ReplaceReplica { id, dead, by }, now);
-        let begun = self.replicas.get(&shard)?.raft.configuration().is_member(by);
-        if !begun {
+        let replica = self.replicas.get_mut(&shard)?;
+        if !replica.raft.configuration().is_member(by) {
             return None;
+        }
+        if let Some(lead) = &mut replica.lead {
+            lead.admitted += 1;
         }
         self.notice(Notice::Warning(format!(
             "shard {shard}: replica {dead} of node {node} is dead, and {by} takes its place"

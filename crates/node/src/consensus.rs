@@ -4,7 +4,7 @@ use flotilla_kv::Machine;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
 use flotilla_shard::ShardId;
 
-use crate::io::{Notice, Now, Output};
+use crate::io::{Notice, Now};
 use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
@@ -96,9 +96,8 @@ impl Node {
                 replica.raft.step(now.time, Input::Loaded { from, entries }, more);
             }
             Effect::Restore(meta) => {
-                let index = meta.index;
-                let number = replica.restore(*meta);
-                self.outputs.push(Output::SnapshotRead { shard, index, number });
+                replica.restore(*meta);
+                self.load_next();
             }
             Effect::Note(note) => self.on_note(shard, note, now),
         }

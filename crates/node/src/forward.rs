@@ -308,8 +308,25 @@ impl Node {
             Answer::Refused { epoch, from_seq, reason: RefusalReason::NoRoom } => {
                 stream.on_no_room(epoch, from_seq, now.time, pause);
             }
-            Answer::Refused { epoch, from_seq, .. } => {
-                stream.on_refused(epoch, from_seq, now.time, pause);
+            Answer::Refused { epoch, from_seq, reason } => {
+                let is_present = stream.on_refused(epoch, from_seq, now.time, pause);
+                if is_present && reason == RefusalReason::Loading {
+                    self.answer_loading(shard);
+                }
+            }
+        }
+    }
+
+    /// The leader's table is being loaded, and that takes longer: nobody is kept waiting for it who
+    /// can be told that the command was not applied.
+    fn answer_loading(&mut self, shard: ShardId) {
+        let Some(stream) = self.streams.get_mut(&shard) else { return };
+        let (writes, reads) = (stream.give_up_certain(), stream.give_up_reads());
+        let text =
+            format!("-LOADING shard {shard} is loading its data; the command was not applied\r\n");
+        for (ended, write) in [(writes, true), (reads, false)] {
+            for reply_to in ended {
+                self.deliver(shard, reply_to, write, text.as_bytes());
             }
         }
     }

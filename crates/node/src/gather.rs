@@ -69,7 +69,11 @@ impl Gather {
             return;
         }
         // An error that clients retry on would have the parts that were applied applied again.
-        let not_applied = |reply: &[u8]| reply.starts_with(b"-CLUSTERDOWN");
+        let not_applied = |reply: &[u8]| {
+            [&b"-CLUSTERDOWN"[..], b"-LOADING", b"-MISCONF"]
+                .iter()
+                .any(|code| reply.starts_with(code))
+        };
         if self.write && replies().any(not_applied) && !replies().all(not_applied) {
             out.extend_from_slice(TORN);
             return;
@@ -108,6 +112,9 @@ mod tests {
         assert_eq!(combined(true, [b":1\r\n", b":2\r\n"]), b":3\r\n");
         assert_eq!(combined(true, [b":1\r\n", down]), TORN);
         assert_eq!(combined(true, [down, down]), down);
+        let loading: &[u8] = b"-LOADING shard 1\r\n";
+        assert_eq!(combined(true, [b":1\r\n", loading]), TORN);
+        assert_eq!(combined(true, [loading, loading]), loading);
         assert_eq!(combined(false, [b":1\r\n", down]), down);
     }
 

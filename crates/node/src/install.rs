@@ -171,7 +171,8 @@ impl Node {
     fn on_first_chunk(&mut self, conn: ConnId, packet: &Snapshot<'_>, now: Now) -> Arrival {
         let shard = packet.shard;
         if let Some(old) = self.snapshots.receiving.get_mut(&shard) {
-            let newer = packet.term > old.term;
+            let newer =
+                !packet.term.is_of_repair() && (old.term.is_of_repair() || packet.term > old.term);
             if newer {
                 (old.from, old.term) = (packet.from_replica, packet.term);
             }
@@ -223,15 +224,6 @@ impl Node {
         self.outputs.push(Output::Send { conn, bytes: writer.take() });
     }
 
-    /// A replica that was found with a snapshot asks for its first chunk.
-    pub(crate) fn ask_first_chunk(&mut self, shard: ShardId) {
-        let Some(replica) = self.replicas.get(&shard) else { return };
-        let index = replica.snapshot.index;
-        if replica.awaits_chunk(index, 0) {
-            self.outputs.push(Output::SnapshotRead { shard, index, number: 0 });
-        }
-    }
-
     fn load_chunk(
         &mut self,
         shard: ShardId,
@@ -243,13 +235,16 @@ impl Node {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let loaded = result.and_then(|read| {
             let content = read.chunk.as_ref().map(|chunk| &chunk.content[..]);
-            replica.load(index, number, content)
+            replica.load(index, number, read.chunks, content)
         });
         match loaded {
-            Ok(Some(number)) => self.outputs.push(Output::SnapshotRead { shard, index, number }),
-            // What was committed meanwhile is applied at the end of the turn.
-            Ok(None) => {}
-            Err(reason) => self.lose_state(shard, &reason, now),
+            Ok(Some(_)) => self.ask_chunks(shard),
+            // What was committed meanwhile is applied in the turns to come.
+            Ok(None) => self.load_next(),
+            Err(reason) => {
+                self.lose_state(shard, &reason, now);
+                self.load_next();
+            }
         }
     }
 }

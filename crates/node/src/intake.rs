@@ -34,6 +34,11 @@ impl Intake {
         }
     }
 
+    /// What was taken of the present epochs was given back: nothing more of them is taken.
+    pub(crate) fn refuse_all(&mut self) {
+        self.epochs.values_mut().for_each(|epoch| epoch.broken = true);
+    }
+
     /// Nothing of this epoch is taken from now on.
     pub(crate) fn refuse(&mut self, origin: Origin, number: u64) {
         let epoch = self.epochs.entry(origin).or_insert(Epoch { number, broken: true });
@@ -70,6 +75,10 @@ mod tests {
         assert!(!intake.admits(ORIGIN, 6, false), "the beginning of epoch 6 is missing");
         assert!(!intake.admits_read(ORIGIN, 6, false), "so its reads may be out of order");
         assert!(intake.admits(ORIGIN, 7, true));
+        intake.refuse_all();
+        assert!(!intake.admits(ORIGIN, 7, false), "a later write would overtake");
+        assert!(!intake.admits_read(ORIGIN, 7, false));
+        assert!(intake.admits(ORIGIN, 8, true));
     }
 
     #[test]

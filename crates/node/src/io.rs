@@ -139,7 +139,7 @@ pub enum Event<'a> {
         /// Whether there is no room.
         lacks: bool,
     },
-    /// The answer to [`Output::SnapshotRead`].
+    /// The answer to [`Output::SnapshotRead`]; these come in the order of the reads.
     SnapshotChunk {
         /// Of which shard.
         shard: ShardId,
@@ -166,6 +166,8 @@ pub struct SnapshotChunk {
 pub struct ReadChunk {
     /// The digest of the whole: two files of one digest have the same chunks.
     pub digest: u64,
+    /// How many chunks there are.
+    pub chunks: u32,
     /// The chunk.
     pub chunk: Option<SnapshotChunk>,
 }
@@ -300,6 +302,11 @@ pub enum Notice {
         term: u64,
         /// Whether it leads now.
         leads: bool,
+    },
+    /// Tables are being loaded, which goes on; told about once a second.
+    Loading {
+        /// How far all of them together are.
+        percent: u8,
     },
     /// A warning in words.
     Warning(String),

@@ -146,6 +146,26 @@ impl Lead {
         }
     }
 
+    /// Refuses all that waits here, and with it the epochs that it is of: the table is being loaded.
+    /// What waits was never proposed.
+    pub(crate) fn refuse_waiting(&mut self, shard: ShardId, replies: &mut Replies) {
+        if self.staged.is_empty() && self.asked.is_empty() && self.ready.is_empty() {
+            return;
+        }
+        self.intake.refuse_all();
+        let mut refuse = |origin, epoch, from_seq| {
+            let reason = RefusalReason::Loading;
+            replies.push(shard, origin, Answer::Refused { epoch, from_seq, reason });
+        };
+        for staged in self.staged.drain(..) {
+            refuse(staged.origin, staged.epoch, staged.first_seq);
+        }
+        let groups = self.ready.drain(..).flat_map(|group| group.reads);
+        for read in self.asked.drain(..).chain(groups) {
+            refuse(read.origin, read.epoch, u64::MAX);
+        }
+    }
+
     /// Takes a read, or answers that it is refused.
     pub(crate) fn take_read(&mut self, shard: ShardId, read: LeaderRead, replies: &mut Replies) {
         if self.intake.admits_read(read.origin, read.epoch, read.after_writes) {

@@ -39,8 +39,10 @@ mod lead;
 mod leaders;
 mod link;
 mod links;
+mod loading;
 mod making;
 mod node;
+mod on_request;
 mod options;
 mod peers;
 mod repair;
@@ -79,6 +81,7 @@ pub use inspect::Inspection;
 pub use io::*;
 pub use link::describe_link;
 pub use node::Node;
+pub use on_request::SnapshotAnswer;
 pub use options::Options;
 pub use status::*;
 
@@ -115,4 +118,14 @@ pub struct Boot {
     pub durable: bool,
     /// Limits and times.
     pub options: Options,
+}
+
+impl Boot {
+    /// Whether anything was ever made durable on this disk.
+    fn has_past(&self) -> bool {
+        self.durable_through > 0
+            || self.incomplete
+            || !self.shards.is_empty()
+            || !self.lost.is_empty()
+    }
 }

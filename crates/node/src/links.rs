@@ -344,7 +344,7 @@ impl Node {
             let bytes = self.hello_bytes(hello.from, hello.purpose, now);
             self.outputs.push(Output::Send { conn, bytes });
         }
-        self.hear_of_own_disk(&hello)?;
+        self.hear_of_own_disk(&hello, now)?;
         if !stranger {
             self.founding.see_boot(&hello);
         }

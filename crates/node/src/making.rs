@@ -50,13 +50,13 @@ impl Node {
         }
     }
 
-    /// When the walk goes on.
-    pub(crate) fn snapshot_walk_at(&self) -> Time {
+    /// When the walk goes on, or the next one begins.
+    pub(crate) fn next_walk_at(&self) -> Time {
         match &self.snapshots.making {
-            Some(making) if !making.can_walk() => Time::NEVER,
-            Some(making) if !making.hurries => making.walk_at,
-            None if self.snapshots.due.is_empty() => Time::NEVER,
-            _ => Time(0),
+            Some(making) if making.can_walk() && making.hurries => Time(0),
+            Some(making) if making.can_walk() => making.walk_at,
+            None if !self.snapshots.due.is_empty() => self.snapshots.not_before,
+            _ => Time::NEVER,
         }
     }
 

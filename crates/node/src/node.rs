@@ -21,7 +21,8 @@ use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
 use crate::leaders::Leaders;
-use crate::link::{Claims, Hello};
+use crate::link::Claims;
+use crate::loading::Loading;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::replica::{Member, Replica};
@@ -88,6 +89,7 @@ pub struct Node {
     pub(crate) gathers: BTreeMap<u64, Gather>,
     pub(crate) last_gather: u64,
     pub(crate) snapshots: Snapshots,
+    pub(crate) loading: Loading,
     pub(crate) replies: Replies,
     /// Clients with something to decode or to go on with.
     pub(crate) ready: BTreeSet<ConnId>,
@@ -142,8 +144,11 @@ impl Node {
             None => NodeState::new(StorageId(boot.storage_id), boot.me, address.clone()),
         };
         let forgotten = boot.node_state.is_none();
+        state.forgot |= forgotten && boot.has_past();
+        let (unused, removed) = (forgotten || state.clears, std::mem::take(&mut state.clears));
         let found = boot.shards.keys().chain(boot.lost.keys()).copied();
-        let removed: Vec<ShardId> = if forgotten { found.collect() } else { Vec::new() };
+        let removed: Vec<ShardId> = found.filter(|_| removed).collect();
+        state.check_sole_replicas(&boot)?;
         if boot.incomplete && !forgotten && !state.founded {
             return Err(
                 "the log has lost what this node agreed to while the cluster was founded: \
@@ -213,6 +218,7 @@ impl Node {
             gathers: BTreeMap::new(),
             last_gather: 0,
             snapshots: Snapshots::default(),
+            loading: Loading::default(),
             replies: Replies::default(),
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -234,13 +240,12 @@ impl Node {
             repaired: 0,
             outputs: Vec::new(),
         };
-        if !forgotten {
+        if !unused {
             node.lost = boot.lost.keys().copied().collect();
             node.recovered = boot.shards;
             node.recovered.extend(boot.lost);
         }
         if let Some(record) = node.founding.record().cloned() {
-            node.unsure_until = node.first_promise_at(now);
             node.join(record, now);
         }
         node.after_founding(now);
@@ -286,6 +291,7 @@ impl Node {
         self.last_now = now;
         if !self.stopped {
             self.apply_backlog(now);
+            self.watch_loading(now);
             self.settle(now);
             self.walk_snapshot(now);
             self.send_snapshots_on(now);
@@ -315,7 +321,7 @@ impl Node {
         let work = if self.freeing || self.has_work() || self.has_backlog() {
             Time(0)
         } else {
-            Time::NEVER
+            self.next_walk_at()
         };
         raft.unwrap_or(Time::NEVER)
             .min(stream.unwrap_or(Time::NEVER))
@@ -323,7 +329,6 @@ impl Node {
             .min(waiting)
             .min(work)
             .min(self.snapshot_pace_at())
-            .min(self.snapshot_walk_at())
             .min(self.offer_at)
             .min(self.next_tick_at())
             .min(self.unsure_until.unwrap_or(Time::NEVER))
@@ -360,12 +365,8 @@ impl Node {
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);
-        // Who was met before the founding is known from now on.
-        let hellos = self.peers.map.values().filter(|peer| peer.link.is_some());
-        let hellos: Vec<Hello> = hellos.filter_map(|peer| peer.hello.clone()).collect();
-        for hello in hellos {
-            self.founding.see_boot(&hello);
-        }
+        self.begin_asking_peers(now);
+        self.hear_earlier_hellos(now);
         self.revive_if_sure(now);
     }
 
@@ -392,9 +393,8 @@ impl Node {
         self.replicas.insert(shard, replica);
         if self.stateless.remove(&shard) {
             self.lose_state(shard, "its file can't be used", now);
-        } else {
-            self.ask_first_chunk(shard);
         }
+        self.load_next();
         for peer in self.linked_nodes() {
             self.tell_raft_of_peer(shard, peer, true, now);
         }
@@ -458,7 +458,10 @@ impl Node {
         let Some(open) = self.open_write.take() else { return };
         assert_eq!(open.sequence, sequence, "writes are reported in order");
         if open.node_state {
-            self.booted = true;
+            if !self.booted {
+                self.booted = true;
+                self.begin_asking_peers(now);
+            }
             self.founding.on_durable();
             self.after_founding(now);
         }

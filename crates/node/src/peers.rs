@@ -15,7 +15,7 @@ use crate::link::{Claims, FrameWriter, Hello, PacketKind, begin_raft};
 
 /// The first pause before a peer is dialled again, microseconds; doubles up to the longest.
 const REDIAL_MICROS: u64 = 20_000;
-const REDIAL_MICROS_MAX: u64 = 300_000;
+pub(crate) const REDIAL_MICROS_MAX: u64 = 300_000;
 /// A link that has not said hello by then is given up, microseconds.
 pub(crate) const DIAL_MICROS_MAX: u64 = 3_000_000;
 /// A peer that owes answers and has said nothing for so long is taken to be out of reach.

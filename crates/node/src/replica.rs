@@ -58,7 +58,7 @@ const NODE_MASK: u64 = 0xffff;
 pub(crate) enum State {
     /// It applies and serves.
     Serving(Box<Machine>),
-    /// It is being read from the snapshot at `meta`; `next` is the chunk asked for.
+    /// It is being read from the snapshot at `meta`; `next` is the chunk to be loaded next.
     Loading {
         /// The table before it, to be freed in slices when the new one is there.
         old: Option<Box<Machine>>,
@@ -66,8 +66,12 @@ pub(crate) enum State {
         restorer: Box<Restorer>,
         /// What it will stand for.
         meta: SnapshotMeta,
-        /// The chunk that was asked for last.
+        /// The chunk to be loaded next.
         next: u32,
+        /// How many there are; 0 if that is not known yet.
+        chunks: u32,
+        /// How many are asked for.
+        asked: u32,
     },
     /// An entry could not be applied (P13).
     Halted,
@@ -103,6 +107,9 @@ pub(crate) struct Replica {
     pub(crate) snapshot_damaged: bool,
     /// The last entry applied.
     pub(crate) applied: Index,
+    /// The end of the log that was found at the start: until it is applied, the table is older than
+    /// it was.
+    found_until: Index,
     /// Committed entries that are not applied yet.
     queue: VecDeque<Entry>,
     answers: Answers,
@@ -120,6 +127,7 @@ impl Replica {
         empty: Machine,
         hash_seed: u64,
     ) -> Self {
+        let found_until = raft.last_index();
         let state = if snapshot.index == Index(0) {
             State::Serving(Box::new(empty))
         } else {
@@ -133,6 +141,7 @@ impl Replica {
             state,
             lead: None,
             applied: snapshot.index,
+            found_until,
             snapshot,
             snapshot_damaged: false,
             queue: VecDeque::new(),
@@ -270,9 +279,8 @@ impl Replica {
         }
     }
 
-    /// The table is to be replaced by the snapshot `meta`, which is durable here. Gives the first
-    /// chunk to ask for.
-    pub(crate) fn restore(&mut self, meta: SnapshotMeta) -> u32 {
+    /// The table is to be replaced by the snapshot `meta`, which is durable here.
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
         self.queue.clear();
         // A leader may be given the state that it lost; the first entry of its term is in there.
         if let Some(lead) = &mut self.lead {
@@ -287,33 +295,86 @@ impl Replica {
             State::Halted => None,
         };
         self.state = loading(self.hash_seed, old, meta);
-        0
     }
 
     /// What was being loaded can't be read: nothing is loaded until another snapshot comes.
     pub(crate) fn lose_state(&mut self) {
         self.queue.clear();
         self.applied = self.snapshot.index;
-        if let State::Loading { restorer, next, .. } = &mut self.state {
+        if let State::Loading { restorer, next, asked, .. } = &mut self.state {
             **restorer = Restorer::new(self.hash_seed);
-            *next = u32::MAX;
+            (*next, *asked) = (u32::MAX, 0);
         }
     }
 
-    /// A chunk of the snapshot being loaded. Gives the next chunk to ask for, or `None` when the
-    /// table is complete.
+    /// Whether its snapshot is to be loaded and nothing was asked for.
+    pub(crate) fn must_read(&self) -> bool {
+        matches!(self.state, State::Loading { next: 0, asked: 0, .. })
+    }
+
+    /// Whether chunks of its snapshot are on their way.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.state, State::Loading { asked: 1.., .. })
+    }
+
+    /// The next chunk to ask for, with the index of its snapshot: at first only the first one,
+    /// which says how many there are; then so many ahead of the one to be loaded next, and what is
+    /// right behind the last one, which is nothing and says so.
+    pub(crate) fn ask_chunk(&mut self, ahead: u32) -> Option<(Index, u32)> {
+        let State::Loading { meta, next, chunks, asked, .. } = &mut self.state else { return None };
+        let number = *asked;
+        let wanted = number <= *chunks && number < next.saturating_add(ahead);
+        *asked += u32::from(wanted);
+        wanted.then_some((meta.index, number))
+    }
+
+    /// Whether what it had is being brought back, so that it will serve without help of others.
+    pub(crate) fn is_loading(&self) -> bool {
+        match &self.state {
+            State::Loading { .. } => !self.raft.lacks_state(),
+            State::Serving(_) => self.applied < self.found_until() && self.has_backlog(),
+            State::Halted => false,
+        }
+    }
+
+    /// The end of what was found at the start; its last entries may have been replaced by fewer.
+    fn found_until(&self) -> Index {
+        self.found_until.min(self.raft.last_index())
+    }
+
+    /// How much of what was found on disk is in the table, if not all.
+    pub(crate) fn loaded_percent(&self) -> Option<u8> {
+        let (done, of) = match &self.state {
+            State::Loading { .. } if self.raft.lacks_state() => return None,
+            State::Loading { next, chunks, .. } => (u64::from(*next), u64::from(*chunks)),
+            State::Serving(_) => {
+                let until = self.found_until().0;
+                let from = self.snapshot.index.0.min(until);
+                (self.applied.0.saturating_sub(from), until - from)
+            }
+            State::Halted => return None,
+        };
+        let loading = matches!(self.state, State::Loading { .. });
+        let percent = u8::try_from((done.min(of) * 100).checked_div(of).unwrap_or(0));
+        (loading || done < of).then(|| percent.expect("a part of a whole is at most 100 %"))
+    }
+
+    /// A chunk of the snapshot being loaded, which has so many. Gives the next one to be loaded, or
+    /// `None` when the table is complete.
     pub(crate) fn load(
         &mut self,
         index: Index,
         number: u32,
+        of: u32,
         chunk: Option<&[u8]>,
     ) -> Result<Option<u32>, String> {
-        let State::Loading { old, restorer, meta, next } = &mut self.state else {
+        let State::Loading { old, restorer, meta, next, chunks, .. } = &mut self.state else {
             return Ok(None);
         };
         if meta.index != index || *next != number {
             return Ok(Some(*next));
         }
+        *chunks = of;
         if let Some(chunk) = chunk {
             restorer.chunk(chunk).map_err(|error| error.to_string())?;
             *next += 1;
@@ -340,7 +401,8 @@ impl Replica {
 }
 
 fn loading(hash_seed: u64, old: Option<Box<Machine>>, meta: SnapshotMeta) -> State {
-    State::Loading { old, restorer: Box::new(Restorer::new(hash_seed)), meta, next: 0 }
+    let restorer = Box::new(Restorer::new(hash_seed));
+    State::Loading { old, restorer, meta, next: 0, chunks: 0, asked: 0 }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -39,6 +39,7 @@ impl Node {
             incarnation: self.origin.incarnation,
             ready: waiting_for.is_empty(),
             waiting_for,
+            loaded_percent: self.loaded_percent(),
             disk_full: self.lacks_room,
             uptime_ms: now.time.since(self.started.time) / 1_000,
             disk: self.founding.own_disk().0,
@@ -60,6 +61,9 @@ impl Node {
             return vec![format!("the founding: no answer of {}", addresses.join(", "))];
         }
         let mut reasons = Vec::new();
+        if let Some(percent) = self.loaded_percent() {
+            reasons.push(format!("loading: {percent} %"));
+        }
         if self.revived_at.is_none() {
             reasons
                 .push("what the other nodes have seen of this disk is not known yet".to_string());
@@ -74,13 +78,21 @@ impl Node {
         }
         for replica in self.replicas.values() {
             match &replica.state {
-                State::Serving(_) => {}
+                State::Serving(_) => {
+                    if let Some(percent) = replica.loaded_percent() {
+                        let shard = replica.shard;
+                        reasons
+                            .push(format!("shard {shard}: its log is being applied, {percent} %"));
+                    }
+                }
                 State::Loading { .. } if replica.raft.lacks_state() => reasons.push(format!(
                     "shard {}: its snapshot is damaged here, another one is fetched",
                     replica.shard
                 )),
                 State::Loading { .. } => {
-                    reasons.push(format!("shard {}: its snapshot is being loaded", replica.shard));
+                    let (shard, percent) = (replica.shard, replica.loaded_percent().unwrap_or(0));
+                    reasons
+                        .push(format!("shard {shard}: its snapshot is being loaded, {percent} %"));
                 }
                 State::Halted => reasons.push(format!("shard {}: halted here", replica.shard)),
             }

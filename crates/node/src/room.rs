@@ -125,7 +125,9 @@ impl Node {
                 machine.cancel_snapshot();
             }
         }
-        self.snapshots.due.clear();
+        if !self.snapshots.due.contains(&shard) {
+            self.snapshots.due.push_front(shard);
+        }
         self.snapshots.not_before = now.time + SNAPSHOT_RETRY_MICROS;
     }
 }

@@ -25,7 +25,7 @@ impl Node {
     pub(crate) fn send_snapshot(&mut self, shard: ShardId, to: ReplicaId, term: Term, now: Now) {
         let Some(replica) = self.replicas.get(&shard) else { return };
         let (from, meta) = (replica.id, replica.snapshot.clone());
-        let repairs = term == Term(0);
+        let repairs = term.is_of_repair();
         if repairs && self.snapshots.sending.contains_key(&(shard, to)) {
             // One is on its way already, and repairs as well.
             return;
@@ -89,7 +89,7 @@ impl Node {
         let (shard, to) = key;
         let Some(sending) = self.snapshots.sending.get_mut(&key) else { return };
         match result {
-            Ok(ReadChunk { digest, chunk }) => {
+            Ok(ReadChunk { digest, chunk, .. }) => {
                 let number = sending.sent;
                 sending.sent += 1;
                 sending.ended = chunk.is_none();

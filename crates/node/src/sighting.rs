@@ -14,20 +14,41 @@ use flotilla_raft::Time;
 use flotilla_shard::NodeId;
 
 use crate::founding::{Founding, Verdict};
-use crate::io::Now;
+use crate::io::{Notice, Now};
 use crate::link::{Hello, KnownDisk, Sighting};
 use crate::node::Node;
+use crate::peers::REDIAL_MICROS_MAX;
 
 /// What was seen is written to disk at most this often while there is something else to be
 /// written, microseconds. Boots are written at once.
 const REMEMBER_EVERY: u64 = 5_000_000;
 
 impl Node {
-    /// When the first promise of this boot may be made, if it has to wait at all: a disk that never
-    /// held anything, and a node without peers, have nobody to ask.
-    pub(crate) fn first_promise_at(&self, now: Now) -> Option<Time> {
-        let has_past = self.recovered_through > 0 && !self.peers.map.is_empty();
-        has_past.then(|| now.time + 2 * self.options.election_timeout_ms * 1_000)
+    /// From now on peers are waited for before the first promise of this boot, unless nothing was
+    /// promised before: a disk that never held anything, and a node without peers, have nobody to
+    /// ask. Before this boot is durable nobody can be asked at all.
+    pub(crate) fn begin_asking_peers(&mut self, now: Now) {
+        if self.recovered_through > 0 && !self.peers.map.is_empty() && !self.has_begun() {
+            let until = now.time + self.asking_micros();
+            self.unsure_until = Some(if self.booted { until } else { Time::NEVER });
+        }
+    }
+
+    /// So long, at least, that a peer that is there has dialled again.
+    fn asking_micros(&self) -> u64 {
+        (2 * self.options.election_timeout_ms * 1_000).max(2 * REDIAL_MICROS_MAX)
+    }
+
+    /// What peers have said of this disk before there was a cluster counts from now on.
+    pub(crate) fn hear_earlier_hellos(&mut self, now: Now) {
+        let hellos = self.peers.map.values().filter(|peer| peer.link.is_some());
+        let hellos: Vec<Hello> = hellos.filter_map(|peer| peer.hello.clone()).collect();
+        for hello in hellos {
+            if let Err(reason) = self.hear_of_own_disk(&hello, now) {
+                self.notice(Notice::Warning(reason));
+            }
+            self.founding.see_boot(&hello);
+        }
     }
 
     /// Whether the replicas here have come to life.
@@ -61,7 +82,7 @@ impl Node {
     }
 
     /// A peer says what it knows of this node's disk. An error closes the link.
-    pub(crate) fn hear_of_own_disk(&mut self, hello: &Hello) -> Result<(), String> {
+    pub(crate) fn hear_of_own_disk(&mut self, hello: &Hello, now: Now) -> Result<(), String> {
         let ours = self.record.as_ref().map(flotilla_shard::FoundingRecord::cluster_id);
         let Some(known) = hello.known.as_ref().filter(|_| ours.is_some() && hello.cluster == ours)
         else {
@@ -73,6 +94,10 @@ impl Node {
         let from = hello.from;
         match self.founding.judge(known) {
             Verdict::Superseded => {
+                // As long as it is told so it takes part in nothing.
+                self.replicas.clear();
+                self.revived_at = None;
+                self.unsure_until = Some(now.time + self.asking_micros());
                 Err(format!("node {from} is linked with another disk of this node: {known:?}"))
             }
             Verdict::Renew(above) => {
@@ -139,7 +164,8 @@ fn has_answered(peer: &crate::peers::Peer) -> bool {
 impl Founding {
     /// A peer's disk has booted.
     pub(crate) fn see_boot(&mut self, hello: &Hello) {
-        let Some((number, _)) = self.disk_of(hello.from).filter(|_| self.record().is_some()) else {
+        let Some((number, id)) = self.disk_of(hello.from).filter(|_| self.record().is_some())
+        else {
             return;
         };
         let (incarnation, nonce) = (hello.incarnation, hello.nonce);
@@ -148,7 +174,7 @@ impl Founding {
             Some(seen) => seen.durable_through.max(seen.earlier),
             None => 0,
         };
-        if hello.disk == number {
+        if (hello.disk, hello.storage_id) == (number, id) {
             let seen = Sighting { incarnation, nonce, durable_through: 0, earlier };
             self.set_seen(hello.from, seen);
         }

@@ -17,6 +17,9 @@ pub struct Status {
     pub ready: bool,
     /// Why not, in words.
     pub waiting_for: Vec<String>,
+    /// How much of what was found on disk is loaded; `None` once all of it is.
+    #[serde(default)]
+    pub loaded_percent: Option<u8>,
     /// Whether the log can't grow, since the disk is full: what this node leads takes no writes.
     #[serde(default)]
     pub disk_full: bool,

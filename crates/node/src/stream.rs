@@ -224,9 +224,10 @@ impl Stream {
     }
 
     /// The target refused everything of `epoch` from `from_seq` on, and all its reads.
-    pub(crate) fn on_refused(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) {
+    /// False if that epoch is over.
+    pub(crate) fn on_refused(&mut self, epoch: u64, from_seq: u64, now: Time, pause: u64) -> bool {
         if epoch != self.epoch {
-            return;
+            return false;
         }
         for write in self.writes.iter_mut().take(self.sent) {
             if write.seq < from_seq {
@@ -235,6 +236,7 @@ impl Stream {
         }
         self.start_over(now);
         self.not_before = now + pause;
+        true
     }
 
     /// The same, since the target has no room for writes.
@@ -321,6 +323,17 @@ impl Stream {
             self.bytes -= read.args.as_args().bytes().len();
             expired.push(Expired { reply_to: read.reply_to, uncertain: false, write: false });
         }
+    }
+
+    /// Removes the reads, which have done nothing; gives back who waits for each.
+    pub(crate) fn give_up_reads(&mut self) -> Vec<ReplyTo> {
+        self.unsent_reads.clear();
+        let reads = std::mem::take(&mut self.reads).into_values();
+        let ended = reads.map(|read| {
+            self.bytes -= read.args.as_args().bytes().len();
+            read.reply_to
+        });
+        ended.collect()
     }
 
     /// The next chunk of writes to send, if any may be sent now.
@@ -537,6 +550,20 @@ mod tests {
         let mut expired = Vec::new();
         stream.expire(Time(HOLD), &mut expired);
         assert!(expired.iter().all(|ended| ended.uncertain));
+    }
+
+    #[test]
+    fn what_is_refused_for_loading_ends_unless_it_may_have_been_applied() {
+        let mut stream = started();
+        read(&mut stream, 0);
+        stream.restart(Time(1));
+        write(&mut stream, 3, false);
+        assert!(sent(&mut stream, 1).is_some());
+        assert!(!stream.on_refused(1, 0, Time(2), 10), "that epoch is over");
+        assert!(stream.on_refused(2, 1, Time(2), 10));
+        assert_eq!(stream.give_up_certain(), [to(3)], "of the others nobody knows");
+        assert_eq!(stream.give_up_reads(), [to(99)]);
+        assert_eq!(sent(&mut stream, 12), Some((3, Some(vec![1, 2]), vec![1, 2])));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Input {
         meta: Box<SnapshotMeta>,
     },
     /// A snapshot of the leader `from` is durable on this replica's disk and can be restored; or
-    /// one of anybody's, of term 0, that repairs.
+    /// one of anybody's that repairs ([`Term::is_of_repair`]).
     SnapshotReceived {
         /// Who sent it.
         from: ReplicaId,
@@ -207,7 +207,8 @@ pub enum Effect {
         to: ReplicaId,
         /// The first index that the log can serve, less one.
         at_least: Index,
-        /// This leader's term; 0 for a snapshot that repairs, which also others send.
+        /// This leader's term, or a mark with it ([`Term::is_of_repair`]) for a snapshot that
+        /// repairs, which also others send; handed to the receiver's core as it is.
         term: Term,
     },
     /// Put these payloads, whose entries the log on disk has, in the place of damaged ones. No

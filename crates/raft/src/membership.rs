@@ -102,7 +102,9 @@ impl Raft {
             && let Some(progress) = leader.progress_mut(dead)
         {
             *progress = Progress { heard_at: Time(0), ..Progress::new(dead, next, now) };
-            leader.dead.push(dead);
+            if !leader.dead.contains(&dead) {
+                leader.dead.push(dead);
+            }
         }
         self.start_change(id, target, effects);
     }

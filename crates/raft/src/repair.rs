@@ -36,8 +36,26 @@ use crate::{
     Body, Configuration, Effect, Entry, EntryKind, Index, ReplicaId, SnapshotMeta, Term, Time,
 };
 
-/// The term of a snapshot that repairs: it is of committed entries, whoever sends it and when.
-pub(crate) const REPAIRS: Term = Term(0);
+/// Marks the term of whoever sends a snapshot that repairs: it is of committed entries, whoever that
+/// is, but what is committed may be beyond what a leader of an older term knows of. So it is taken in
+/// the sender's term at least.
+const REPAIRS: u64 = 1 << 63;
+
+impl Term {
+    /// Whether this is the term in [`Effect::SendSnapshot`] of a snapshot that repairs, which anybody
+    /// sends and which takes no leadership for granted.
+    pub fn is_of_repair(self) -> bool {
+        self.0 & REPAIRS != 0
+    }
+
+    fn of_repair(self) -> Self {
+        Self(self.0 | REPAIRS)
+    }
+
+    fn without_mark(self) -> Self {
+        Self(self.0 & !REPAIRS)
+    }
+}
 
 /// So many entries are asked for in one message.
 const PLACES_MAX: usize = 64;
@@ -169,13 +187,31 @@ impl Raft {
     ) {
         if !self.search.sending.contains(&to) {
             self.search.sending.push(to);
-            effects.push(Effect::SendSnapshot { to, at_least, term: REPAIRS });
+            let term = self.hard_state.term.of_repair();
+            effects.push(Effect::SendSnapshot { to, at_least, term });
         }
     }
 
     /// A snapshot arrived, or not: another may follow.
     pub(crate) fn on_repair_sent(&mut self, to: ReplicaId) {
         self.search.sending.retain(|&id| id != to);
+    }
+
+    /// A snapshot that repairs has come, from somebody in that term.
+    pub(crate) fn on_repair_received(
+        &mut self,
+        term: Term,
+        meta: &SnapshotMeta,
+        effects: &mut Vec<Effect>,
+    ) {
+        let term = term.without_mark();
+        if meta.term > term {
+            return;
+        }
+        if term > self.hard_state.term {
+            self.enter_term(term, effects);
+        }
+        self.repair_by_snapshot(meta, effects);
     }
 
     /// A snapshot of entries that this log has too, some of them damaged: it stands in for them.

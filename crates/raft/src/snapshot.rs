@@ -115,6 +115,12 @@ impl Raft {
         effects: &mut Vec<Effect>,
     ) {
         let readable = meta.configuration.is_well_formed();
+        if term.is_of_repair() {
+            if readable && from != self.config.id {
+                self.on_repair_received(term, &meta, effects);
+            }
+            return;
+        }
         if readable {
             self.repair_by_snapshot(&meta, effects);
         }

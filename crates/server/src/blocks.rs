@@ -23,6 +23,17 @@ impl Blocks {
     }
 }
 
+impl Blocks {
+    /// A part of it, without another allocation. Panics if it has not so many bytes.
+    pub(crate) fn into_part(mut self, from: usize, length: usize) -> Vec<u8> {
+        assert!(from + length <= self.length, "a part is within the whole");
+        let first = self.start + from;
+        self.bytes.truncate(first + length);
+        self.bytes.drain(..first);
+        self.bytes
+    }
+}
+
 impl Deref for Blocks {
     type Target = [u8];
 
@@ -47,6 +58,7 @@ mod tests {
             let blocks = Blocks::zeroed(length);
             assert_eq!(blocks.as_ptr().align_offset(BLOCK), 0);
             assert_eq!(blocks.len(), length);
+            assert_eq!(blocks.into_part(length / 2, length / 4), vec![0; length / 4]);
         }
     }
 }

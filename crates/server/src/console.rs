@@ -53,6 +53,9 @@ impl Console {
             Notice::Leading { shard, term, leads: false } => {
                 say(Level::Info, format_args!("leads no longer shard={shard} term={term}"));
             }
+            Notice::Loading { percent } => {
+                say(Level::Info, format_args!("loading percent={percent}"));
+            }
             Notice::Warning(text) | Notice::Restart(text) => say(Level::Warning, text),
             Notice::Halted { shard, index, reason } => say(
                 Level::Error,

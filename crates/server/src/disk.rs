@@ -220,7 +220,7 @@ fn read_blocks(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
             Err(error) => return Err(error),
         }
     }
-    Ok(buffer[skip..skip + len].to_vec())
+    Ok(buffer.into_part(skip, len))
 }
 
 /// Makes a file of zeros, so that later writes to it change no metadata, and makes it durable.

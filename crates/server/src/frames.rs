@@ -107,7 +107,12 @@ impl Frames {
 
     /// Whether the log can't grow since the disk is full: no more than its reserve is left.
     pub(crate) fn lacks_room(&self) -> bool {
-        !self.waiting.is_empty() || self.log.lacks_room()
+        self.waits_for_file() || self.log.lacks_room()
+    }
+
+    /// Whether there is no room for the file of a frame.
+    pub(crate) fn waits_for_file(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The file that a frame waits for, to be made elsewhere, if there may be room for it by now.

@@ -1,8 +1,10 @@
-//! What the process asks of the system at its start: an end with its parent, and descriptors.
+//! What the process asks of the system at its start: an end with its parent, descriptors, and pages
+//! of memory that are quick to get.
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
+use rustix::thread::disable_transparent_huge_pages;
 
 use crate::config::ServerError;
 
@@ -22,6 +24,13 @@ pub(crate) fn end_with_parent(parent: u32) -> Result<(), ServerError> {
     } else {
         Err(ServerError::Node("the process that started this node has ended".to_owned()))
     }
+}
+
+/// Asks for pages of the usual size. A huge one is cleared at its first touch, which holds up the
+/// lane for milliseconds, and one byte that is in use keeps all of it.
+pub(crate) fn take_small_pages() {
+    // Systems without huge pages can't be asked, and need not be.
+    let _ = disable_transparent_huge_pages(true);
 }
 
 /// Raises the limit of open files as far as allowed; says how many clients that is room for.

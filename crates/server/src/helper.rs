@@ -303,7 +303,7 @@ impl Work {
         let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
         let slots = reader.slots(number);
         let chunk = content.map(|content| SnapshotChunk { slots, content });
-        Ok(ReadChunk { digest: reader.digest(), chunk })
+        Ok(ReadChunk { digest: reader.digest(), chunks: reader.chunks(), chunk })
     }
 }
 

@@ -14,6 +14,7 @@ use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::ShardId;
 use flotilla_storage::{Chore, Damage};
 
+use crate::backup::LaneEnd;
 use crate::clock::Clock;
 use crate::config::ServerError;
 use crate::console::{Console, Level, say};
@@ -47,6 +48,7 @@ pub(crate) struct Lane {
     network: Network,
     frames: Frames,
     helper: Helper,
+    backups: LaneEnd,
     watched: Arc<Watched>,
     console: Console,
     outputs: Vec<Output>,
@@ -78,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) frames: Frames,
     /// The thread for files.
     pub(crate) helper: Helper,
+    /// What the HTTP port asks for backups.
+    pub(crate) backups: LaneEnd,
     /// What other threads see.
     pub(crate) watched: Arc<Watched>,
     /// Whether the HTTP port is open.
@@ -89,13 +93,24 @@ pub(crate) struct Parts {
 impl Lane {
     /// A lane ready to run.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { node, clock, network, frames, helper, watched, publishes, late_micros } = parts;
+        let Parts {
+            node,
+            clock,
+            network,
+            frames,
+            helper,
+            backups,
+            watched,
+            publishes,
+            late_micros,
+        } = parts;
         Self {
             node,
             clock,
             network,
             frames,
             helper,
+            backups,
             watched,
             console: Console::default(),
             outputs: Vec::new(),
@@ -250,7 +265,10 @@ impl Lane {
             }
             Output::Notice(Notice::Restart(reason)) => {
                 say(Level::Warning, format_args!("{reason}; the node starts anew"));
-                return Err(ServerError::Restart);
+                // Who was told to stop is done.
+                if !self.watched.is_stopping() {
+                    return Err(ServerError::Restart);
+                }
             }
             Output::Notice(Notice::Fatal(reason)) => return Err(ServerError::Node(reason)),
             Output::Notice(notice) => self.console.notice(&notice),
@@ -336,6 +354,7 @@ impl Lane {
             };
             self.node.handle(now, event);
         }
+        self.backups.serve(&mut self.node, self.frames.log());
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //! | the caller's | the lane: sockets, the node, frames of the log while the disk is quick |
 //! | log writer | frames of the log while the disk is slow |
 //! | helper | segments, snapshot files: whatever may take long and no client waits for |
-//! | admin | `/healthz`, `/readyz`, `/status.json` |
+//! | admin | `/healthz`, `/readyz`, `/status.json`; copies of shards for backups |
 //! | signals, watchdog | a clean stop; the end of a process whose lane is stuck |
 //!
 //! # Invariants
@@ -26,6 +26,7 @@
 //! TLS, metrics and the `io_uring` driver. One process has one lane.
 
 mod admin;
+mod backup;
 mod blocks;
 mod clock;
 mod config;
@@ -40,6 +41,7 @@ mod network;
 mod outbox;
 mod ports;
 mod probe;
+mod recovering;
 mod start;
 mod watch;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use flotilla_node::{Boot, Face, Node};
-use flotilla_storage::{Log, RecoveredLane};
+use flotilla_storage::{Log, RecoverError, RecoveredLane};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock::Clock;
@@ -19,8 +19,9 @@ use crate::lane::{Lane, Parts};
 use crate::network::Network;
 use crate::ports::Ports;
 use crate::probe::{Probe, WriteMode};
+use crate::recovering::ObservedDisk;
 use crate::watch::{Watched, start_signals, start_watchdog};
-use crate::{admin, guard};
+use crate::{admin, backup, guard};
 
 /// Runs a node until it is told to stop. Errors are final; a caller prints them and exits with 1.
 ///
@@ -35,17 +36,15 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 
 /// Replaces this process by a new one of the same program; comes back with an error only.
 fn start_again() -> ServerError {
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return ServerError::system("can't find this program")(error),
-    };
-    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    // Also where the program was replaced by a newer one since.
+    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
     ServerError::system("can't start this program again")(error)
 }
 
 fn run_once(config: Config) -> Result<(), ServerError> {
     let address = own_address(&config)?;
     let clients_max = guard::raise_descriptors();
+    guard::take_small_pages();
     let mut network =
         Network::new(clients_max).map_err(ServerError::system("can't watch sockets"))?;
     let watched = Arc::new(Watched::default());
@@ -63,28 +62,36 @@ fn run_once(config: Config) -> Result<(), ServerError> {
 
     let clock = Clock::new();
     let mut disk = FileDisk::new(&config.data, probe.mode);
-    let (log, lane) =
-        Log::recover(&mut disk, config.storage.clone(), random()?).map_err(|error| {
-            ServerError::Recovery { path: config.data.clone(), reason: error.to_string() }
+    let (backups, asking) = backup::ends(disk.another(), network.waker());
+    let publishes = ports.http.is_some();
+    if let Some(http) = &ports.http {
+        // It says how far the start is; clients wait, connected, until there is a node.
+        let http = http.try_clone().map_err(ServerError::system("can't share the HTTP port"))?;
+        admin::start(http, Arc::clone(&watched), asking)?;
+    }
+    let seed = random()?;
+    let (log, lane) = ObservedDisk::new(&mut disk, &watched)
+        .map_err(RecoverError::from)
+        .and_then(|mut disk| Log::recover(&mut disk, config.storage.clone(), seed))
+        .map_err(|error| ServerError::Recovery {
+            path: config.data.clone(),
+            reason: error.to_string(),
         })?;
     report_recovery(&lane);
     let node = start_node(&config, &ports, &probe, lane, clock)?;
     let helper = Helper::start(disk.another(), network.waker())?;
     let frames = Frames::new(log, disk.another(), probe.sync_micros, network.waker())?;
 
-    let Ports { plain, cluster, http, .. } = ports;
+    let Ports { plain, cluster, .. } = ports;
     for (port, face) in [(Some(plain), Face::Plain), (cluster, Face::Cluster)] {
         if let Some(port) = port {
             network.listen(port, face).map_err(ServerError::system("can't accept connections"))?;
         }
     }
-    let publishes = http.is_some();
-    if let Some(http) = http {
-        admin::start(http, Arc::clone(&watched))?;
-    }
     start_watchdog(&watched)?;
     let late_micros = config.options.election_timeout_ms * 1_000 / 2;
-    let parts = Parts { node, clock, network, frames, helper, watched, publishes, late_micros };
+    let parts =
+        Parts { node, clock, network, frames, helper, backups, watched, publishes, late_micros };
     Lane::new(parts).run()
 }
 

@@ -150,7 +150,8 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     for (number, expected) in (0..).zip(expected) {
         give(Job::Read { shard: SHARD, index, number, name: file.name.clone() });
         let Answer::Chunk { result, .. } = answer() else { panic!("it was read") };
-        assert_eq!(result, Ok(ReadChunk { digest: file.digest, chunk: expected }));
+        let digest = file.digest;
+        assert_eq!(result, Ok(ReadChunk { digest, chunks: 2, chunk: expected }));
     }
     give(Job::Read { shard: SHARD, index, number: 0, name: "gone.snap".to_owned() });
     let Answer::Chunk { result, .. } = answer() else { panic!("the lane is told") };

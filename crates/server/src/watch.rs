@@ -1,6 +1,6 @@
 //! What other threads see of a lane: whether it turns, what it says of itself, when it is to stop.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(crate) struct Watched {
     turns: AtomicU64,
     idle_looks: AtomicU64,
     stopping: AtomicBool,
+    /// How much of the log was read at the start, percent.
+    recovered: AtomicU8,
     status: Mutex<Option<Status>>,
 }
 
@@ -46,6 +48,16 @@ impl Watched {
     /// Whether the lane is to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// How much of the log is read, percent.
+    pub(crate) fn set_recovered(&self, percent: u8) {
+        self.recovered.store(percent, Ordering::Relaxed);
+    }
+
+    /// How much of the log is read, percent.
+    pub(crate) fn recovered(&self) -> u8 {
+        self.recovered.load(Ordering::Relaxed)
     }
 
     /// Publishes what the node says of itself.

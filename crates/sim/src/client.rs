@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) unread: Vec<u8>,
     /// Whether it goes elsewhere once nothing is waited for: it was told `MOVED`.
     pub(crate) moves: bool,
+    /// Whether it has said on its connection that it sends no more.
+    pub(crate) half_closed: bool,
     /// Requests without a reply, oldest first.
     pub(crate) waiting: VecDeque<Pending>,
     /// What it is to ask; when that is done it makes up more if [`Client::improvises`].
@@ -69,6 +71,7 @@ impl Client {
             dials: 0,
             unread: Vec::new(),
             moves: false,
+            half_closed: false,
             waiting: VecDeque::new(),
             script: VecDeque::new(),
             improvises: true,

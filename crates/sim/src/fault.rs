@@ -68,6 +68,8 @@ faults! {
     Reset,
     /// A client's connection breaks.
     ClientReset,
+    /// A client asks for much at once and reads nothing for a while.
+    SlowReader,
     /// Nothing leaves one node for another for a while; then everything comes at once.
     Clog,
     /// Messages between two nodes take long.

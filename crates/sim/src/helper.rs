@@ -179,9 +179,10 @@ impl Helper {
             Job::Read { shard, index, number, name } => {
                 let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
                     let (slots, digest) = (reader.slots(number), reader.digest());
+                    let chunks = reader.chunks();
                     let chunk = reader.read(disk, number)?;
                     let chunk = chunk.map(|content| SnapshotChunk { slots, content });
-                    Ok(ReadChunk { digest, chunk })
+                    Ok(ReadChunk { digest, chunks, chunk })
                 });
                 let result = read.map_err(|error| error.to_string());
                 Ok(Done::Chunk { shard, index, number, name, result })

@@ -47,6 +47,10 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether a read failed when its log was read last.
+    pub(crate) misread: bool,
+    /// Whether that, or an error of a read, ever happened to it: damage may be found much later.
+    pub(crate) ever_spoiled: bool,
     /// Whether a replica that died there has no successor that is a member as it should be.
     pub(crate) unsettled: bool,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
@@ -89,6 +93,8 @@ impl Machine {
             turn_micros: 0,
             founded: false,
             spoiled: false,
+            ever_spoiled: false,
+            misread: false,
             unsettled: false,
             refused: None,
             files: BTreeSet::new(),
@@ -210,6 +216,8 @@ pub(crate) enum Incoming {
     Dialed { conn: ConnId, connected: bool },
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId },
+    Ended { conn: ConnId },
+    Congested { conn: ConnId, congested: bool },
     Written { sequence: u64, durable_through: u64 },
     Damaged { shard: ShardId, indexes: Vec<Index> },
     SnapshotDamaged { shard: ShardId, index: Index },
@@ -231,6 +239,8 @@ impl Incoming {
             Self::Dialed { conn, connected } => take(Event::Dialed { conn, connected }),
             Self::Received { conn, bytes } => take(Event::Received { conn, bytes: &bytes }),
             Self::Closed { conn } => take(Event::Closed { conn }),
+            Self::Ended { conn } => take(Event::Ended { conn }),
+            Self::Congested { conn, congested } => take(Event::Congested { conn, congested }),
             Self::Written { sequence, durable_through } => {
                 take(Event::Written { sequence, durable_through });
             }

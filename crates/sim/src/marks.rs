@@ -89,6 +89,10 @@ marks! {
     LinkRefused,
     /// A node stopped reading from somebody.
     ReaderPaused,
+    /// Replies piled up that a client did not read.
+    Congested,
+    /// A client that sent no more got all its replies.
+    HalfClosed,
     /// A process ended by itself, since its disk failed.
     DiskDeath,
     /// A request was held until its node gave up: `UNCERTAIN`.

@@ -44,7 +44,9 @@ impl Party {
 pub(crate) enum Piece {
     /// Bytes.
     Bytes(Vec<u8>),
-    /// Nothing follows.
+    /// Nothing follows, but the sender may still listen.
+    Half,
+    /// Nothing follows, and nobody listens.
     End,
 }
 
@@ -84,6 +86,10 @@ pub(crate) struct Connection {
     pub(crate) parties: [Party; 2],
     /// Whether each side still has it.
     pub(crate) open: [bool; 2],
+    /// Whether the side that was dialled has got something since it sent last.
+    pub(crate) unanswered: bool,
+    /// Whether that side knows that the other does not read.
+    pub(crate) congested: bool,
     /// From the side of that number to the other.
     ways: [Way; 2],
 }
@@ -110,7 +116,8 @@ impl Network {
     pub(crate) fn connect(&mut self, from: Party, to: Party, earliest: Micros) -> u64 {
         self.last += 1;
         let ways = [Way::default(), Way { earliest, ..Way::default() }];
-        let connection = Connection { parties: [from, to], open: [true; 2], ways };
+        let (open, unanswered, congested) = ([true; 2], false, false);
+        let connection = Connection { parties: [from, to], open, unanswered, congested, ways };
         self.connections.insert(self.last, connection);
         self.last
     }
@@ -118,6 +125,22 @@ impl Network {
     /// A connection, while any side has it.
     pub(crate) fn connection(&self, id: u64) -> Option<&Connection> {
         self.connections.get(&id)
+    }
+
+    /// A connection, while any side has it.
+    pub(crate) fn connection_mut(&mut self, id: u64) -> Option<&mut Connection> {
+        self.connections.get_mut(&id)
+    }
+
+    /// Bytes that a side has sent and the other does not read.
+    pub(crate) fn unread(&self, id: u64, side: usize) -> usize {
+        let Some(connection) = self.connections.get(&id) else { return 0 };
+        let way = &connection.ways[side];
+        let length = |(_, piece): &(Micros, Piece)| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Half | Piece::End => 0,
+        };
+        if way.paused { way.pieces.iter().map(length).sum() } else { 0 }
     }
 
     /// The names of all connections that `wanted` chooses.
@@ -315,6 +338,7 @@ mod tests {
             match piece {
                 _ if to.is_none() => text.push('!'),
                 Piece::Bytes(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                Piece::Half => text.push(','),
                 Piece::End => text.push('.'),
             }
         }

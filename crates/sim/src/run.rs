@@ -98,7 +98,7 @@ pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Repo
     outcome.map_err(|reason| Failure { seed, family, reason })
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without words"))
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Every key once more, through some node.
-    fn read_every_key(&mut self) {
+    pub(crate) fn read_every_key(&mut self) {
         let keys: Vec<String> = self.history().keys().map(|(key, _)| key.to_string()).collect();
         let out = self.outcasts();
         let nodes: Vec<usize> = (0..self.machines.len()).filter(|at| !out.contains(at)).collect();
@@ -166,7 +166,7 @@ impl World {
     }
 
     /// The checks of the histories.
-    fn judge(&mut self) -> Result<Counters, String> {
+    pub(crate) fn judge(&mut self) -> Result<Counters, String> {
         let mut counters = self.counters();
         let slack = 2 * self.config.wall_error_ms() * 1_000 + EXPIRY_SLACK;
         for (key, operations) in self.history().keys() {

@@ -32,6 +32,8 @@ pub const FAMILIES: [&str; 16] = [
     "swarm",
 ];
 
+/// Families of which no seed is without being asked for.
+const APART: [&str; 2] = ["speed", "sectors"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
 
@@ -80,9 +82,11 @@ pub fn family(name: &str, seed: u64) -> Config {
         "everything" => everything(&mut config, &mut mix, random),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
+        "sectors" => sectors(&mut config, &mut mix),
         other => panic!("there is no family {other}"),
     }
-    config.family = FAMILIES.iter().find(|known| **known == name).copied().unwrap_or("speed");
+    let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
+    config.family = known.expect("it was found above");
     config.plan = mix.plan(config.faults_until, random);
     config
 }
@@ -284,6 +288,7 @@ fn slow(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::DiskStall, 3),
         (Fault::Pause, 3),
         (Fault::LongPause, 4),
+        (Fault::SlowReader, 4),
         (Fault::CrashLeader, 2),
     ]);
 }
@@ -400,6 +405,29 @@ fn everything(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.every = random.between(150, 500) * MILLI;
     let weights: Vec<(Fault, u64)> = Fault::ALL.map(|fault| (fault, 2)).to_vec();
     mix.add(&weights);
+}
+
+/// Little data in many places, and nothing goes wrong.
+fn sectors(config: &mut Config, mix: &mut Mix) {
+    config.layout = local(3, 2, 3);
+    config.node.election_timeout_ms = 200;
+    config.node.heartbeat_ms = 30;
+    config.node.hold_ms = 3_000;
+    config.node.snapshot_log_bytes = 12 << 10;
+    config.storage.segment_bytes = 32 << 10;
+    config.storage.max_segments = 4;
+    config.storage.spare_segments = 1;
+    config.workload = Workload {
+        plain_clients: 4,
+        cluster_clients: 1,
+        pipeline_max: 4,
+        rest: 25 * MILLI,
+        expiring_percent: 0,
+        read_percent: 20,
+        filler: 500,
+        impatient_permille: 0,
+    };
+    mix.weights.clear();
 }
 
 /// What speed is measured with: three nodes with one shard, and all else as the swarm draws it; its

@@ -49,6 +49,8 @@ pub(crate) enum Shape {
     Group,
     /// How many keys of a group were there: all or none.
     GroupCount,
+    /// What was asked, again.
+    Echo,
 }
 
 impl Command {
@@ -88,6 +90,12 @@ impl Command {
         Self::new(&[b"SET", key.as_bytes(), value], key, call, Shape::Ok)
     }
 
+    /// `ECHO text`, about no key.
+    pub(crate) fn echo(text: &[u8]) -> Self {
+        let words = vec![b"ECHO".to_vec(), text.to_vec()];
+        Self { words, parts: Vec::new(), shape: Shape::Echo, lives_ms: None }
+    }
+
     /// Its bytes on the wire.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
@@ -115,6 +123,7 @@ impl Shape {
             (Self::OkOrNull, Value::Null) | (Self::GroupCount, Value::Integer(0)) => {
                 Ok(vec![Answer::Number(0)])
             }
+            (Self::Echo, Value::Bulk(bytes)) if *bytes == command.words[1] => Ok(Vec::new()),
             (Self::Value, reply) => Ok(vec![value(reply)?]),
             (Self::Number, Value::Integer(number)) => Ok(vec![Answer::Number(*number)]),
             (Self::Count, Value::Integer(_)) => Ok(vec![Answer::Done; keys]),

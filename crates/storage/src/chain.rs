@@ -126,7 +126,13 @@ pub(crate) struct Search<'a> {
     pub(crate) highest_sequence: u64,
     pub(crate) highest_number: u64,
     pub(crate) cut: Option<Cut>,
+    /// The bytes of the segments scanned so far.
+    kept_bytes: u64,
 }
+
+/// The newest segments are kept in memory until they are replayed, so many bytes of them; of a
+/// longer log the rest is read twice.
+const KEPT_BYTES_MAX: u64 = 512 << 20;
 
 impl<'a> Search<'a> {
     pub(crate) fn new(survey: &'a Survey) -> Self {
@@ -141,6 +147,7 @@ impl<'a> Search<'a> {
             highest_sequence: sequences.chain(begun).max().unwrap_or(0),
             highest_number: numbers.chain(claims().map(|c| c.segment)).max().unwrap_or(0),
             cut: None,
+            kept_bytes: 0,
         }
     }
 
@@ -207,7 +214,11 @@ impl<'a> Search<'a> {
     }
 
     fn scan(&mut self, disk: &mut dyn Disk, found: &Found) -> Result<Scan, RecoverError> {
-        let scan = scan(disk, found)?;
+        let mut scan = scan(disk, found)?;
+        self.kept_bytes += found.size;
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            scan.image = None;
+        }
         self.attested = self.attested.max(scan.attests);
         self.floor = self.floor.max(scan.floor);
         self.highest_sequence = self.highest_sequence.max(scan.highest_sequence);

@@ -203,24 +203,24 @@ impl<'a> Payloads<'a> {
 
     /// These entries, whose payloads come next; they share one copy of that part of the body.
     pub(crate) fn take(&mut self, identities: &Identities) -> Option<Vec<Entry>> {
-        let start = self.0.clone();
-        let mut ranges = Vec::new();
-        for identity in identities.iter() {
+        let (start, mut count) = (self.0.clone(), 0);
+        for _ in identities.iter() {
             let length = self.0.u32()? as usize;
             self.0.bytes(length)?;
-            let end = start.0.len() - self.0.0.len();
-            ranges.push((identity, end - length..end));
+            count += 1;
         }
         let taken = start.0.len() - self.0.0.len();
         u32::try_from(taken).ok()?;
         let block = Arc::new(start.0[..taken].to_vec());
-        let entry = |((index, term, kind), range)| Entry {
-            index,
-            term,
-            kind,
-            payload: Payload::view(&block, range),
-        };
-        Some(ranges.into_iter().map(entry).collect())
+        let (mut rest, mut entries) = (Take(&block), Vec::with_capacity(count));
+        for (index, term, kind) in identities.iter() {
+            let length = rest.u32()? as usize;
+            rest.bytes(length)?;
+            let end = taken - rest.0.len();
+            let payload = Payload::view(&block, end - length..end);
+            entries.push(Entry { index, term, kind, payload });
+        }
+        Some(entries)
     }
 
     /// Whether all was taken.

@@ -7,6 +7,7 @@ use crate::format::BLOCK;
 
 /// A part of a file as far as it can be read. Zeros are no frame and no header, so that a block
 /// that can't be read counts as a damaged one.
+#[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     /// Blocks of it that can't be read, by number.

@@ -415,9 +415,10 @@ impl Log {
         self.segments.ready_bytes()
     }
 
-    /// Whether clients' writes must be refused: a segment could not be prepared, and what is ready
-    /// is below one segment. That reserve is for what can't be refused, such as terms and votes,
-    /// and for the snapshots that make room. It ends by itself when a segment was prepared.
+    /// Whether clients' writes must be refused: a segment could not be prepared, and one is ready
+    /// at most. That reserve is for what can't be refused, such as terms, votes, and the resets
+    /// that make room, and for the segment that the next recovery opens. It ends by itself when a
+    /// segment was prepared.
     pub fn lacks_room(&self) -> bool {
         self.segments.lacks_room()
     }

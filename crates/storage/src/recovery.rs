@@ -187,12 +187,12 @@ fn read(
     disk: &mut dyn Disk,
     search: &mut Search<'_>,
 ) -> Result<(Chain, Replay, RecoveredLane), RecoverError> {
-    let chain = search.find_chain(disk)?;
+    let mut chain = search.find_chain(disk)?;
     if chain.links.is_empty() {
         check_blank(search.survey, &chain)?;
     }
     let mut reading = Reading::default();
-    reading.chain(disk, search.survey, &chain)?;
+    reading.chain(disk, search.survey, &mut chain)?;
     let Reading { replay, damage } = reading;
     let mut lane = RecoveredLane {
         node_state: replay.node_state.clone(),
@@ -252,15 +252,18 @@ impl Reading {
         &mut self,
         disk: &mut dyn Disk,
         survey: &Survey,
-        chain: &Chain,
+        chain: &mut Chain,
     ) -> Result<(), RecoverError> {
         let mut at = (String::new(), 0);
         if let Some(reason) = &chain.missing_before {
             self.missing(survey, chain.links.first().map(|link| link.position), reason);
         }
-        for link in &chain.links {
+        for link in &mut chain.links {
             let found = &survey.found[link.position];
-            let image = Image::read(disk, &found.file, 0, found.size as usize)?;
+            let image = match link.scan.image.take() {
+                Some(image) => image,
+                None => Image::read(disk, &found.file, 0, found.size as usize)?,
+            };
             let last = link.scan.slots.last().map_or(0, |slot| slot.last);
             for slot in &link.scan.slots {
                 at = (found.file.to_string(), slot.offset);

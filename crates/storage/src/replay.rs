@@ -149,7 +149,8 @@ impl Replay {
                 let entries = identities.iter().map(|id| without_payload(id, place)).collect();
                 self.shard(shard)?.carry(shard, entries)?;
             }
-            Record::Reset { shard, keeps_later, meta, file } => {
+            Record::Reset { shard, keeps_later, to } => {
+                let (meta, file) = *to;
                 self.shard(shard)?.reset(shard, keeps_later, meta, file)?;
             }
         }
@@ -167,7 +168,10 @@ impl Replay {
         for said in table {
             let Record::Checkpoint(said) = said else { continue };
             named.insert(said.shard);
-            if begins || self.in_doubt {
+            // Only a recovery finds something lost, and its checkpoint says so; the frames that it
+            // found damaged may be gone since.
+            let given_up = said.lost && self.shards.get(&said.shard).is_some_and(|log| !log.lost);
+            if begins || self.in_doubt || given_up {
                 let log = self.shards.entry(said.shard).or_default();
                 log.adopt(said, !begins);
             } else {
@@ -249,7 +253,9 @@ impl ReplayedShard {
         } else if joins.is_some_and(|term| term != previous_term) {
             return Err(format!("shard {}: entry {first} follows another term", shard.0));
         }
-        self.entries.split_off(&first);
+        if self.entries.last_key_value().is_some_and(|(&last, _)| last >= first) {
+            self.entries.split_off(&first);
+        }
         for replayed in entries {
             self.last = (replayed.entry.index, replayed.entry.term);
             self.entries.insert(replayed.entry.index, replayed);

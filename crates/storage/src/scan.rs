@@ -68,6 +68,8 @@ pub(crate) struct Scan {
     is_short: bool,
     /// Blocks that can't be read, by number.
     unreadable: BTreeSet<usize>,
+    /// All of the file, for whoever reads it next and soon.
+    pub(crate) image: Option<Image>,
     /// The table of the last frame before this segment, if the checkpoint repeats it.
     pub(crate) repeated: Option<Vec<u8>>,
     /// The highest sequence that some frame here says is durable.
@@ -123,14 +125,15 @@ pub(crate) fn scan(disk: &mut dyn Disk, found: &Found) -> Result<Scan, DiskError
         end_offset: SEGMENT_HEAD,
         end_sequence: found.header.first_sequence,
         is_short: found.size < found.header.bytes,
-        unreadable: BTreeSet::new(),
+        unreadable: image.unreadable.clone(),
+        image: None,
         repeated: None,
         attests: 0,
         highest_sequence: 0,
         floor: 0,
     };
     scan.read_frames(&image.bytes, found.id());
-    scan.unreadable = image.unreadable;
+    scan.image = Some(image);
     Ok(scan)
 }
 

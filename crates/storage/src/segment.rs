@@ -141,9 +141,10 @@ impl Segments {
         chain + self.free.iter().map(|file| file.bytes).sum::<u64>()
     }
 
-    /// Whether no file can be prepared and less than a segment is ready.
+    /// Whether no file can be prepared, and the last one that is ready must not be begun: the next
+    /// recovery opens a segment too.
     pub(crate) fn lacks_room(&self) -> bool {
-        self.prepare_failed && self.ready_bytes() < self.standard_bytes
+        self.prepare_failed && self.free.len() < 2
     }
 
     /// Bytes that can be written before a file must be created.

@@ -242,7 +242,8 @@ impl Measure {
 }
 
 /// One record of a table.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, while a table is read")]
+///
+/// What is seldom there and large is boxed, so that the records of a table take little memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
     Node(&'a [u8]),
@@ -251,7 +252,7 @@ pub(crate) enum Record<'a> {
     Entries { shard: ShardId, previous_term: Term, identities: Identities },
     Carry { shard: ShardId, identities: Identities },
     Holes { shard: ShardId, identities: Identities },
-    Reset { shard: ShardId, keeps_later: bool, meta: SnapshotMeta, file: Option<SnapshotFile> },
+    Reset { shard: ShardId, keeps_later: bool, to: Box<(SnapshotMeta, Option<SnapshotFile>)> },
     Removed { shard: ShardId },
     Renewed { shard: ShardId },
     Checkpoint(Box<ShardCheckpoint>),
@@ -284,7 +285,7 @@ impl Record<'_> {
             Self::Entries { identities, .. } => Some(entries(identities)),
             Self::Carry { identities, .. } => Some(format!("{} again", entries(identities))),
             Self::Holes { identities, .. } => Some(format!("{} as lost", entries(identities))),
-            Self::Reset { meta, .. } => Some(format!("the reset to snapshot {}", meta.index)),
+            Self::Reset { to, .. } => Some(format!("the reset to snapshot {}", to.0.index)),
             Self::Removed { .. } => Some("its removal".into()),
             Self::Renewed { .. } => Some("its new beginning".into()),
             Self::Checkpoint(_) => Some("its checkpoint".into()),
@@ -292,10 +293,13 @@ impl Record<'_> {
     }
 }
 
+/// About the length of a record, bytes, of those that most tables consist of.
+const RECORD_LENGTH: usize = 32;
+
 /// Reads a table; `None` if it makes no sense or names more than `entries_max` entries.
 pub(crate) fn read_table(table: &[u8], entries_max: u64) -> Option<Vec<Record<'_>>> {
     let mut reader = Reader { take: Take(table), entries_left: entries_max, state: None };
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(table.len() / RECORD_LENGTH);
     while !reader.take.is_empty() {
         records.push(reader.record()?);
     }
@@ -334,8 +338,8 @@ impl<'a> Reader<'a> {
             HOLES => Record::Holes { shard, identities: self.identities()? },
             RESET => {
                 let keeps_later = self.take.u8()? == 1;
-                let (meta, file) = take_snapshot(&mut self.take, shard)?;
-                Record::Reset { shard, keeps_later, meta, file }
+                let to = Box::new(take_snapshot(&mut self.take, shard)?);
+                Record::Reset { shard, keeps_later, to }
             }
             REMOVED => Record::Removed { shard },
             RENEWED => Record::Renewed { shard },

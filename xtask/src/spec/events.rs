@@ -58,10 +58,14 @@ struct Group {
     /// Which node has which of them.
     replica_of: BTreeMap<u64, u64>,
     replicas: BTreeMap<u64, Replica>,
+    /// Who was seen to lead each term first.
+    leaders: BTreeMap<u64, u64>,
     events: Vec<Event>,
+    /// Somebody who did not found it belongs to it.
+    grown: bool,
 }
 
-/// The traces of all groups of three voters in a story, each as far as it goes or up to so many
+/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes or up to so many
 /// events.
 pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
@@ -75,7 +79,7 @@ pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
         let rest: Vec<&str> = words.collect();
         groups.entry(shard).or_default().read(kind, node, &Words(&rest));
     }
-    let whole = groups.into_values().filter(|group| group.voters.len() == 3);
+    let whole = groups.into_values().filter(|group| group.voters.len() == 3 && !group.grown);
     let mut traces: Vec<Vec<Event>> = whole.map(|group| group.events).collect();
     traces.iter_mut().for_each(|trace| trace.truncate(events_max));
     traces
@@ -105,6 +109,7 @@ impl Group {
             let voters = words.text("voters").unwrap_or_default().split('.');
             self.voters = voters.filter_map(|id| id.parse().ok()).collect();
             let replica = self.place_of(words.known("replica"));
+            self.grown |= replica == 0;
             self.replica_of.insert(node, replica);
             return;
         }
@@ -156,8 +161,10 @@ impl Group {
         }
         let Some(i) = words.number("first") else { return };
         let entries = self.entries(words);
-        let own = entries.first().is_some_and(|(term, _)| *term == t) && vote == n;
-        if own {
+        // A leader begins its term with an entry; a candidate that lost has one from who won.
+        let first = entries.first().is_some_and(|(term, _)| *term == t);
+        let lost = self.leaders.get(&t).is_some_and(|&leader| leader != n);
+        if first && vote == n && !lost {
             self.lead(n, t);
         }
         self.event("append", &[("n", n), ("q", q), ("t", t), ("i", i)], Some(entries));
@@ -184,6 +191,7 @@ impl Group {
     fn lead(&mut self, n: u64, t: u64) {
         let replica = self.replicas.entry(n).or_default();
         if !std::mem::replace(&mut replica.leads, true) {
+            self.leaders.entry(t).or_insert(n);
             self.event("lead", &[("n", n), ("t", t)], None);
         }
     }

@@ -1,6 +1,7 @@
 //! Real processes, real disks, stock Redis clients: what only the whole can show.
 
 mod arguments;
+mod backup;
 mod bench;
 mod chaos;
 mod clients;
@@ -8,6 +9,7 @@ mod disks;
 mod durability;
 mod examples;
 mod failover;
+mod full_disk;
 mod hostile;
 mod inspect;
 mod placing;

@@ -13,6 +13,25 @@ pub(super) const BLOCK: usize = 16 << 10;
 
 const SECRETS: RapidSecrets = RapidSecrets::seed(0x666c_6f74_696c_6c61);
 
+/// The digest of keys one by one, by the hash seed of their cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemDigest {
+    secrets: RapidSecrets,
+}
+
+impl ItemDigest {
+    /// The digest of a cluster's keys.
+    pub const fn new(hash_seed: u64) -> Self {
+        Self { secrets: RapidSecrets::seed(hash_seed) }
+    }
+
+    /// The word that a key with its value and expiry (Unix milliseconds) adds to the sum.
+    pub fn of(&self, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> u64 {
+        let hash = rapidhash_v3_seeded(key, &self.secrets);
+        of_head(hash, expires_at_ms).wrapping_add(of_value(hash, value, 0))
+    }
+}
+
 /// The word of key and expiry.
 pub(crate) fn of_head(key_hash: u64, expires_at_ms: Option<u64>) -> u64 {
     of_words(key_hash, expires_at_ms.unwrap_or(0), 0)

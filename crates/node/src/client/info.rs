@@ -102,8 +102,11 @@ fn memory(facts: &Facts<'_>, lines: &mut Lines) {
 }
 
 fn persistence(facts: &Facts<'_>, lines: &mut Lines) {
-    // A node that is not ready holds requests, it does not refuse them.
-    lines.field("loading", 0);
+    let loaded = facts.status.loaded_percent;
+    lines.field("loading", u8::from(loaded.is_some()));
+    if let Some(percent) = loaded {
+        lines.field("loading_loaded_perc", percent);
+    }
     lines.field("async_loading", 0);
     lines.field("aof_enabled", 1);
     // What Redis says of its own log when that can't be written: clients and monitors know it.

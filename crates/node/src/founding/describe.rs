@@ -24,6 +24,21 @@ pub(super) fn wiped(
     )
 }
 
+/// This disk was of a cluster, and nobody has told of which.
+pub(super) fn forgot(layout: &Layout, me: NodeId) -> String {
+    let others = layout.node_ids().filter(|&node| node != me);
+    let others: Vec<String> = others.map(|node| name(layout, node)).collect();
+    let ask = if others.is_empty() {
+        "There is no other node that could tell".to_string()
+    } else {
+        format!("Start {}, which can tell", others.join(" or "))
+    };
+    format!(
+        "the log in this data folder is damaged where it says what node this is, and nothing of it \
+         can be used. {ask}. To begin a new cluster without what was stored here, empty the folder"
+    )
+}
+
 /// A peer has come with another disk than before.
 pub(super) fn newer_disk(layout: &Layout, hello: &Hello) -> String {
     format!(

@@ -20,6 +20,9 @@ use super::state::NewerDisk;
 use super::{Founding, describe};
 use crate::link::{Hello, KnownDisk, Sighting};
 
+/// A disk is booted less often than two to the power of this.
+const BOOTS_BITS: u32 = 32;
+
 /// What a peer's knowledge says of this disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -88,25 +91,26 @@ impl Founding {
 
     /// What is remembered of the boots of another node's disk.
     pub(crate) fn seen(&self, node: NodeId) -> Option<Sighting> {
-        self.state.seen.get(&node).copied()
+        self.sightings.get(&node).copied()
     }
 
     /// What is to be remembered of them.
     pub(crate) fn set_seen(&mut self, node: NodeId, seen: Sighting) {
-        self.state.seen.insert(node, seen);
-        self.log();
+        self.sightings.insert(node, seen);
+        self.remember();
     }
 
     /// A peer has said that its log is durable up to this frame. In memory; on disk from time to
     /// time.
     pub(crate) fn note_durable(&mut self, node: NodeId, durable_through: u64) {
-        if let Some(seen) = self.state.seen.get_mut(&node) {
+        if let Some(seen) = self.sightings.get_mut(&node) {
             seen.durable_through = seen.durable_through.max(durable_through);
         }
     }
 
     /// What is only in memory goes to disk.
     pub(crate) fn remember(&mut self) {
+        self.state.seen.clone_from(&self.sightings);
         self.log();
     }
 
@@ -136,9 +140,17 @@ impl Founding {
         self.state.replicas = shards.into_iter().map(|shard| (shard, None)).collect();
         self.state.disk = above.max(self.state.disk) + 1;
         self.state.storage_id = fresh;
-        self.state.incarnation = self.state.incarnation.max(incarnation);
+        self.raise_incarnation(incarnation);
         self.renewing = Some(reason);
         self.log();
+    }
+
+    /// The boots of a disk count on from above those of all disks before it, whoever has seen them:
+    /// nobody boots so often.
+    fn raise_incarnation(&mut self, seen: u64) {
+        let above = self.state.disk << BOOTS_BITS;
+        let seen = seen.min(u64::MAX >> 1);
+        self.state.incarnation = self.state.incarnation.max(seen).max(above);
     }
 
     /// Whether this disk is becoming another one.
@@ -156,12 +168,13 @@ impl Founding {
         let known = hello.known.as_ref().filter(|_| hello.to == me);
         self.state.disk = known.map_or(0, |known| known.number) + 1;
         let seen = known.and_then(|known| known.seen).map_or(0, |seen| seen.incarnation);
-        self.state.incarnation = self.state.incarnation.max(seen);
+        self.raise_incarnation(seen);
         self.state.replicas = record.replicas_on(me).map(|(shard, _)| (shard, None)).collect();
         self.state.me = me;
         self.layout = record.layout.clone();
         self.state.proposed = Some(record);
-        self.state.founded = true;
+        self.state.clears = self.state.forgot;
+        (self.state.founded, self.state.forgot) = (true, false);
         self.log();
     }
 
@@ -183,6 +196,7 @@ impl Founding {
             let newer = NewerDisk { number: hello.disk, storage_id: hello.storage_id };
             self.warn(describe::newer_disk(&self.layout, hello));
             self.state.disks.insert(hello.from, newer);
+            self.sightings.remove(&hello.from);
             self.state.seen.remove(&hello.from);
             self.log();
         }

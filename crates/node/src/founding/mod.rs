@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_shard::{ClusterId, FoundingRecord, Layout, NodeId, StorageId};
 
-use crate::link::Hello;
+use crate::link::{Hello, Sighting};
 
 pub(crate) use disks::{Here, Verdict};
 pub(crate) use message::FoundingMessage;
@@ -62,6 +62,8 @@ pub(crate) struct Founding {
     /// The other nodes of the layout.
     peers: BTreeMap<NodeId, Peer>,
     stopped: bool,
+    /// The newest that was seen of the other nodes' disks; the state has it from time to time.
+    sightings: BTreeMap<NodeId, Sighting>,
     /// This disk has become another one, which is to be durable before anything else is done.
     renewing: Option<String>,
     /// The founded record's name, once somebody has asked: every packet of a link is admitted by
@@ -146,6 +148,7 @@ impl Founding {
             durable: None,
             peers: others.map(|node| (node, Peer::default())).collect(),
             stopped: false,
+            sightings: state.seen.clone(),
             renewing: None,
             cluster: OnceCell::new(),
             outputs: Vec::new(),
@@ -246,7 +249,7 @@ impl Founding {
     /// What this node tells over a link, right after its hello. `None` before its state is durable,
     /// when it must not send a byte, and when it has stopped.
     pub(crate) fn message(&self) -> Option<FoundingMessage> {
-        let durable = self.durable.as_ref().filter(|_| !self.stopped)?;
+        let durable = self.durable.as_ref().filter(|state| !self.stopped && !state.forgot)?;
         Some(match (&durable.proposed, durable.founded) {
             (None, _) => FoundingMessage::Blank(self.layout.clone()),
             (Some(record), false) => FoundingMessage::Proposed(record.clone()),
@@ -296,6 +299,9 @@ impl Founding {
         if self.state.founded || self.durable.is_none() {
             return None;
         }
+        if self.state.forgot {
+            return Some(describe::forgot(&self.layout, self.state.me));
+        }
         let ids = self.storage_ids()?;
         if let Some(twins) = twins(&ids) {
             return Some(describe::twins(&self.layout, twins));
@@ -313,7 +319,7 @@ impl Founding {
 impl Founding {
     /// Takes every step that is possible now.
     fn advance(&mut self) {
-        if self.stopped || self.durable.is_none() || self.state.founded {
+        if self.stopped || self.durable.is_none() || self.state.founded || self.state.forgot {
             return;
         }
         if self.state.proposed.is_none()

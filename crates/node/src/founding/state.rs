@@ -33,6 +33,11 @@ pub(crate) struct NodeState {
     pub(crate) proposed: Option<FoundingRecord>,
     /// Whether `proposed` is what the cluster was founded with.
     pub(crate) founded: bool,
+    /// The log had a past that can't be read: it may be told of the cluster it was of, and never
+    /// found one.
+    pub(crate) forgot: bool,
+    /// It was told since: what is left in the log of what it was goes at the next boot.
+    pub(crate) clears: bool,
     /// Which of the node's disks this is: 0 is the one that the record names.
     pub(crate) disk: u64,
     /// The replicas here that are not those of the record: the new one, or none yet in the place
@@ -66,6 +71,8 @@ impl NodeState {
             incarnation: 0,
             proposed: None,
             founded: false,
+            forgot: false,
+            clears: false,
             disk: 0,
             replicas: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -113,6 +120,25 @@ impl NodeState {
                 self.replicas.insert(shard, None);
             }
         }
+    }
+
+    /// Where a shard has no other replica there is nobody to repair it: what is damaged of it is not
+    /// gone on with, since it may be read another time, or from a copy of the disk.
+    pub(crate) fn check_sole_replicas(&self, boot: &Boot) -> Result<(), String> {
+        let Some(record) = self.record() else { return Ok(()) };
+        for (shard, _) in record.replicas_on(self.me) {
+            let damaged = boot.shards.get(&shard).map_or(0, |found| found.damaged.len());
+            let hurt =
+                damaged > 0 || boot.stateless.contains(&shard) || boot.lost.contains_key(&shard);
+            if hurt && record.replicas_of(shard).len() == 1 {
+                return Err(format!(
+                    "shard {shard} is damaged on this disk, and has no other replica that it could \
+                     be repaired from: restore the data directory from a copy, or make the disk \
+                     readable again"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The layout in force for a node that was started with `asked`: what it has agreed to counts,
@@ -181,7 +207,8 @@ mod tests {
         assert_eq!(
             text,
             format!(r#"{{"format":2,"storage_id":"{id}","me":3,"address":"127.0.0.1:5003","#)
-                + r#""incarnation":0,"proposed":null,"founded":false,"disk":0,"replicas":{},"#
+                + r#""incarnation":0,"proposed":null,"founded":false,"forgot":false,"clears":false,"#
+                + r#""disk":0,"replicas":{},"#
                 + r#""disks":{},"seen":{}}"#
         );
         assert_eq!(NodeState::decode(&blank.encode()), Ok(blank.clone()));

@@ -9,6 +9,9 @@ use super::wire::Reader;
 /// The version of the link's format that this code speaks.
 pub(crate) const FORMAT: u16 = 2;
 
+/// No node ever has more disks.
+const DISKS_MAX: u64 = 1 << 24;
+
 /// Who is on this end of a link, and whom it believes on the other.
 ///
 /// All integers have a fixed width, and the format comes first in every version of it.
@@ -159,6 +162,10 @@ impl Hello {
             known: known(&mut reader)?,
         };
         reader.finish()?;
+        let numbers = hello.known.as_ref().map_or(0, |known| known.number).max(hello.disk);
+        if numbers > DISKS_MAX {
+            return Err(LinkError::Value { field: "disk" });
+        }
         Ok(hello)
     }
 }

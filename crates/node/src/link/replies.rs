@@ -101,6 +101,8 @@ pub(crate) enum RefusalReason {
     Behind,
     /// The leader's disk is full: no write is taken before there is room.
     NoRoom,
+    /// The leader's table is being loaded, which takes longer; nothing of it waits there.
+    Loading,
 }
 
 /// Appends items to the body of a packet.
@@ -218,6 +220,7 @@ fn reason_byte(reason: RefusalReason) -> u8 {
         RefusalReason::Busy => 2,
         RefusalReason::Behind => 3,
         RefusalReason::NoRoom => 4,
+        RefusalReason::Loading => 5,
     }
 }
 
@@ -227,6 +230,7 @@ fn reason(byte: u8) -> Result<RefusalReason, LinkError> {
         2 => Ok(RefusalReason::Busy),
         3 => Ok(RefusalReason::Behind),
         4 => Ok(RefusalReason::NoRoom),
+        5 => Ok(RefusalReason::Loading),
         _ => Err(LinkError::Value { field: "reason of a refusal" }),
     }
 }

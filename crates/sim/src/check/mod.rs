@@ -157,6 +157,9 @@ impl Checkers {
             self.logs[node].given.remove(shard);
             self.logs[node].durable.remove(shard);
         }
+        for shard in &batch.renewed {
+            self.logs[node].renew(*shard);
+        }
         let mut broken = Ok(());
         for write in &writes {
             let seen = self.judge_write(node, write, counters);

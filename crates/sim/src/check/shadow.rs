@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use flotilla_node::WriteBatch;
-use flotilla_raft::{Entry, HardState, Recovered, Write, WriteSeq};
+use flotilla_raft::{Entry, HardState, Recovered, Term, Write, WriteSeq};
 use flotilla_shard::ShardId;
 
 use crate::trace::{digest_of, mixed};
@@ -178,7 +178,8 @@ impl ShadowWrite {
     #[cfg(test)]
     pub(crate) fn one(shard: ShardId, index: u64, entry: Identity) -> Self {
         let (hard_state, entries) = (HardState::default(), vec![entry]);
-        Self { shard, hard_state, snapshot: None, first: index, entries }
+        let seq = WriteSeq(0);
+        Self { shard, seq, hard_state, snapshot: None, first: index, entries }
     }
 
     /// The index of the first entry, if it has any.
@@ -280,6 +281,16 @@ impl NodeLogs {
             return Ok(0);
         }
         more.ok_or_else(|| wrong.expect("something differs"))
+    }
+
+    /// What is left of a lost shard is of a new replica, which promised nothing.
+    pub(crate) fn renew(&mut self, shard: ShardId) {
+        for logs in [&mut self.given, &mut self.durable] {
+            if let Some(log) = logs.get_mut(&shard) {
+                let term = Term(log.term_at(log.last()).unwrap_or(0));
+                log.hard_state = HardState { term, voted_for: None };
+            }
+        }
     }
 
     /// The next log found is taken as it is.

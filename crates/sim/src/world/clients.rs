@@ -38,7 +38,7 @@ impl World {
     /// A client goes on: it dials, or asks.
     pub(crate) fn client_step(&mut self, at: usize) {
         let client = &mut self.clients[at];
-        if client.is_done() || !client.waiting.is_empty() {
+        if client.is_done() || !client.waiting.is_empty() || client.half_closed {
             return;
         }
         match client.link {
@@ -75,8 +75,14 @@ impl World {
             self.trace.mix_bytes(&bytes);
             self.send(id, 0, bytes);
         }
+        // Who has nothing more to ask may say so, and listens on.
+        let last = self.clients[at].strict && self.clients[at].script.is_empty();
+        let ends = last || self.random.below(1_000) < impatient / 2;
         if self.clients[at].waiting.is_empty() {
             self.after(1_000, Happening::Step { client: at });
+        } else if ends && self.random.chance(50) {
+            self.send_piece(id, 0, Piece::Half);
+            self.clients[at].half_closed = true;
         } else if !self.clients[at].strict && self.random.below(1_000) < impatient {
             let (dials, sent) = (self.clients[at].dials, self.now);
             let delay = self.random.below(PATIENCE);
@@ -84,7 +90,7 @@ impl World {
         }
     }
 
-    fn ask_one(&mut self, at: usize, ask: Ask, bytes: &mut Vec<u8>) {
+    pub(super) fn ask_one(&mut self, at: usize, ask: Ask, bytes: &mut Vec<u8>) {
         let Ask { command, again } = ask;
         self.counters.commands += 1;
         let operations = again.unwrap_or_else(|| self.invoke(at, &command));
@@ -338,7 +344,10 @@ impl World {
     pub(crate) fn client_loses(&mut self, at: usize, id: u64) {
         if self.clients[at].link == Link::Up(id) {
             self.tell(|| format!("client {at} loses its connection"));
-            if self.clients[at].strict {
+            let all_read = self.clients[at].half_closed && self.clients[at].waiting.is_empty();
+            if all_read {
+                self.counters.marks.reach(Mark::HalfClosed);
+            } else if self.clients[at].strict {
                 return self.fail(format!("all is well, but client {at} lost its connection"));
             }
             self.give_up_waiting(at);
@@ -359,7 +368,8 @@ impl World {
     /// A client closes its connection and will dial again.
     fn hang_up(&mut self, at: usize) {
         if let Link::Up(id) = self.clients[at].link {
-            self.send_piece(id, 0, Piece::End);
+            // The end of what it sends is all that the other side sees, until it answers.
+            self.send_piece(id, 0, Piece::Half);
             self.network.leave(id, 0);
         }
         self.give_up_waiting(at);
@@ -370,6 +380,7 @@ impl World {
     fn give_up_waiting(&mut self, at: usize) {
         self.clients[at].unread.clear();
         self.clients[at].moves = false;
+        self.clients[at].half_closed = false;
         for pending in std::mem::take(&mut self.clients[at].waiting) {
             self.lose_keys(&pending.command);
             let reads = pending.command.parts.iter().all(|(_, call)| call.is_read());

@@ -56,6 +56,7 @@ impl World {
             }
         };
         self.machines[at].spoiled |= spoiled;
+        self.machines[at].ever_spoiled |= spoiled;
         spoiled
     }
 
@@ -132,7 +133,7 @@ impl World {
 
     /// Whether a node runs and everything in its log is attested: damage of what is not looks like
     /// a torn write, which is said in the documentation (P3).
-    fn is_at_rest(&self, at: usize) -> bool {
+    pub(crate) fn is_at_rest(&self, at: usize) -> bool {
         let process = self.machines[at].process.as_ref();
         process.is_some_and(|process| {
             process.frames.is_empty() && !process.log.needs_seal() && !process.helper.is_busy()
@@ -169,7 +170,15 @@ impl World {
     fn older_write(&self, at: usize, random: &mut Random) -> Option<(Arc<str>, u64, usize)> {
         let recent = &self.machines[at].recent;
         let older = recent.len().checked_sub(3).filter(|older| *older > 0)?;
-        recent.get(random.position(older)).cloned()
+        let chosen = random.position(older);
+        let (file, offset, length) = recent.get(chosen)?;
+        // A file that is used again has another write there by now, perhaps the newest.
+        let end = offset + *length as u64;
+        let overlaps = |(other, at, long): &(Arc<str>, u64, usize)| {
+            other == file && *at < end && *offset < at + *long as u64
+        };
+        let replaced = recent.iter().skip(chosen + 1).any(overlaps);
+        (!replaced).then(|| (file.clone(), *offset, *length))
     }
 
     fn lose_write(&mut self, at: usize, random: &mut Random) -> bool {
@@ -212,7 +221,7 @@ impl World {
         self.after(dark, Happening::SwitchOn { at });
         self.tell(|| format!("node {} gets an older disk", at + 1));
         self.machines[at].disk = *image;
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         true
     }
@@ -235,7 +244,7 @@ impl World {
         self.machines[at].lying = false;
         self.tell(|| format!("node {} loses what its disk had said to be synced", at + 1));
         self.power_goes(at);
-        self.machines[at].spoiled = true;
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         self.counters.fired(Fault::LyingSync);
         self.after(super::faults::DARK_MIN, Happening::SwitchOn { at });

@@ -56,6 +56,7 @@ impl World {
             Fault::Figure8 => self.begin_figure_8(random),
             Fault::Reset => self.reset(true, random),
             Fault::ClientReset => self.reset(false, random),
+            Fault::SlowReader => self.slow_reader(random),
             Fault::Clog | Fault::SlowLink | Fault::PacketLoss => {
                 self.trouble_link(fault, any, random)
             }

@@ -99,7 +99,13 @@ impl World {
             }
             match (party, piece) {
                 (Party::Node { at, boot, conn }, Piece::Bytes(bytes)) => {
+                    if let Some(connection) = self.network.connection_mut(id) {
+                        connection.unanswered = true;
+                    }
                     self.tell_node(at, boot, Incoming::Received { conn, bytes });
+                }
+                (Party::Node { at, boot, conn }, Piece::Half) => {
+                    self.hear_half(id, side, (at, boot, conn));
                 }
                 (Party::Node { at, boot, conn }, Piece::End) => {
                     if let Some(process) = self.machines[at].process_of(boot)
@@ -110,6 +116,7 @@ impl World {
                     }
                 }
                 (Party::Client { at }, Piece::Bytes(bytes)) => self.client_reads(at, id, &bytes),
+                (Party::Client { .. }, Piece::Half) => {}
                 (Party::Client { at }, Piece::End) => self.client_loses(at, id),
             }
         }

@@ -14,6 +14,7 @@ mod figure_8;
 mod links;
 mod nodes;
 mod partitions;
+mod readers;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -104,6 +105,10 @@ pub(crate) enum Happening {
     Step { client: usize },
     /// A client may lose its patience.
     Patience { client: usize, dials: u64, sent: Micros },
+    /// A client that does not read asks for much.
+    Gulp { client: usize, id: u64 },
+    /// A client reads on.
+    ReadsAgain { id: u64 },
     /// A planned fault.
     Fault { number: usize },
     /// A partition is over.
@@ -242,6 +247,8 @@ impl World {
             Happening::Connected { party, dials, id } => self.connected(party, dials, id),
             Happening::Step { client } => self.client_step(client),
             Happening::Patience { client, dials, sent } => self.patience(client, dials, sent),
+            Happening::Gulp { client, id } => self.gulp(client, id),
+            Happening::ReadsAgain { id } => self.reads_again(id),
             Happening::Fault { number } => self.fault(number),
             Happening::Heal { partition } => self.heal_partition(partition),
             Happening::Flap { at, times, every } => self.flap(at, times, every),

@@ -41,6 +41,12 @@ impl World {
             self.machines[at].disk_trouble = None;
         }
         let Some((log, mut lane)) = self.recover(at) else { return };
+        for damage in &lane.report.damage {
+            self.tell(|| format!("node {}: {damage}", at + 1));
+        }
+        if let Some(cut) = &lane.report.cut {
+            self.tell(|| format!("node {} cuts its log: {cut:?}", at + 1));
+        }
         if lane.report.cut.is_some() {
             self.counters.marks.reach(Mark::CutTail);
         }
@@ -86,6 +92,12 @@ impl World {
                 self.reset_ghosts(at);
                 self.stir(at);
             }
+            Err(reason) if self.machines[at].misread && self.troubled => {
+                // The only replica of a shard has nobody to repair it: it is read again later.
+                self.tell(|| format!("node {} can't start: {reason}", at + 1));
+                let delay = self.lasting();
+                self.after(delay, Happening::SwitchOn { at });
+            }
             Err(reason) if self.machines[at].spoiled => self.refuse(at, reason),
             Err(reason) => self.fail(format!("node {} does not start: {reason}", at + 1)),
         }
@@ -113,6 +125,7 @@ impl World {
         }
         let mut recovered = Log::recover(&mut disk, options.clone(), first);
         let failed_read = disk.reads_left == Some(0);
+        machine.ever_spoiled |= failed_read;
         if let (true, Ok((_, lane))) = (twice, &recovered) {
             let before = (lane.node_state.clone(), lane.shards.clone());
             machine.disk.crash(crash);
@@ -124,8 +137,19 @@ impl World {
                 return None;
             }
         }
+        machine.misread = failed_read;
+        let machine = &self.machines[at];
         let error = match recovered.map_err(|error| error.to_string()) {
-            Ok(recovered) => return Some(recovered),
+            Ok((log, lane)) => {
+                if let Err(damage) = lane.check_whole()
+                    && !machine.ever_spoiled
+                {
+                    let node = at + 1;
+                    self.fail(format!("node {node} came up with another log: damaged: {damage}"));
+                    return None;
+                }
+                return Some((log, lane));
+            }
             Err(error) => error,
         };
         let transient = failed_read || machine.disk.is_limited();
@@ -253,6 +277,7 @@ impl World {
                 self.trace.mix_bytes(&bytes);
                 if let Some((id, side)) = self.connection_of(at, boot, conn) {
                     self.send_of_node(id, side, bytes);
+                    self.tell_congestion(id, side, (at, boot, conn));
                 }
             }
             Output::Close { conn } => self.close_of_node(at, boot, conn),

@@ -281,6 +281,10 @@ fn without_room_the_reserve_is_used_and_the_log_says_that_writes_must_stop() {
     }
     assert!(written > 5, "the segments that were ready are used");
     assert!(lane.log.ready_bytes() > 32 << 10, "a reserve is kept for what can't be refused");
+    // A start finds a segment in the reserve.
+    let mut disk = lane.disk.clone();
+    let found = Log::recover(&mut disk, lane.options.clone(), 9).expect("one is ready").1;
+    assert_eq!(Twin::of(&found), lane.twin);
     // Terms and votes go on, and so do reads; then there is room again.
     lane.turn(&[write(2, 9, 1, 1)]);
     lane.disk.set_capacity(None);

@@ -47,8 +47,9 @@ pub(super) fn hello() -> impl Strategy<Value = Hello> {
     let names = (any::<[u8; 32]>(), node(), node(), any::<[u8; 16]>());
     let boot = (number(), any::<u64>(), any::<u16>(), any::<Option<[u8; 16]>>());
     let sighting = proptest::option::of(any::<[u64; 4]>());
-    let known = proptest::option::of((any::<u64>(), any::<[u8; 16]>(), any::<bool>(), sighting));
-    let disk = (any::<u64>(), known);
+    let number = || 0..=(1_u64 << 24);
+    let known = proptest::option::of((number(), any::<[u8; 16]>(), any::<bool>(), sighting));
+    let disk = (number(), known);
     let purpose = select(vec![Purpose::Turns, Purpose::Snapshots]);
     let rest = (any::<u16>(), any::<u16>(), purpose, disk);
     (names, boot, rest).prop_map(|(names, boot, rest)| Hello {
@@ -173,6 +174,7 @@ pub(super) fn reply() -> impl Strategy<Value = Reply<'static>> {
         RefusalReason::Busy,
         RefusalReason::Behind,
         RefusalReason::NoRoom,
+        RefusalReason::Loading,
     ];
     let refused = (number(), select(reasons), proptest::option::of(node()), term());
     prop_oneof![

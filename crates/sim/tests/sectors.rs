@@ -1,0 +1,27 @@
+//! A sample of what `cargo xtask sectors` does with every sector.
+
+use flotilla_sim::{Change, Healing, sectors, try_sector};
+
+/// One of so many sectors is taken.
+const EVERY: usize = 23;
+
+#[test]
+fn a_spoiled_sector_heals_without_an_operator() {
+    let all = sectors(1).expect("the data set is made");
+    assert!(all.len() > 300, "{} sectors", all.len());
+    let mut seen = [0_u32; 4];
+    for (number, sector) in all.iter().step_by(EVERY).enumerate() {
+        let change = match number % 3 {
+            0 => Change::Flip(number as u16 * 37 % 4096),
+            1 => Change::Zeros,
+            _ => Change::Noise(number as u64),
+        };
+        let healing = try_sector(1, sector, change).unwrap_or_else(|error| panic!("{error}"));
+        let Healing { changed, payloads, state, lost, .. } = healing;
+        for (count, has) in seen.iter_mut().zip([changed, payloads, state, lost]) {
+            *count += u32::from(has);
+        }
+    }
+    let [changed, payloads, ..] = seen;
+    assert!(changed > 10 && payloads > 0, "changed, payloads, states, lost: {seen:?}");
+}
