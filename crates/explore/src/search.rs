@@ -90,7 +90,7 @@ pub fn explore(scope: &Scope, threads: usize) -> Result<Explored, Violation> {
         let found: Vec<Vec<Place>> = thread::scope(|threads_scope| {
             let worker = || search.expand(&places, level.end, &next);
             let handles: Vec<_> = (0..threads).map(|_| threads_scope.spawn(worker)).collect();
-            let found = handles.into_iter().map(|handle| handle.join());
+            let found = handles.into_iter().map(thread::ScopedJoinHandle::join);
             found.map(|found| found.expect("what panics is caught")).collect()
         });
         if let Some((from, action, reason)) = search.wrong.lock().expect("no panic").take() {
@@ -174,13 +174,11 @@ impl Search<'_> {
         let mut story = vec![format!("   at the beginning\n{}", self.root)];
         let mut cluster = self.root.clone();
         for action in actions.into_iter().rev() {
-            match attempt(&cluster, action, self.scope) {
-                Ok(Some(after)) => cluster = after,
-                Ok(None) | Err(_) => {
-                    story.push(format!("   {action:?}"));
-                    break;
-                }
-            }
+            let Ok(Some(after)) = attempt(&cluster, action, self.scope) else {
+                story.push(format!("   {action:?}"));
+                break;
+            };
+            cluster = after;
             story.push(format!("   {action:?}\n{cluster}"));
         }
         Violation { scope: self.scope.name, reason, story }
