@@ -4,9 +4,8 @@
 //! the last reply. The latencies while some node writes a snapshot are set beside the others, and
 //! what memory grows by meanwhile beside the data.
 //!
-//! *Disk*: five nodes with two shards that share node 3. One shard is overwritten so many times: with
-//! all nodes there; with one of its followers dead; and with the other shard without its quorum.
-//! Whatever the directories have at any time must be within bounds.
+//! *Disk*: the same nodes are overwritten so many times, with all of them there and with a follower
+//! dead. Whatever the directories have at any time must be within bounds.
 
 mod load;
 mod nodes;
@@ -96,7 +95,7 @@ fn say(line: &str) -> anyhow::Result<()> {
 
 fn latency(options: &Options, directory: &Path) -> anyhow::Result<()> {
     let data = options.megabytes.get() << 20;
-    let nodes = Nodes::start(&program(), directory, &[&[1, 2, 3]])?;
+    let nodes = Nodes::start(&program(), directory, &[1, 2, 3])?;
     let keys = Keys::all(data / VALUE_BYTES);
     load::fill(&nodes.addresses(&[1, 2, 3]), &keys, 1)?;
     nodes.wait_for_rest()?;
@@ -144,35 +143,25 @@ fn snapshots_of(moments: &[Moment]) -> usize {
 
 fn disk(options: &Options, directory: &Path) -> anyhow::Result<()> {
     let data = options.megabytes.get() << 20;
-    let mut nodes = Nodes::start(&program(), directory, &[&[1, 2, 3], &[3, 4, 5]])?;
-    let slots = nodes.slots_with(5)?;
-    let ours = Keys::within(data / VALUE_BYTES, &slots, true);
-    let others = Keys::within(data / 8 / VALUE_BYTES, &slots, false);
-    load::fill(&nodes.addresses(&[3]), &others, 1)?;
-    let cases: [(&str, &[usize]); 3] = [
-        ("all nodes are there", &[]),
-        ("a follower is dead", &[5]),
-        ("the other shard has no quorum", &[1, 2]),
-    ];
+    let mut nodes = Nodes::start(&program(), directory, &[1, 2, 3])?;
+    let keys = Keys::all(data / VALUE_BYTES);
+    let bounds = [AT_REST, MEANWHILE].map(|(times, more)| times * data + more);
+    let cases: [(&str, &[usize]); 2] = [("all nodes are there", &[]), ("a follower is dead", &[3])];
     let mut broken = Vec::new();
     for (name, dead) in cases {
         for &node in dead {
             nodes.kill(node)?;
         }
-        let alive: Vec<usize> = nodes.alive();
-        let targets: Vec<usize> = alive.iter().copied().filter(|node| *node >= 3).collect();
-        let moments = nodes.watch_while(|| {
-            load::fill(&nodes.addresses(&targets), &ours, options.overwrites.get())
-        })?;
+        let alive = nodes.alive();
+        let addresses = nodes.addresses(&alive);
+        let moments =
+            nodes.watch_while(|| load::fill(&addresses, &keys, options.overwrites.get()))?;
         for &node in &alive {
-            let both = if node == 3 { data + data / 8 } else { data };
-            let held = if node < 3 { data / 8 } else { both };
             let (rest, meanwhile) = nodes::most_on_disk(&moments, node);
-            let bounds = [AT_REST, MEANWHILE].map(|(times, more)| times * held + more);
             say(&format!(
                 "{name}: node {node} with {} MB of data had {} MB at rest (bound {}), {} MB while \
                  it wrote a snapshot (bound {})",
-                held >> 20,
+                options.megabytes,
                 rest >> 20,
                 bounds[0] >> 20,
                 meanwhile >> 20,

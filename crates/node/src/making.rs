@@ -7,7 +7,7 @@ use flotilla_shard::{ShardId, Slot};
 use crate::io::{Now, Output, SnapshotChunk, Unchanged};
 use crate::node::Node;
 use crate::replica::{Replica, State};
-use crate::snapshots::{Making, SENDING_FACTOR, WALK_BYTES};
+use crate::snapshots::{HURRY_FACTOR, Making, SENDING_FACTOR, WALK_BYTES, paced};
 
 impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
@@ -18,7 +18,7 @@ impl Node {
             self.begin_snapshot(now);
         }
         let Some(making) = &mut self.snapshots.making else { return };
-        if !making.can_walk() {
+        if !making.can_walk() || (now.time < making.walk_at && !making.hurries) {
             return;
         }
         let shard = making.shard;
@@ -31,20 +31,30 @@ impl Node {
         let walked = machine.walk_snapshot(WALK_BYTES, &mut making.chunk);
         if let Some(part) = walked.part {
             let content = std::mem::take(&mut making.chunk);
+            let rate = self.options.snapshot_write_bytes_per_second;
+            making.walk_at = paced(making.walk_at, content.len() as u64, rate, now.time);
             making.appends_open += 1;
             let chunk = SnapshotChunk { slots: part.slots, content };
             self.outputs.push(Output::SnapshotAppend { shard, chunk });
         }
+        let ends_part = walked.part.is_some();
         if walked.complete {
             making.finishing = true;
             self.outputs.push(Output::SnapshotFinish { shard });
+        } else if ends_part {
+            let hurries =
+                self.log_and_limit().is_some_and(|(log, limit)| log >= limit * HURRY_FACTOR);
+            if let Some(making) = &mut self.snapshots.making {
+                making.hurries = hurries;
+            }
         }
     }
 
     /// When the walk goes on, or the next one begins.
     pub(crate) fn next_walk_at(&self) -> Time {
         match &self.snapshots.making {
-            Some(making) if making.can_walk() => Time(0),
+            Some(making) if making.can_walk() && making.hurries => Time(0),
+            Some(making) if making.can_walk() => making.walk_at,
             None if !self.snapshots.due.is_empty() => self.snapshots.not_before,
             _ => Time::NEVER,
         }
@@ -61,16 +71,7 @@ impl Node {
         if !self.snapshots.due.is_empty() {
             return;
         }
-        let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
-        let log = entries.max(self.snapshots.on_disk.grown());
-        if log < self.options.snapshot_log_bytes {
-            return;
-        }
-        let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
-        let limit = self.options.snapshot_log_bytes.max(data / 2);
-        if log < limit {
-            return;
-        }
+        let Some((log, limit)) = self.log_and_limit() else { return };
         for replica in self.replicas.values() {
             let shard = replica.shard;
             let travels = self.snapshots.is_sending(shard) && log < limit * SENDING_FACTOR;
@@ -79,6 +80,18 @@ impl Node {
                 self.snapshots.due.push_back(shard);
             }
         }
+    }
+
+    /// How much log there is and how much makes snapshots due, bytes, if there is so much.
+    fn log_and_limit(&self) -> Option<(u64, u64)> {
+        let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
+        let log = entries.max(self.snapshots.on_disk.grown());
+        if log < self.options.snapshot_log_bytes {
+            return None;
+        }
+        let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
+        let limit = self.options.snapshot_log_bytes.max(data / 2);
+        (log >= limit).then_some((log, limit))
     }
 
     fn begin_snapshot(&mut self, now: Now) {

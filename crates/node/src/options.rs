@@ -12,6 +12,9 @@ pub struct Options {
     /// Log bytes of all shards together after which snapshots are due (at least; half of the data
     /// where that is more): of entries, or on disk.
     pub snapshot_log_bytes: u64,
+    /// The rate at which a node writes snapshots of its own, bytes of content per second. If the log
+    /// has grown to twice what makes them due, they are written as fast as can be.
+    pub snapshot_write_bytes_per_second: u64,
     /// A part of a snapshot that a later one may take over ends with the first slot that brings it
     /// to so many bytes.
     pub snapshot_part_bytes: usize,
@@ -38,6 +41,7 @@ impl Default for Options {
             heartbeat_ms: 60,
             hold_ms: 5_000,
             snapshot_log_bytes: 64 << 20,
+            snapshot_write_bytes_per_second: 64 << 20,
             snapshot_part_bytes: flotilla_kv::snapshot::PART_MIN,
             snapshot_bytes_per_second: 64 << 20,
             max_append_bytes: 128 << 10,

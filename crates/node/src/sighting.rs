@@ -28,7 +28,8 @@ impl Node {
     /// promised before: a disk that never held anything, and a node without peers, have nobody to
     /// ask. Before this boot is durable nobody can be asked at all.
     pub(crate) fn begin_asking_peers(&mut self, now: Now) {
-        if self.recovered_through > 0 && !self.peers.map.is_empty() && !self.has_begun() {
+        let may_ask = self.record.is_some() && !self.peers.map.is_empty();
+        if self.recovered_through > 0 && may_ask && !self.has_begun() {
             let until = now.time + self.asking_micros();
             self.unsure_until = Some(if self.booted { until } else { Time::NEVER });
         }
@@ -142,6 +143,7 @@ impl Node {
     pub(crate) fn renew(&mut self, above: u64, incarnation: u64, reason: &str) {
         if !self.founding.is_renewing() {
             self.replicas.clear();
+            self.unsure_until = None;
             self.founding.renew((above, self.fresh_id), incarnation, reason.to_string());
         }
     }

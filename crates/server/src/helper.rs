@@ -191,6 +191,10 @@ impl Helper {
     }
 }
 
+/// A snapshot file is synced each time it has grown by so much, bytes: were all of it to be synced
+/// at the end, the log's writes would wait behind that.
+const SYNC_BYTES: u64 = 4 << 20;
+
 /// What the thread works with.
 #[derive(Debug)]
 struct Work {
@@ -206,6 +210,8 @@ struct Unfinished {
     writer: Box<SnapshotWriter>,
     name: String,
     length: u64,
+    /// How much of it is synced.
+    synced: u64,
 }
 
 impl Work {
@@ -229,7 +235,7 @@ impl Work {
                     let (index, kept) = (upon.index, upon.build(&mut writer));
                     Answer::Begun { shard, index, kept }
                 });
-                self.writers.insert(shard, Unfinished { writer, name, length: 0 });
+                self.writers.insert(shard, Unfinished { writer, name, length: 0, synced: 0 });
                 Ok(begun)
             }
             Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
@@ -308,7 +314,7 @@ fn dropped(shard: ShardId) -> Answer {
 
 impl Unfinished {
     fn finish(self, disk: &mut FileDisk) -> Result<StoredSnapshot, DiskError> {
-        let Self { writer, name, length } = self;
+        let Self { writer, name, length, .. } = self;
         let (footer, stored) = writer.finish();
         disk.write(&name, length, &footer)?;
         disk.sync(&name)?;
@@ -320,6 +326,10 @@ impl Unfinished {
     fn append(&mut self, disk: &mut FileDisk, bytes: &[u8]) -> Result<(), DiskError> {
         disk.write(&self.name, self.length, bytes)?;
         self.length += bytes.len() as u64;
+        if self.length - self.synced >= SYNC_BYTES {
+            disk.sync(&self.name)?;
+            self.synced = self.length;
+        }
         Ok(())
     }
 }

@@ -312,6 +312,17 @@ impl Network {
         }
     }
 
+    /// What waits to be overtaken and never was.
+    pub(crate) fn take_all_held(&mut self) -> Vec<(u64, usize, Vec<u8>)> {
+        let mut held = Vec::new();
+        for (&id, connection) in &mut self.connections {
+            for (side, way) in connection.ways.iter_mut().enumerate() {
+                held.extend(way.held.take().map(|bytes| (id, side, bytes)));
+            }
+        }
+        held
+    }
+
     /// Every direction with something under way and the moment to look at it.
     pub(crate) fn waiting(&self) -> Vec<(u64, usize, Micros)> {
         let mut waiting = Vec::new();

@@ -421,6 +421,7 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         plain_clients: 4,
         cluster_clients: 1,
         pipeline_max: 4,
+        pace: PACE,
         rest: 25 * MILLI,
         expiring_percent: 0,
         read_percent: 20,

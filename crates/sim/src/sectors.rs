@@ -154,6 +154,7 @@ impl World {
         disk.write_durable(file, offset, &after).map_err(|error| error.to_string())?;
         let changed = before != after;
         self.machines[*machine].spoiled |= changed;
+        self.machines[*machine].ever_spoiled |= changed;
         let mut healing = Healing { changed, ..Healing::default() };
         let disk = &mut self.machines[*machine].disk;
         if changed && let Ok(lane) = examine(disk) {

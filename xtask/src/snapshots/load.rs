@@ -1,13 +1,12 @@
 //! Clients that write, as simple as can be.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use flotilla_shard::{Slot, slot_of};
+use anyhow::{Context as _, ensure};
 
 use super::VALUE_BYTES;
 use super::nodes::{Moment, Nodes};
@@ -37,15 +36,6 @@ impl Keys {
     pub(crate) fn all(count: u64) -> Self {
         Self((0..count).collect())
     }
-
-    /// So many whose slots are in these ranges, or are in none.
-    pub(crate) fn within(count: u64, slots: &[(Slot, Slot)], inside: bool) -> Self {
-        let is_in = |key: &u64| {
-            let slot = slot_of(name(*key).as_bytes());
-            slots.iter().any(|(first, last)| *first <= slot && slot <= *last)
-        };
-        Self((0..).filter(|key| is_in(key) == inside).take(count as usize).collect())
-    }
 }
 
 fn name(key: u64) -> String {
@@ -61,17 +51,6 @@ fn noise(seed: &mut u64) -> u64 {
 
 fn value(seed: &mut u64) -> Vec<u8> {
     (0..VALUE_BYTES / 8).flat_map(|_| noise(seed).to_le_bytes()).collect()
-}
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// A number.
-    Number(i64),
-    /// Several answers.
-    List(Vec<Reply>),
-    /// Anything else.
-    Text(Vec<u8>),
 }
 
 /// A connection.
@@ -90,40 +69,20 @@ impl Client {
         Ok(Self { out, answers })
     }
 
-    /// One command.
-    pub(crate) fn ask(&mut self, words: &[&[u8]]) -> anyhow::Result<Reply> {
-        let mut bytes = Vec::new();
-        encode(words, &mut bytes);
-        self.out.write_all(&bytes)?;
-        self.answer()
-    }
-
     /// Sets a key.
     pub(crate) fn set(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
-        let reply = self.ask(&[b"SET", key, value])?;
-        ensure!(reply == Reply::Text(b"OK".to_vec()), "SET gives {reply:?}");
-        Ok(())
+        let mut bytes = Vec::new();
+        encode(&[b"SET", key, value], &mut bytes);
+        self.out.write_all(&bytes)?;
+        self.expect_ok()
     }
 
-    fn answer(&mut self) -> anyhow::Result<Reply> {
+    /// The next answer says that a SET is done.
+    fn expect_ok(&mut self) -> anyhow::Result<()> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        let (kind, rest) = line.trim_end().split_at_checked(1).context("the connection ended")?;
-        match kind {
-            ":" => Ok(Reply::Number(rest.parse()?)),
-            "*" => {
-                let count: usize = rest.parse()?;
-                (0..count).map(|_| self.answer()).collect::<anyhow::Result<_>>().map(Reply::List)
-            }
-            "$" => {
-                let mut bytes = vec![0; rest.parse::<usize>()? + 2];
-                self.answers.read_exact(&mut bytes)?;
-                bytes.truncate(bytes.len() - 2);
-                Ok(Reply::Text(bytes))
-            }
-            "+" => Ok(Reply::Text(rest.as_bytes().to_vec())),
-            _ => bail!("an answer is {line:?}"),
-        }
+        ensure!(line == "+OK\r\n", "SET gives {line:?}");
+        Ok(())
     }
 }
 
@@ -162,8 +121,7 @@ fn fill_part(address: &str, keys: &[u64], times: u64) -> anyhow::Result<()> {
             }
             client.out.write_all(&bytes)?;
             for _ in keys {
-                let reply = client.answer()?;
-                ensure!(reply == Reply::Text(b"OK".to_vec()), "SET gives {reply:?}");
+                client.expect_ok()?;
             }
         }
     }

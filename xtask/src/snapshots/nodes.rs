@@ -9,11 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use flotilla_shard::Slot;
 
-use super::load::{Client, Reply};
+use super::load::Client;
 
-/// The plain port of node 0; that of node n is n higher, its cluster port 100 higher still.
+/// The port of node 0; that of node n is n higher.
 const PORT: u16 = 27_400;
 /// The directories are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -67,28 +66,15 @@ pub(crate) struct Growth {
 }
 
 impl Nodes {
-    /// Starts the nodes of these partitions and waits until they serve.
-    pub(crate) fn start(
-        program: &Path,
-        directory: &Path,
-        partitions: &[&[usize]],
-    ) -> anyhow::Result<Self> {
-        let list: Vec<Vec<String>> = partitions
-            .iter()
-            .map(|nodes| nodes.iter().map(|&node| format!("'{}'", address(node))).collect())
-            .collect();
-        let list: Vec<String> =
-            list.iter().map(|nodes| format!("[{}]", nodes.join(", "))).collect();
-        let list = format!("[{}]", list.join(", "));
+    /// Starts these nodes with one shard and waits until they serve.
+    pub(crate) fn start(program: &Path, directory: &Path, ids: &[usize]) -> anyhow::Result<Self> {
+        let list: Vec<String> = ids.iter().map(|&node| format!("'{}'", address(node))).collect();
+        let list = format!("[[{}]]", list.join(", "));
         let mut nodes = Self { directory: directory.to_owned(), children: BTreeMap::new() };
-        for &node in partitions.iter().copied().flatten() {
-            if nodes.children.contains_key(&node) {
-                continue;
-            }
+        for &node in ids {
             let mut run = Command::new(program);
             run.args(["run", "127.0.0.1", &port(node).to_string(), &list, "--http-port", "0"]);
-            run.args(["--cluster-port", &(port(node) + 100).to_string(), "--data"]);
-            run.arg(nodes.data(node));
+            run.args(["--cluster-port", "0", "--data"]).arg(nodes.data(node));
             let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             nodes.children.insert(node, run.spawn().context("flotilla run")?);
         }
@@ -122,29 +108,6 @@ impl Nodes {
     /// Where these nodes take commands.
     pub(crate) fn addresses(&self, nodes: &[usize]) -> Vec<String> {
         nodes.iter().map(|&node| address(node)).collect()
-    }
-
-    /// The slots of which `node` has a replica.
-    pub(crate) fn slots_with(&self, node: usize) -> anyhow::Result<Vec<(Slot, Slot)>> {
-        let first = self.alive()[0];
-        let reply = Client::connect(&address(first))?.ask(&[b"CLUSTER", b"SLOTS"])?;
-        let wanted = i64::from(port(node) + 100);
-        let mut slots = Vec::new();
-        let Reply::List(ranges) = reply else { bail!("CLUSTER SLOTS gives {reply:?}") };
-        for range in ranges {
-            let Reply::List(parts) = range else { bail!("CLUSTER SLOTS has {range:?}") };
-            let [Reply::Number(from), Reply::Number(to), replicas @ ..] = &parts[..] else {
-                bail!("CLUSTER SLOTS has {parts:?}")
-            };
-            let is_wanted = |replica: &Reply| match replica {
-                Reply::List(parts) => parts.get(1) == Some(&Reply::Number(wanted)),
-                _ => false,
-            };
-            if replicas.iter().any(is_wanted) {
-                slots.push((Slot(u16::try_from(*from)?), Slot(u16::try_from(*to)?)));
-            }
-        }
-        Ok(slots)
     }
 
     /// Waits until no node has written a snapshot for a while.

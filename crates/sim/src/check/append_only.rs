@@ -1,5 +1,6 @@
 //! Leader append-only: a leader never overwrites or deletes entries in its log; it only appends
-//! new ones [Raft §5.3, Figure 3].
+//! new ones [Raft §5.3, Figure 3]. What it had given up before it was elected, since its content was
+//! lost and no quorum can have it, is not its own any more (P3).
 
 use flotilla_raft::Term;
 use flotilla_shard::ShardId;
@@ -19,6 +20,7 @@ pub(crate) fn check(
     let own = |what: &str| format!("shard {shard}: leads term {term} and {what}");
     if let Some(first) = write.first()
         && first <= before.last()
+        && !before.holes().contains(&first)
     {
         let last = before.last();
         return Err(own(&format!("overwrites its own entries {first}..={last}")));

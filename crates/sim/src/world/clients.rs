@@ -260,10 +260,15 @@ impl World {
     /// An error says that nothing was done, or that nobody knows; everything else is wrong.
     fn on_error(&mut self, at: usize, pending: &Pending, error: &str) {
         let asked = words(&pending.command);
-        if self.clients[at].strict {
-            return self.fail(format!("all is well, but {asked} got {error}"));
-        }
         let code = error.split(' ').next().unwrap_or_default();
+        if self.clients[at].strict {
+            // What was not applied is tried again, as clients do, as long as the run lasts.
+            if !matches!(code, "CLUSTERDOWN" | "LOADING") {
+                return self.fail(format!("all is well, but {asked} got {error}"));
+            }
+            let (command, again) = (pending.command.clone(), Some(pending.operations.clone()));
+            return self.clients[at].script.push_front(Ask { command, again });
+        }
         // A request is held for so long, by the node's clock, before it is given up.
         let held = self.now - pending.sent;
         let hold = self.config.node.hold_ms * 1_000;
@@ -272,8 +277,10 @@ impl World {
         let allowed = match code {
             "LOADING" => true,
             "MOVED" => cluster,
+            // Of several shards one may have refused at once.
+            "UNCERTAIN" if pending.operations.len() > 1 => true,
             "CLUSTERDOWN" | "UNCERTAIN" => held >= patience,
-            "MISCONF" => self.counters.fault(Fault::NoSpace) > 0,
+            "MISCONF" => self.config.plan.iter().any(|planned| planned.fault == Fault::NoSpace),
             "CROSSSLOT" => cluster && pending.operations.len() > 1,
             _ => false,
         };
@@ -397,7 +404,11 @@ impl World {
 
     fn try_elsewhere(&mut self, at: usize) {
         self.clients[at].link = Link::None;
-        self.clients[at].home = self.random.position(self.machines.len());
+        let elsewhere = self.random.position(self.machines.len());
+        // Who is there to ask a certain node asks that one.
+        if !self.clients[at].strict {
+            self.clients[at].home = elsewhere;
+        }
         let delay = self.random.between(REDIAL / 2, REDIAL * 3 / 2);
         self.after(delay, Happening::Step { client: at });
     }

@@ -107,6 +107,9 @@ impl World {
         self.network.slow.clear();
         self.network.lossy.clear();
         self.network.spoils.clear();
+        for (id, side, bytes) in self.network.take_all_held() {
+            self.send(id, side, bytes);
+        }
         self.network.hurry(self.now + self.config.latency);
         self.release();
     }

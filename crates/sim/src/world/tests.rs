@@ -25,6 +25,7 @@ fn well() -> World {
 fn suffer(world: &mut World, at: usize, suffering: impl FnOnce(&mut MemoryDisk)) {
     world.power_goes(at);
     suffering(&mut world.machines[at].disk);
+    world.machines[at].ever_spoiled = true;
     world.checkers.trust_disk(at);
     world.switch_on(at);
     world.run_until(6 * SECOND).expect("it comes back by itself");
