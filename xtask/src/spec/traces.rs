@@ -41,7 +41,9 @@ pub(super) fn check(tlc: &Tlc, spoil: bool) -> anyhow::Result<()> {
     let traces = collect()?;
     let events: usize = traces.iter().map(Vec::len).sum();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    traces.iter().flatten().for_each(|event| *kinds.entry(event.kind).or_default() += 1);
+    for event in traces.iter().flatten() {
+        *kinds.entry(event.kind).or_default() += 1;
+    }
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("{} traces, {events} events: {}", traces.len(), kinds.join(", "));
     let (allowed, _) = walk(tlc, &traces)?;
