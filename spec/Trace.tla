@@ -93,7 +93,7 @@ Receives ==
         j == p + Len(E.es)
         l == llog[E.t]
     IN
-    /\ E.k = "append" /\ role[E.n] # "L" /\ term[E.n] = E.t
+    /\ E.k = "append" /\ role[E.n] # "L" /\ E.t \in Terms /\ term[E.n] = E.t /\ E.i >= 1
     /\ p <= Len(log[E.n]) /\ j <= Len(l) /\ commit[E.n] <= p
     /\ E.es = SubSeq(l, E.i, j)
     /\ IF p = Len(log[E.n]) THEN TRUE ELSE log[E.n][E.i] # l[E.i]
@@ -116,12 +116,12 @@ Commits ==
     /\ Quiet
 
 Compacts ==
-    /\ E.k = "snapshot" /\ E.i <= commit[E.n]
+    /\ E.k = "snapshot" /\ E.i \in 1..commit[E.n]
     /\ log[E.n][E.i].t = E.it
     /\ Snapshot(E.n, E.i) /\ UNCHANGED left /\ Wrote
 
 Installs ==
-    /\ E.k = "install" /\ term[E.n] = E.t /\ E.i <= Len(llog[E.t])
+    /\ E.k = "install" /\ E.t \in Terms /\ term[E.n] = E.t /\ E.i \in 1..Len(llog[E.t])
     /\ llog[E.t][E.i].t = E.it
     /\ IF E.i <= Len(log[E.n]) THEN log[E.n][E.i].t # E.it ELSE TRUE
     /\ Install(E.n, E.t, E.i) /\ Wrote
