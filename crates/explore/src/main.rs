@@ -6,9 +6,9 @@ use std::time::Instant;
 use flotilla_explore::{Scope, explore};
 
 /// What CI explores of each scope.
-const STATES: u64 = 210_000;
+const STATES: u64 = 800_000;
 /// All scopes together have at least so many distinct states in CI.
-const FLOOR: u64 = 2_000_000;
+const FLOOR: u64 = 8_000_000;
 /// What a long run explores of each scope.
 const LONG_STATES: u64 = 5_200_000;
 /// All scopes together have at least so many distinct states in a long run.
