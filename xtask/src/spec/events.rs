@@ -1,4 +1,5 @@
 //! Traces of groups, out of the stories of runs.
+#![expect(clippy::many_single_char_names, reason = "fields have their names in the specification")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
