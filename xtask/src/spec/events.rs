@@ -65,8 +65,8 @@ struct Group {
     grown: bool,
 }
 
-/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes or up to so many
-/// events.
+/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes
+/// or up to so many events.
 pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('|')) {
