@@ -1,5 +1,10 @@
 //! Traces of groups, out of the stories of runs.
 
+#![expect(
+    clippy::many_single_char_names,
+    reason = "they are the names of the specification's fields"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -81,7 +86,9 @@ pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
     }
     let whole = groups.into_values().filter(|group| group.voters.len() == 3 && !group.grown);
     let mut traces: Vec<Vec<Event>> = whole.map(|group| group.events).collect();
-    traces.iter_mut().for_each(|trace| trace.truncate(events_max));
+    for trace in &mut traces {
+        trace.truncate(events_max);
+    }
     traces
 }
 
