@@ -286,8 +286,8 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What this thread has taken of its core so far: other programs don't count, as they do in the time
-/// of day.
+/// What this thread has taken of its core so far: other programs don't count, as they do in the
+/// time of day.
 fn cpu_micros() -> u64 {
     let taken = clock_gettime(ClockId::ThreadCPUTime);
     taken.tv_sec as u64 * 1_000_000 + taken.tv_nsec as u64 / 1_000

@@ -32,7 +32,7 @@ const AT_REST: (u64, u64) = (2, 256 << 20);
 const MEANWHILE: (u64, u64) = (3, 512 << 20);
 /// Snapshots that a measurement of latencies waits for, and the longest it takes.
 const SNAPSHOTS_MIN: usize = 2;
-const MEASURED_MAX: Duration = Duration::from_secs(120);
+const MEASURED_MAX: Duration = Duration::from_mins(2);
 
 /// What to measure.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn latency(options: &Options, directory: &Path) -> anyhow::Result<()> {
     let data = options.megabytes.get() << 20;
     let nodes = Nodes::start(&program(), directory, &[1, 2, 3])?;
     let keys = Keys::all(data / VALUE_BYTES);
-    load::fill(&nodes.addresses(&[1, 2, 3]), &keys, 1)?;
+    load::fill(&Nodes::addresses(&[1, 2, 3]), &keys, 1)?;
     nodes.wait_for_rest()?;
     let (samples, moments) =
         load::measure(&nodes, &keys, MEASURED_MAX, |seen| snapshots_of(seen) >= SNAPSHOTS_MIN)?;
@@ -153,7 +153,7 @@ fn disk(options: &Options, directory: &Path) -> anyhow::Result<()> {
             nodes.kill(node)?;
         }
         let alive = nodes.alive();
-        let addresses = nodes.addresses(&alive);
+        let addresses = Nodes::addresses(&alive);
         let moments =
             nodes.watch_while(|| load::fill(&addresses, &keys, options.overwrites.get()))?;
         for &node in &alive {

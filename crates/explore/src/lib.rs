@@ -2,9 +2,10 @@
 //!
 //! [`explore`] takes three [`flotilla_raft::Raft`]s, with a host that does as little as the
 //! contract allows, and tries everything that may happen next, in every order, up to the bounds of
-//! a [`Scope`]: any armed deadline comes, a message arrives, twice, or is lost, a write is reported,
-//! the power goes with any part of the unreported writes on disk, a snapshot is made, the voters
-//! change. After each step the core checks all its invariants, and from outside it is checked that
+//! a [`Scope`]: any armed deadline comes, a message arrives, twice, or is lost, a write is
+//! reported, the power goes with any part of the unreported writes on disk, a snapshot is made, the
+//! voters change. After each step the core checks all its invariants, and from outside it is
+//! checked that
 //!
 //! - a term has one leader, and that one has everything that was committed before its term;
 //! - logs that agree at a place agree below it;

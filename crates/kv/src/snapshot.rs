@@ -29,9 +29,10 @@
 //!
 //! The pieces are written in [`Part`]s. Those with keys cover neighbouring slots, and a part ends
 //! where a slot does, as soon as it has [`PART_MIN`] bytes or the next slots are left out; only
-//! slots that are larger than [`PART_MAX`] are in several. So a later snapshot may take a part of an earlier one for its own,
-//! if none of its slots has changed ([`Machine::unchanged_since`]); [`Machine::leave_out`] then
-//! spares the walk. What is restored must have the parts with keys in the order of their slots.
+//! slots that are larger than [`PART_MAX`] are in several. So a later snapshot may take a part of
+//! an earlier one for its own, if none of its slots has changed ([`Machine::unchanged_since`]);
+//! [`Machine::leave_out`] then spares the walk. What is restored must have the parts with keys in
+//! the order of their slots.
 
 mod audit;
 mod pieces;

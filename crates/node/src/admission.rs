@@ -86,11 +86,25 @@ impl Node {
             return;
         }
         self.admissions.asked_at = now.time;
+        self.settle_own(&shards, now);
         let mut body = Vec::new();
         Asking { shards }.encode(&mut body);
         for node in self.linked_nodes() {
             if let Some(outbox) = self.peers.outbox(node) {
                 outbox.first.push((PacketKind::Asking, body.clone()));
+            }
+        }
+    }
+
+    /// A new replica that leads has nobody to ask: it removes by itself whoever else is a member
+    /// here.
+    fn settle_own(&mut self, shards: &[(ShardId, Option<ReplicaId>)], now: Now) {
+        let boot = (self.origin.incarnation, self.origin.nonce);
+        for &(shard, living) in shards {
+            let Some(replica) = self.replicas.get(&shard) else { continue };
+            let may = replica.raft.is_leader() && !replica.raft.configuration().is_joint();
+            if let Some(living) = living.filter(|_| may && replica.raft.is_voter()) {
+                self.settle_member(shard, self.me, (living, true), boot, now);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Receiving a snapshot, and loading a table from one that is on the disk.
 //!
 //! What has arrived stays when its connection breaks, and counts when the same file is offered
-//! again. While it goes on arriving, no other file takes its place: a new leader's offer is refused,
-//! but makes the state that arrives the new leader's. It may, since the state is of committed
-//! entries, which the new leader has [Raft §5.4].
+//! again. While it goes on arriving, no other file takes its place: a new leader's offer is
+//! refused, but makes the state that arrives the new leader's. It may, since the state is of
+//! committed entries, which the new leader has [Raft §5.4].
 
 use flotilla_raft::{Index, Input};
 use flotilla_shard::{NodeId, ShardId};

@@ -146,8 +146,8 @@ impl Lead {
         }
     }
 
-    /// Refuses all that waits here, and with it the epochs that it is of: the table is being loaded.
-    /// What waits was never proposed.
+    /// Refuses all that waits here, and with it the epochs that it is of: the table is being
+    /// loaded. What waits was never proposed.
     pub(crate) fn refuse_waiting(&mut self, shard: ShardId, replies: &mut Replies) {
         if self.staged.is_empty() && self.asked.is_empty() && self.ready.is_empty() {
             return;

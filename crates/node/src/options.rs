@@ -12,8 +12,8 @@ pub struct Options {
     /// Log bytes of all shards together after which snapshots are due (at least; half of the data
     /// where that is more): of entries, or on disk.
     pub snapshot_log_bytes: u64,
-    /// The rate at which a node writes snapshots of its own, bytes of content per second. If the log
-    /// has grown to twice what makes them due, they are written as fast as can be.
+    /// The rate at which a node writes snapshots of its own, bytes of content per second. If the
+    /// log has grown to twice what makes them due, they are written as fast as can be.
     pub snapshot_write_bytes_per_second: u64,
     /// A part of a snapshot that a later one may take over ends with the first slot that brings it
     /// to so many bytes.

@@ -1,5 +1,5 @@
-//! What nodes see of each other's disks, and say back (P4): a disk that has less than was seen of it
-//! is an older image, or has lost what it acknowledged, and has forgotten promises.
+//! What nodes see of each other's disks, and say back (P4): a disk that has less than was seen of
+//! it is an older image, or has lost what it acknowledged, and has forgotten promises.
 //!
 //! Every packet between replicas names how far the sender's log is durable, ahead of all that may
 //! rest on it. The receiver keeps the highest, per boot of the sender, and every hello says it back

@@ -36,14 +36,14 @@ use crate::{
     Body, Configuration, Effect, Entry, EntryKind, Index, ReplicaId, SnapshotMeta, Term, Time,
 };
 
-/// Marks the term of whoever sends a snapshot that repairs: it is of committed entries, whoever that
-/// is, but what is committed may be beyond what a leader of an older term knows of. So it is taken in
-/// the sender's term at least.
+/// Marks the term of whoever sends a snapshot that repairs: it is of committed entries, whoever
+/// that is, but what is committed may be beyond what a leader of an older term knows of. So it is
+/// taken in the sender's term at least.
 const REPAIRS: u64 = 1 << 63;
 
 impl Term {
-    /// Whether this is the term in [`Effect::SendSnapshot`] of a snapshot that repairs, which anybody
-    /// sends and which takes no leadership for granted.
+    /// Whether this is the term in [`Effect::SendSnapshot`] of a snapshot that repairs, which
+    /// anybody sends and which takes no leadership for granted.
     pub fn is_of_repair(self) -> bool {
         self.0 & REPAIRS != 0
     }

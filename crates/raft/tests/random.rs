@@ -1,8 +1,7 @@
-//! Whole groups under faults, one seed a run: loss, delay, reordering, repetition, partitions,
-//! slow disks, crashes that lose open writes, compaction, snapshots of which pieces get lost, rot of
-//! payloads, states that can't be read.
-//! While the run lasts the judge checks safety; then all faults end, and the group must come to
-//! life.
+//! Whole groups under faults, one seed a run: loss, delay, reordering, repetition, partitions, slow
+//! disks, crashes that lose open writes, compaction, snapshots of which pieces get lost, rot of
+//! payloads, states that can't be read. While the run lasts the judge checks safety; then all
+//! faults end, and the group must come to life.
 
 mod cluster;
 

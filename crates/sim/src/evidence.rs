@@ -8,7 +8,8 @@ use crate::counters::Counters;
 use crate::fault::Fault;
 
 /// Every class of faults that is not switched off fires so often in a thousand seeds, at least: a
-/// third of what the rarest class usually does, so that a hundred seeds do not fall below by chance.
+/// third of what the rarest class usually does, so that a hundred seeds do not fall below by
+/// chance.
 const FAULTS_FLOOR: u64 = 15;
 
 /// Floors of counters in a thousand seeds: a third of what is usual, or less.

@@ -148,7 +148,9 @@ impl World {
             Change::Zeros => after.fill(0),
             Change::Noise(seed) => {
                 let mut random = crate::random::Random::new(seed);
-                after.iter_mut().for_each(|byte| *byte = random.word() as u8);
+                for byte in &mut after {
+                    *byte = random.word() as u8;
+                }
             }
         }
         disk.write_durable(file, offset, &after).map_err(|error| error.to_string())?;
@@ -159,7 +161,7 @@ impl World {
         let disk = &mut self.machines[*machine].disk;
         if changed && let Ok(lane) = examine(disk) {
             healing.payloads = lane.shards.values().any(|found| !found.damaged.is_empty());
-            healing.state = !lane.lost_snapshots.is_empty() || file.ends_with(".snap");
+            healing.state = !lane.lost_snapshots.is_empty() || file.contains(".snap");
             healing.lost = !lane.lost.is_empty() || lane.incomplete;
             healing.cut = lane.report.cut.is_some();
         }

@@ -77,6 +77,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attentive;
 mod buffer;
 mod carry;
 mod chain;

@@ -14,6 +14,9 @@
 //!
 //! Every segment is synced before it is read: what recovery relies on can't be lost afterwards.
 //!
+//! A read that fails costs payloads at most: where it would cost more, recovery stops before it has
+//! written anything, since the same place may be readable another time.
+//!
 //! Invariants: whatever was reported durable comes back, or is named as damaged or lost; no part
 //! of a frame and nothing behind an unknown frame comes back, except what a later checkpoint
 //! restates. What is lost stays lost, also for the next recovery, until the host has a new replica
@@ -27,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_raft::Recovered;
 use flotilla_shard::ShardId;
 
+use crate::attentive::Attentive;
 use crate::chain::{Chain, Search, Survey};
 use crate::disk::{Disk, DiskError};
 use crate::error::{DamagedFrame, RecoverError};
@@ -146,9 +150,14 @@ impl Log {
         options: Options,
         seed: u64,
     ) -> Result<(Self, RecoveredLane), RecoverError> {
-        let survey = Survey::take(disk)?;
+        let mut attentive = Attentive { disk, misread: None };
+        let survey = Survey::take(&mut attentive)?;
         let mut search = Search::new(&survey);
-        let (chain, replay, mut lane) = read(disk, &mut search)?;
+        let (chain, replay, mut lane) = read(&mut attentive, &mut search)?;
+        let gives_up = lane.incomplete || replay.shards.values().any(|log| log.lost);
+        if let Some(error) = attentive.misread.filter(|_| gives_up) {
+            return Err(error.into());
+        }
         lane.report.removed = remove_unneeded(disk, &survey, &replay)?;
         let mut log = build(options, seed, &search, &chain, replay, &mut lane);
         log.begin(disk)?;

@@ -60,7 +60,7 @@ pub(crate) struct ReplayedShard {
     in_doubt: bool,
     /// It was in doubt once: what is missing is lost.
     was_in_doubt: bool,
-    lost: bool,
+    pub(crate) lost: bool,
 }
 
 /// An entry, where it stands, and whether its payload is known.

@@ -5,8 +5,8 @@
 //! `docs/internals/storage-format.md`.
 //!
 //! A snapshot need not be whole in one file: a chunk whose slots have not changed since the former
-//! snapshot is *kept* where it is, and the new file only names it (module `keep`). Such a file names
-//! its *bases*, always the files in which the chunks lie, so there are no chains to follow.
+//! snapshot is *kept* where it is, and the new file only names it (module `keep`). Such a file
+//! names its *bases*, always the files in which the chunks lie, so there are no chains to follow.
 //! Whoever reads a snapshot by [`SnapshotReader`] sees no difference.
 
 mod copy;

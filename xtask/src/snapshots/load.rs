@@ -135,7 +135,7 @@ pub(crate) fn measure(
     at_most: Duration,
     is_enough: impl Fn(&[Moment]) -> bool,
 ) -> anyhow::Result<(Vec<Sample>, Vec<Moment>)> {
-    let addresses = nodes.addresses(&nodes.alive());
+    let addresses = Nodes::addresses(&nodes.alive());
     let (over, until) = (AtomicBool::new(false), Instant::now() + at_most);
     thread::scope(|scope| {
         let over = &over;

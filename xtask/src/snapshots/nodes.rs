@@ -17,7 +17,7 @@ const PORT: u16 = 27_400;
 /// The directories are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The longest time until the nodes serve, or rest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// A node at rest writes no snapshot for so long.
 const REST: Duration = Duration::from_secs(2);
 
@@ -106,7 +106,7 @@ impl Nodes {
     }
 
     /// Where these nodes take commands.
-    pub(crate) fn addresses(&self, nodes: &[usize]) -> Vec<String> {
+    pub(crate) fn addresses(nodes: &[usize]) -> Vec<String> {
         nodes.iter().map(|&node| address(node)).collect()
     }
 

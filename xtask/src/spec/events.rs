@@ -1,6 +1,11 @@
 //! Traces of groups, out of the stories of runs.
 #![expect(clippy::many_single_char_names, reason = "fields have their names in the specification")]
 
+#![expect(
+    clippy::many_single_char_names,
+    reason = "they are the names of the specification's fields"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -66,8 +71,8 @@ struct Group {
     grown: bool,
 }
 
-/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes or up to so many
-/// events.
+/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes
+/// or up to so many events.
 pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('|')) {

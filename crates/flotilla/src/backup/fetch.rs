@@ -45,8 +45,8 @@ pub(crate) enum Refused {
 }
 
 /// Asks for a copy and writes all that comes into the file: whether that is all of it, its own end
-/// says. `on_bytes` is told how much has come of at most how much. A failure of this side's own disk
-/// is the outer error.
+/// says. `on_bytes` is told how much has come of at most how much. A failure of this side's own
+/// disk is the outer error.
 pub(crate) fn fetch(
     wanted: Wanted<'_>,
     file: &mut File,

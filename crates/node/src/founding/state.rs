@@ -122,8 +122,8 @@ impl NodeState {
         }
     }
 
-    /// Where a shard has no other replica there is nobody to repair it: what is damaged of it is not
-    /// gone on with, since it may be read another time, or from a copy of the disk.
+    /// Where a shard has no other replica there is nobody to repair it: what is damaged of it is
+    /// not gone on with, since it may be read another time, or from a copy of the disk.
     pub(crate) fn check_sole_replicas(&self, boot: &Boot) -> Result<(), String> {
         let Some(record) = self.record() else { return Ok(()) };
         for (shard, _) in record.replicas_on(self.me) {
@@ -207,8 +207,8 @@ mod tests {
         assert_eq!(
             text,
             format!(r#"{{"format":2,"storage_id":"{id}","me":3,"address":"127.0.0.1:5003","#)
-                + r#""incarnation":0,"proposed":null,"founded":false,"forgot":false,"clears":false,"#
-                + r#""disk":0,"replicas":{},"#
+                + r#""incarnation":0,"proposed":null,"founded":false,"forgot":false,"#
+                + r#""clears":false,"disk":0,"replicas":{},"#
                 + r#""disks":{},"seen":{}}"#
         );
         assert_eq!(NodeState::decode(&blank.encode()), Ok(blank.clone()));

@@ -21,8 +21,8 @@
 //! | shard, to replica, index, chunk number | numbers |
 //! | outcome | u8: 1 next, 2 durable, 3 refused |
 //!
-//! The first chunk goes alone. Its answer names the next one wanted, which is a later one where part
-//! of the same file has come before: over a link that broke, or from a leader before this one.
+//! The first chunk goes alone. Its answer names the next one wanted, which is a later one where
+//! part of the same file has come before: over a link that broke, or from a leader before this one.
 
 use flotilla_raft::{Configuration, Index, ReplicaId, SnapshotMeta, Term};
 use flotilla_shard::{SLOTS, ShardId, Slot};

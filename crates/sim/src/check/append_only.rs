@@ -1,5 +1,5 @@
-//! Leader append-only: a leader never overwrites or deletes entries in its log; it only appends
-//! new ones [Raft §5.3, Figure 3]. What it had given up before it was elected, since its content was
+//! Leader append-only: a leader never overwrites or deletes entries in its log; it only appends new
+//! ones [Raft §5.3, Figure 3]. What it had given up before it was elected, since its content was
 //! lost and no quorum can have it, is not its own any more (P3).
 
 use flotilla_raft::Term;

@@ -237,9 +237,9 @@ impl<'a> Search<'a> {
         Verdict::Unknown
     }
 
-    /// Undoes the last step that has an alternative, and all after it. None has what changed nothing
-    /// and was answered so; but what said nothing may have changed something at a later place.
-    /// Gives that step's operation.
+    /// Undoes the last step that has an alternative, and all after it. None has what changed
+    /// nothing and was answered so; but what said nothing may have changed something at a later
+    /// place. Gives that step's operation.
     fn go_back(&mut self) -> Option<usize> {
         if self.path.len() > self.longest.len() {
             self.longest = self.path.iter().map(|(operation, _)| *operation).collect();

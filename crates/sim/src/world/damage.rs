@@ -4,8 +4,8 @@
 //! A node whose disk was spoiled comes back, repaired by its peers, as another disk if it must, and
 //! only then another disk is spoiled. What it must not do is go on as if nothing had happened.
 //!
-//! An older disk and a lying one show nothing by themselves. Their peers notice them: so for a while
-//! nothing else goes wrong, and only where no peer has forgotten, by a boot, what it saw.
+//! An older disk and a lying one show nothing by themselves. Their peers notice them: so for a
+//! while nothing else goes wrong, and only where no peer has forgotten, by a boot, what it saw.
 
 use std::sync::Arc;
 

@@ -103,7 +103,8 @@ impl SnapshotReader {
     pub(crate) fn is_not(&self, file: &SnapshotFile) -> SnapshotError {
         let found = &self.stored.file;
         let detail = format!(
-            "the log names one of index {}, {} bytes, digest {:016x}; this is of             index {}, {} bytes, digest {:016x}",
+            "the log names one of index {}, {} bytes, digest {:016x}; this is of index {}, {} \
+             bytes, digest {:016x}",
             file.meta.index, file.bytes, file.digest, found.meta.index, found.bytes, found.digest
         );
         SnapshotError::Damaged { name: found.name.clone(), offset: 0, detail }

@@ -225,7 +225,7 @@ const NONCE: u64 = 0x1234;
 
 fn segment_head() -> Vec<u8> {
     let mut block = b"FLOTSEG\0".to_vec();
-    block.extend(2_u32.to_le_bytes());
+    block.extend(3_u32.to_le_bytes());
     block.extend([0; 4]);
     for field in [NONCE, 9, 1, SEGMENT_BYTES as u64, 1, 0, 0, 0, 0] {
         block.extend(field.to_le_bytes());

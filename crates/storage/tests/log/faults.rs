@@ -170,19 +170,23 @@ fn a_block_that_cant_be_read_counts_as_damaged_there() {
         for block in 0..size / BLOCK as u64 {
             let mut disk = lane.disk.clone();
             let bad = BTreeSet::from([(name.clone(), block)]);
-            let found = recover(&mut BadBlocks { disk: &mut disk, bad });
-            let found = found.unwrap_or_else(|e| panic!("{name} block {block}: {e}"));
+            let found = match recover(&mut BadBlocks { disk: &mut disk, bad }) {
+                Ok(found) => found,
+                Err(error) => {
+                    // Where the log seems to end there may have been a frame: the one that attests
+                    // the last, and the one after. No promise is given up for what may be read
+                    // another time: nothing was written, and when it can be read all is there.
+                    assert!(matches!(error, RecoverError::Disk(_)), "{error}");
+                    let found = recover(&mut disk).expect("all can be read");
+                    assert_eq!(Twin::of(&found), lane.twin);
+                    unsure += 1;
+                    continue;
+                }
+            };
             let missing = compare(&found, &lane.twin).expect("what is there is right");
-            if found.lost.is_empty() {
-                holes += missing;
-                harmless += usize::from(missing == 0);
-            } else {
-                // Where the log seems to end there may have been a frame: the one that attests the
-                // last, and the one after.
-                let end = found.report.damage.last().expect("it is said");
-                assert_eq!((&end.file, end.offset), (name, block * BLOCK as u64));
-                unsure += 1;
-            }
+            assert!(found.lost.is_empty(), "{name} block {block}");
+            holes += missing;
+            harmless += usize::from(missing == 0);
         }
     }
     assert!(holes > 5 && harmless > 10 && unsure <= 2, "{holes} {harmless} {unsure}");

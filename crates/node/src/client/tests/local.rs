@@ -291,13 +291,13 @@ fn info_raft_has_a_line_per_shard() {
         "INFO raft",
         "# Raft\r\ncluster_id:00112233445566778899aabbccddeeff\r\nmap_epoch:7\r\nnode:1\r\n\
          incarnation:2\r\ndisk:0\r\nrepaired_entries:0\r\nready:yes\r\nwaiting_for:\r\n\
-         shard0:id=7,role=follower,term=4,commit=3,applied=3,last=4,durable=3,snapshot=0,damaged=0,\
-         keys=0,bytes=0,leader=2\r\n\
-         shard1:id=7,role=leader,term=4,commit=20,applied=20,last=21,durable=20,snapshot=0,damaged=0,\
-         keys=5,bytes=50,lag2=0,lag3=1,leader=1\r\n\
+         shard0:id=7,role=follower,term=4,commit=3,applied=3,last=4,durable=3,snapshot=0,\
+         damaged=0,keys=0,bytes=0,leader=2\r\n\
+         shard1:id=7,role=leader,term=4,commit=20,applied=20,last=21,durable=20,snapshot=0,\
+         damaged=0,keys=5,bytes=50,lag2=0,lag3=1,leader=1\r\n\
          shard2:role=none,term=4,leader=2\r\n\
-         shard3:id=7,role=leader,term=4,commit=30,applied=30,last=31,durable=30,snapshot=0,damaged=0,\
-         keys=6,bytes=60,lag2=0,lag3=1,leader=1\r\n",
+         shard3:id=7,role=leader,term=4,commit=30,applied=30,last=31,durable=30,snapshot=0,\
+         damaged=0,keys=6,bytes=60,lag2=0,lag3=1,leader=1\r\n",
     );
 }
 
