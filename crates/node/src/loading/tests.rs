@@ -204,7 +204,10 @@ fn restarted() -> Host {
     for number in 0..VALUES {
         host.ask(&format!("SET key{number} {}", "x".repeat(VALUE_BYTES)));
         assert_eq!(host.take_answer(), "+OK\r\n");
+        // Snapshots are written at a bounded rate.
+        host.wait(20_000);
     }
+    host.wait(1_000_000);
     for shard in [ShardId(1), ShardId(2)] {
         let chunks = host.disk[&shard].chunks.len();
         assert!(chunks > READ_AHEAD as usize, "{chunks} chunks of shard {shard}");
