@@ -121,11 +121,8 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// Whether anything was ever made durable on this disk.
+    /// Whether there is, or may have been, more in the log than its first checkpoint.
     fn has_past(&self) -> bool {
-        self.durable_through > 0
-            || self.incomplete
-            || !self.shards.is_empty()
-            || !self.lost.is_empty()
+        self.incomplete || !self.shards.is_empty() || !self.lost.is_empty()
     }
 }

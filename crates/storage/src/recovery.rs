@@ -154,7 +154,8 @@ impl Log {
         let survey = Survey::take(&mut attentive)?;
         let mut search = Search::new(&survey);
         let (chain, replay, mut lane) = read(&mut attentive, &mut search)?;
-        let gives_up = lane.incomplete || replay.shards.values().any(|log| log.lost);
+        let lost = replay.shards.values().any(|log| log.lost);
+        let gives_up = lost || lane.incomplete;
         if let Some(error) = attentive.misread.filter(|_| gives_up) {
             return Err(error.into());
         }

@@ -1,9 +1,5 @@
 //! Traces of groups, out of the stories of runs.
 #![expect(clippy::many_single_char_names, reason = "fields have their names in the specification")]
-#![expect(
-    clippy::many_single_char_names,
-    reason = "they are the names of the specification's fields"
-)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
