@@ -322,6 +322,7 @@ impl Lane {
                     continue;
                 }
                 Answer::ChoreFailed(chore, reason) => {
+                    self.frames.log().chore_fails(&chore);
                     say(Level::Warning, format_args!("{reason}; another attempt follows"));
                     self.failed_chores.push((Instant::now() + CHORE_RETRY, chore));
                     continue;

@@ -14,6 +14,8 @@ use crate::blocks::Blocks;
 
 /// The file the probe writes.
 const PROBE_FILE: &str = "probe.tmp";
+/// What a durable write is taken to last on a disk without room for the probe, microseconds.
+const UNKNOWN_SYNC_MICROS: u64 = 1_000;
 /// Durable writes that are timed.
 const PROBE_WRITES: usize = 9;
 
@@ -47,8 +49,16 @@ impl Probe {
         let path = directory.join(PROBE_FILE);
         let outcome = measure(&path);
         let removed = std::fs::remove_file(&path);
-        let (mode, sync_micros) = outcome?;
-        removed?;
+        let (mode, sync_micros) = match outcome {
+            // There is no room to try: what works everywhere, and a disk that is not quick.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                (WriteMode::WriteThenSync, UNKNOWN_SYNC_MICROS)
+            }
+            outcome => {
+                removed?;
+                outcome?
+            }
+        };
         Ok(Self { mode, sync_micros, memory_backed: memory_backed(directory)? })
     }
 }

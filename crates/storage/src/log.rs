@@ -312,6 +312,14 @@ impl Log {
         }
     }
 
+    /// A chore could not be done, and will be reported as failed later: what follows from that is
+    /// known at once.
+    pub fn chore_fails(&mut self, chore: &Chore) {
+        if matches!(chore, Chore::Prepare { .. }) {
+            self.segments.prepare_failed = true;
+        }
+    }
+
     /// A chore could not be done: it will be given out again. Panics for a chore that only reads,
     /// which never fails.
     pub fn chore_failed(&mut self, chore: &Chore) {

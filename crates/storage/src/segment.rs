@@ -37,7 +37,7 @@ pub(crate) struct Segments {
     free: Vec<FreeFile>,
     preparing: BTreeSet<String>,
     /// The last file that was to be prepared could not be.
-    prepare_failed: bool,
+    pub(crate) prepare_failed: bool,
     /// Files to remove for which no chore was given out yet.
     pub(crate) removals: Vec<String>,
     last_file: u64,
