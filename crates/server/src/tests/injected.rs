@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use flotilla_storage::{Chore, Disk as _, Log, Options};
+use flotilla_storage::{Disk as _, Log, Options};
 use mio::Poll;
 
 use super::{SHARD, batch, recover, recover_with, wait_for, waker};
@@ -161,11 +161,11 @@ impl Drop for Mounted<'_> {
 
 fn chores(log: &mut Log, disk: &mut FileDisk) {
     for mut chore in log.housekeeping() {
-        if chore.run(disk).is_ok() {
-            log.chore_done(&chore);
-        } else {
-            assert!(matches!(chore, Chore::Prepare { .. }), "only what takes room fails");
-            log.chore_failed(&chore);
+        match chore.run(disk) {
+            Ok(()) => log.chore_done(&chore),
+            Err(error) if error.is_no_room() => log.chore_failed(&chore),
+            // As the server does: any other error of the disk is final.
+            Err(_) => std::process::exit(DISK_FAILED),
         }
     }
 }
