@@ -106,6 +106,12 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     assert_eq!(ask(&mut wire, &["SET", "kept", "value"]), Value::Simple("OK".into()));
     assert!(info(&mut wire).contains("disk_full:no"));
 
+    // Two segments are made ready in advance, which are whole when the next is begun.
+    let segments = || {
+        let files = std::fs::read_dir(&disk.at).expect("it is mounted").flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("segment")).count()
+    };
+    wait_for("segments made ready", || (segments() >= 3).then_some(()));
     disk.fill();
     let large = "x".repeat(100_000);
     let count = count_until_refused(&mut wire, &large);
