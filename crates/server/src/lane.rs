@@ -229,15 +229,22 @@ impl Lane {
             }
             let node = &mut self.node;
             let mut more = self.network.deliver_news(&mut |event| node.handle(now, event));
-            while let Some(sequence) = self.frames.next_written() {
-                let durable_through = self.frames.log().durable_through();
-                self.node.handle(now, Event::Written { sequence, durable_through });
-                more = true;
-            }
+            more |= self.tell_written(now);
             if !more {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells the node of the batches that have become durable; whether there were any.
+    fn tell_written(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(sequence) = self.frames.next_written() {
+            let durable_through = self.frames.log().durable_through();
+            self.node.handle(now, Event::Written { sequence, durable_through });
+            any = true;
+        }
+        any
     }
 
     fn carry_out(&mut self, output: Output) -> Result<(), ServerError> {
@@ -311,10 +318,7 @@ impl Lane {
     /// Gives the node what the helper thread and the writer thread have done.
     fn take_files(&mut self, now: Now) -> Result<(), ServerError> {
         self.frames.collect()?;
-        while let Some(sequence) = self.frames.next_written() {
-            let durable_through = self.frames.log().durable_through();
-            self.node.handle(now, Event::Written { sequence, durable_through });
-        }
+        self.tell_written(now);
         while let Some(answer) = self.helper.take()? {
             let event = match answer {
                 Answer::ChoreDone(chore) => {

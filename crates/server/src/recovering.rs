@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_storage::{Disk, DiskError};
+use flotilla_storage::{Disk, DiskError, ReadFilter};
 
 use crate::console::{Level, say};
 use crate::disk::FileDisk;
@@ -49,45 +49,17 @@ impl<'a> ObservedDisk<'a> {
     }
 }
 
-impl Disk for ObservedDisk<'_> {
-    fn list(&mut self) -> Result<Vec<String>, DiskError> {
-        self.disk.list()
+impl ReadFilter for ObservedDisk<'_> {
+    fn beneath(&mut self) -> &mut dyn Disk {
+        self.disk
     }
 
-    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
-        self.disk.size(name)
-    }
-
-    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+    fn filtered_read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         let read = self.disk.read(name, offset, len);
         if name.ends_with(SEGMENT_SUFFIX) {
             self.count(len);
         }
         read
-    }
-
-    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        self.disk.create(name, bytes)
-    }
-
-    fn write(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(name, offset, data)
-    }
-
-    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        self.disk.sync(name)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&mut self) -> Result<(), DiskError> {
-        self.disk.sync_directory()
     }
 }
 

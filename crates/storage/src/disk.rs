@@ -56,3 +56,50 @@ pub trait Disk {
     /// Makes all renames, removals and new names durable.
     fn sync_directory(&mut self) -> Result<(), DiskError>;
 }
+
+/// A disk whose reads pass through something; all else goes to the disk beneath.
+pub trait ReadFilter {
+    /// The disk beneath.
+    fn beneath(&mut self) -> &mut dyn Disk;
+
+    /// What [`Disk::read`] is to give.
+    fn filtered_read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError>;
+}
+
+impl<F: ReadFilter> Disk for F {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
+        self.beneath().list()
+    }
+
+    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
+        self.beneath().size(name)
+    }
+
+    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+        self.filtered_read(name, offset, len)
+    }
+
+    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.beneath().create(name, bytes)
+    }
+
+    fn write(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.beneath().write(name, offset, data)
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        self.beneath().sync(name)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.beneath().rename(from, to)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        self.beneath().remove(name)
+    }
+
+    fn sync_directory(&mut self) -> Result<(), DiskError> {
+        self.beneath().sync_directory()
+    }
+}

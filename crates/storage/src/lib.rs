@@ -103,7 +103,7 @@ mod table;
 
 pub use buffer::AlignedBuffer;
 pub use chore::Chore;
-pub use disk::{Disk, DiskError};
+pub use disk::{Disk, DiskError, ReadFilter};
 pub use error::{DamagedFrame, RecoverError};
 pub use format::BLOCK;
 pub use inspect::{

@@ -83,15 +83,6 @@ pub struct RecoveredLane {
 }
 
 impl RecoveredLane {
-    /// For a host that can't put new replicas in the place of lost ones: what may have been
-    /// forgotten, in words.
-    pub fn check_promises(&self) -> Result<(), String> {
-        if self.lost.is_empty() && !self.incomplete {
-            return Ok(());
-        }
-        self.check_whole()
-    }
-
     /// For a host that can't have anything repaired: what is damaged or lost, in words.
     pub fn check_whole(&self) -> Result<(), String> {
         let mut wrong: Vec<String> = self.report.damage.iter().map(ToString::to_string).collect();

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    BLOCK, Disk, DiskError, FrameWrite, Log, MemoryDisk, Options, RecoverError, RecoveredLane,
+    BLOCK, Disk, DiskError, FrameWrite, Log, MemoryDisk, Options, ReadFilter, RecoverError,
+    RecoveredLane,
 };
 
 use crate::support::{Lane, Random, Twin, begin, compare, files, meta, small, write};
@@ -21,14 +22,12 @@ struct BadBlocks<'a> {
     bad: BTreeSet<(String, u64)>,
 }
 
-impl Disk for BadBlocks<'_> {
-    fn list(&mut self) -> Result<Vec<String>, DiskError> {
-        self.disk.list()
+impl ReadFilter for BadBlocks<'_> {
+    fn beneath(&mut self) -> &mut dyn Disk {
+        self.disk
     }
-    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
-        self.disk.size(name)
-    }
-    fn read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+
+    fn filtered_read(&mut self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         let blocks = offset / BLOCK as u64..(offset + len as u64).div_ceil(BLOCK as u64);
         for block in blocks {
             if self.bad.contains(&(name.to_string(), block)) {
@@ -36,24 +35,6 @@ impl Disk for BadBlocks<'_> {
             }
         }
         self.disk.read(name, offset, len)
-    }
-    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        self.disk.create(name, bytes)
-    }
-    fn write(&mut self, name: &str, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(name, offset, data)
-    }
-    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        self.disk.sync(name)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
-        self.disk.remove(name)
-    }
-    fn sync_directory(&mut self) -> Result<(), DiskError> {
-        self.disk.sync_directory()
     }
 }
 
