@@ -132,6 +132,10 @@ pub(crate) struct Process {
     pub(crate) open_write: Option<(u64, u64)>,
     pub(crate) helper: Helper,
     pub(crate) chores_asked: Micros,
+    /// When a part of what is cold was read last.
+    pub(crate) scrubbed: Micros,
+    /// What rots while the process runs was looked at when the scrubber has made so many rounds.
+    pub(crate) sound_after: u64,
     /// Chores that failed, to be told to the log later.
     pub(crate) failed_chores: Vec<Chore>,
     /// Whether the node was told that the log can't grow.
@@ -180,6 +184,8 @@ impl Process {
             open_write: None,
             helper: Helper::default(),
             chores_asked: 0,
+            scrubbed: 0,
+            sound_after: 0,
             failed_chores: Vec::new(),
             lacks_room: false,
             outputs: Vec::new(),
