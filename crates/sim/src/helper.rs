@@ -6,7 +6,8 @@ use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter, StoredSnapshot,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    StoredSnapshot,
 };
 
 /// What it is to do.
