@@ -62,13 +62,15 @@ pub struct Failure {
     pub seed: u64,
     /// Its family of scenarios.
     pub family: &'static str,
+    /// How far it came, virtual time.
+    pub micros: Micros,
     /// What is wrong, and where.
     pub reason: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, family, reason } = self;
+        let Self { seed, family, reason, .. } = self;
         write!(
             f,
             "seed {seed} ({family}): {reason}\n  replay: cargo xtask sim-one {seed} --family \
@@ -88,14 +90,16 @@ pub fn run_seed(seed: u64) -> Result<Report, Failure> {
 /// test is a failure of the run.
 pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Report, Failure> {
     let family = config.family;
+    let mut place = None;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, config, listener);
+        let world = place.insert(World::new(seed, config, listener));
         world.live()?;
         let counters = world.judge()?;
         Ok(Report { seed, family, digest: world.digest(), counters })
     }));
     let outcome = outcome.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
-    outcome.map_err(|reason| Failure { seed, family, reason })
+    let micros = place.map_or(0, |world| world.now());
+    outcome.map_err(|reason| Failure { seed, family, micros, reason })
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -21,6 +21,8 @@ pub(crate) struct Judge {
     pub(crate) lease_reads: usize,
     pub(crate) repaired: usize,
     pub(crate) states_lost: usize,
+    /// How often one was found again.
+    pub(crate) states_found: usize,
     /// What is committed by the word of one that has no state to apply it to.
     committed_unapplied: Index,
     pub(crate) served: BTreeMap<RequestId, Index>,
@@ -58,7 +60,9 @@ impl Judge {
         let before = self.last_commit.insert(raft.id(), now).unwrap_or_default();
         assert!(before.0 <= now.0, "a term never descends");
         assert!(before.1 <= now.1, "a commit index never descends");
-        if !raft.lacks_state() {
+        if raft.lacks_state() {
+            self.last_applied.remove(&raft.id());
+        } else {
             let applied = raft.status().applied;
             let before = self.last_applied.insert(raft.id(), applied).unwrap_or_default();
             assert!(before <= applied, "what is applied stays applied");

@@ -391,9 +391,20 @@ impl World {
         }
     }
 
+    /// What could not be read now and then can be later.
+    fn find_state(&mut self, id: ReplicaId) {
+        if self.cluster.raft(id).lacks_state() && self.dice.percent(5) {
+            self.cluster.step(id, Input::StateFound);
+            self.cluster.judge.states_found += 1;
+        }
+    }
+
     pub(super) fn use_it(&mut self) {
         let up: Vec<_> = self.cluster.ids();
         for id in up {
+            if self.cluster.is_up(id) {
+                self.find_state(id);
+            }
             if self.cluster.is_up(id) && self.dice.percent(20) {
                 self.cluster.read(id);
             }
