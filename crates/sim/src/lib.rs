@@ -42,6 +42,7 @@ mod config;
 mod counters;
 mod evidence;
 mod fault;
+mod groups;
 mod helper;
 mod history;
 mod machine;

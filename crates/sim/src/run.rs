@@ -19,6 +19,7 @@ use crate::check::{expiry, once, order};
 use crate::client::{Ask, Client};
 use crate::config::{Config, Ending};
 use crate::counters::Counters;
+use crate::groups;
 use crate::history::{Answer, KeyState, Operation, Outcome};
 use crate::marks::Mark;
 use crate::queue::Micros;
@@ -89,6 +90,9 @@ pub fn run_seed(seed: u64) -> Result<Report, Failure> {
 /// Runs a configuration with a seed, and tells its story to `listener`. A panic of the code under
 /// test is a failure of the run.
 pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Report, Failure> {
+    if config.family == groups::FAMILY {
+        return groups::run(seed);
+    }
     let family = config.family;
     let mut place = None;
     let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -4,6 +4,7 @@ use flotilla_shard::Layout;
 
 use crate::config::{Config, Driver, Ending, Workload};
 use crate::fault::{Fault, Planned};
+use crate::groups;
 use crate::queue::Micros;
 use crate::random::Random;
 use crate::swarm::swarm;
@@ -12,8 +13,9 @@ use crate::world::address;
 pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
-/// The families. Of each `TURN` seeds one is of each family, and the rest are of the last.
-pub const FAMILIES: [&str; 16] = [
+/// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
+/// one in ten that is of groups of cores.
+pub const FAMILIES: [&str; 17] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -29,6 +31,7 @@ pub const FAMILIES: [&str; 16] = [
     "damage",
     "wires",
     "everything",
+    groups::FAMILY,
     "swarm",
 ];
 
@@ -55,7 +58,8 @@ pub(crate) struct Mix {
 pub fn scenario(seed: u64) -> Config {
     let last = FAMILIES.len() - 1;
     let at = usize::try_from(seed % TURN).expect("a turn is short").min(last);
-    family(FAMILIES[at], seed)
+    let of_groups = at == last && seed % 10 == 9;
+    family(if of_groups { groups::FAMILY } else { FAMILIES[at] }, seed)
 }
 
 /// The run of a family with a seed. Panics if there is no such family.
@@ -80,6 +84,8 @@ pub fn family(name: &str, seed: u64) -> Config {
         "damage" => damage(&mut config, &mut mix, random),
         "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
+        // Its runs have no nodes, and nothing of this is about them.
+        groups::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
