@@ -226,11 +226,11 @@ impl Judge {
         assert!(!self.configuration.is_joint(), "a change ends with one half");
     }
 
-    /// Election safety: one leader per term.
+    /// Election safety: one leader per term, which does not begin it anew after a crash.
     pub(crate) fn noted(&mut self, id: ReplicaId, note: &Note) {
         if let Note::BecameLeader { term } = note {
-            let known = *self.leaders.entry(*term).or_insert(id);
-            assert_eq!(known, id, "term {term} has one leader");
+            let known = self.leaders.insert(*term, id);
+            assert_eq!(known, None, "term {term} has one leader, which begins it once");
         }
     }
 

@@ -1,5 +1,6 @@
-//! The kinds of runs: a group under faults that must come to life after them; one that loses all
-//! but one for ever; one whose replicas are as alike as can be; one whose leader's disk hangs.
+//! The kinds of runs: a group under faults that must come to life after them, and may lose all but
+//! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
+//! hangs; one whose leader is deaf.
 
 use flotilla_raft::{Config, Input, Recovered, ReplicaId, RequestId, Time};
 
@@ -93,6 +94,7 @@ pub(crate) fn run(seed: u64) -> World {
     match seed % KINDS {
         3 => run_alike(seed),
         7 => run_hung(seed),
+        11 => run_deaf(seed),
         _ => run_faults(seed),
     }
 }
@@ -161,5 +163,24 @@ fn run_hung(seed: u64) -> World {
     }
     assert!(!world.cluster.raft(leader).is_leader(), "who can write nothing hands over");
     assert!(world.cluster.judge.committed_index() > before, "the others go on");
+    world
+}
+
+/// The leader hears nobody any more, while all others go on hearing it.
+fn run_deaf(seed: u64) -> World {
+    let mut dice = Dice::of(seed);
+    let count = [3, 5][dice.below(2) as usize];
+    let mut world = World::without_faults(Cluster::new(&voters(count), seed), dice);
+    world.run_until(Time(3000 * MS));
+    let deaf = world.cluster.leader().expect("a group without faults has a leader");
+    let others = world.cluster.ids().into_iter().filter(|id| *id != deaf);
+    world.cut.extend(others.map(|other| (other, deaf)));
+    world.run_until(world.cluster.now + 3000 * MS);
+    assert!(!world.cluster.raft(deaf).is_leader(), "who hears nobody does not lead");
+    let before = world.cluster.judge.committed_index();
+    let leader = world.cluster.leader().expect("the others elect one of them");
+    world.cluster.propose(leader, "without it");
+    world.run_until(world.cluster.now + 200 * MS);
+    assert!(world.cluster.judge.committed_index() > before, "and go on");
     world
 }
