@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use flotilla_sim::is_family;
 
-use crate::joined::{Joined, build};
+use crate::joined::{Joined, VARIABLE, build};
 use crate::{root, target};
 use entry::{Entry, Mutant};
 use hunt::{Outcome, Prey, hunt};
@@ -107,7 +108,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let chosen: Vec<usize> = chosen.into_iter().filter(|at| !unviable.contains_key(at)).collect();
     let prey: Vec<Prey> = chosen.iter().map(|&at| options.prey(mutants[at], at)).collect();
     eprintln!("{} mutants, the seeds follow from --base {}", chosen.len(), options.base);
-    let ended = |at: usize, outcome: &Outcome| tell(mutants[chosen[at]], outcome);
+    let ended = |at: usize, outcome: &Outcome| tell(mutants[chosen[at]], chosen[at], outcome);
     let outcomes = hunt(&program, &prey, options.jobs, ended)?;
     let mut rows: BTreeMap<&str, String> = BTreeMap::new();
     let mut wrong: Vec<String> = Vec::new();
@@ -163,16 +164,20 @@ impl Options {
         let base = mutant.id.bytes().fold(self.base ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let (family, budget) = (mutant.family.clone(), self.seconds * 1_000_000);
+        let family = mutant.family.clone().filter(|family| is_family(family));
+        if family != mutant.family {
+            eprintln!("{}: there is no family {:?}", mutant.id, mutant.family);
+        }
+        let budget = self.seconds * 1_000_000;
         Prey { number, base, family, budget }
     }
 }
 
 /// A line for each as it ends.
-fn tell(mutant: &Mutant, outcome: &Outcome) {
+fn tell(mutant: &Mutant, number: usize, outcome: &Outcome) {
     let Outcome { runs, caught, alarms, .. } = outcome;
     let seconds = outcome.cpu as f64 / 1e6;
-    let id = &mutant.id;
+    let id = format!("{} ({VARIABLE}={})", mutant.id, number + 1);
     match caught {
         Some(caught) => eprintln!("{id}: run {runs}, {seconds:.1} s: {caught}"),
         None => eprintln!("{id}: SURVIVES {runs} runs, {seconds:.1} s"),

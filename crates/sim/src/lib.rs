@@ -71,7 +71,7 @@ pub use marks::{Mark, Marks};
 pub use queue::Micros;
 pub use random::Random;
 pub use run::{Failure, Report, run, run_seed};
-pub use scenario::{FAMILIES, family, scenario};
+pub use scenario::{FAMILIES, family, is_family, scenario};
 pub use script::Script;
 pub use sectors::{Change, Healing, Sector, sectors, try_sector};
 pub use shrink::shrink;

@@ -62,6 +62,11 @@ pub fn scenario(seed: u64) -> Config {
     family(if of_groups { groups::FAMILY } else { FAMILIES[at] }, seed)
 }
 
+/// Whether there is a family of this name.
+pub fn is_family(name: &str) -> bool {
+    FAMILIES.contains(&name) || APART.contains(&name)
+}
+
 /// The run of a family with a seed. Panics if there is no such family.
 pub fn family(name: &str, seed: u64) -> Config {
     // Another sequence than the world's own.

@@ -81,18 +81,16 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The entries of one file.
+/// The entries of one file; what stands before the first one is for readers.
 fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
     let mut lines = text.lines().peekable();
+    while within(&mut lines).is_some() {}
     let mut entries = Vec::new();
     while let Some(line) = lines.next() {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
         let entry = match line.split_once(' ') {
             Some(("mutant", id)) => mutant(id, &mut lines).map(Entry::Mutant),
             Some(("excluded", id)) => excluded(id, &mut lines),
-            _ => bail!("an entry begins with 'mutant ID' or 'excluded ID', not with '{line}'"),
+            _ => bail!("an entry has a name: '{line}'"),
         };
         entries.push(entry.with_context(|| line.to_owned())?);
     }
@@ -144,7 +142,7 @@ fn excluded(id: &str, lines: &mut Peekable<Lines<'_>>) -> anyhow::Result<Entry> 
 
 /// The next line, unless it begins the next entry.
 fn within<'a>(lines: &mut Peekable<Lines<'a>>) -> Option<&'a str> {
-    let ends = ["mutant ", "excluded ", "#"];
+    let ends = ["mutant ", "excluded "];
     lines.next_if(|line| !ends.iter().any(|end| line.starts_with(end)))
 }
 
@@ -213,12 +211,12 @@ impl Mutant {
 mod tests {
     use std::collections::BTreeSet;
 
-    use flotilla_sim::FAMILIES;
+    use flotilla_sim::is_family;
 
     use super::*;
     use crate::root;
 
-    const TEXT: &str = "# Words about the file.\n\nmutant XX-1\nis: a thing\n  and more of it\n\
+    const TEXT: &str = "Words about the file.\n\nmutant XX-1\nis: a thing\n  and more of it\n\
         breaks: ES LM\nfamily: votes\nedit a/b.rs\n<<<\n  one\n\n  two\n===\n>>>\nedit a/c.rs\n<<<\n\
         mutant\n===\n# x\n>>>\n\nexcluded XX-2\nis: another\nbecause: it can't be\n";
 
@@ -243,7 +241,7 @@ mod tests {
     #[test]
     fn refuses_what_is_not_an_entry() {
         for wrong in [
-            "something",
+            "mutant A\nsomething\n",
             "mutant A\nis: b\nbreaks: c\n",
             "mutant A\nis: b\nbreaks: c\nedit f\n<<<\na\n===\n",
             "mutant A\nis: b\nbreaks: c\nedit f\n<<<\na\n===\na\n>>>\n",
@@ -269,11 +267,49 @@ mod tests {
                 wrong.push(format!("{error:#}"));
             }
             if let Some(family) = &mutant.family
-                && !FAMILIES.contains(&family.as_str())
+                && !is_family(family)
             {
                 wrong.push(format!("{}: there is no family {family}", mutant.id));
             }
         }
         assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    }
+
+    /// The list of known bugs by kind, and how many there are of each.
+    const KINDS: [(&str, usize); 12] = [
+        ("EL", 15),
+        ("TR", 2),
+        ("RE", 15),
+        ("CO", 8),
+        ("ME", 14),
+        ("SN", 11),
+        ("RD", 4),
+        ("LE", 6),
+        ("PE", 9),
+        ("CS", 5),
+        ("MG", 5),
+        ("NW", 3),
+    ];
+
+    #[test]
+    fn every_known_bug_and_every_rule_has_an_entry() {
+        let entries = read(&root().join("mutants")).expect("they are well formed");
+        let ids: BTreeSet<&str> = entries.iter().map(Entry::id).collect();
+        let of_kind = |(kind, count): (&str, usize)| {
+            (1..=count).map(|number| format!("{kind}-{number:02}")).collect::<Vec<_>>()
+        };
+        let mut wanted: Vec<String> = KINDS.into_iter().flat_map(of_kind).collect();
+        assert_eq!(wanted.len(), 97);
+        let built = |wanted: &&String| {
+            let mut mutants = entries.iter().filter_map(Entry::mutant);
+            mutants.any(|mutant| mutant.id == **wanted)
+        };
+        let known = wanted.iter().filter(built).count();
+        assert!(known >= 85, "{known} known bugs can be put back, 85 are wanted");
+        wanted.extend((1..=15).map(|number| format!("P{number}")));
+        let lacking: Vec<&String> = wanted.iter().filter(|id| !ids.contains(id.as_str())).collect();
+        assert!(lacking.is_empty(), "without an entry: {lacking:?}");
+        let own = ids.iter().filter(|id| id.starts_with("OWN-")).count();
+        assert!(own >= 25, "{own} of our own, 25 are wanted");
     }
 }

@@ -1,6 +1,7 @@
 //! The kill table in `mutants/README.md`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use anyhow::Context as _;
 
@@ -79,11 +80,12 @@ pub(super) fn page(
             out.push('\n');
         }
     }
-    out.push_str(&format!("\n{}\n", summary(&out)));
+    let summary = summary(&out);
+    write!(out, "\n{summary}\n")?;
     out.push_str("\n| not put back | what it is | why |\n|---|---|---|\n");
     for entry in entries {
         if let Entry::Excluded { id, is, because } = entry {
-            out.push_str(&format!("| {id} | {} | {} |\n", escaped(is), escaped(because)));
+            writeln!(out, "| {id} | {} | {} |", escaped(is), escaped(because))?;
         }
     }
     Ok(format!("{out}\n{}{after}", MARKS[1]))

@@ -50,7 +50,7 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
 
 fn config(seed: u64, number: u64, hint: Option<&String>) -> Config {
     match hint {
-        Some(name) if number % 2 == 0 => family(name, seed),
+        Some(name) if number.is_multiple_of(2) => family(name, seed),
         _ => scenario(seed),
     }
 }
