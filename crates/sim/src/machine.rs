@@ -134,6 +134,8 @@ pub(crate) struct Process {
     pub(crate) chores_asked: Micros,
     /// Chores that failed, to be told to the log later.
     pub(crate) failed_chores: Vec<Chore>,
+    /// When all that was damaged had come back, the log's last frame then: with it all is durable.
+    pub(crate) whole_with: Option<u64>,
     /// Whether the node was told that the log can't grow.
     pub(crate) lacks_room: bool,
     /// Memory of outputs, for the next turn.
@@ -181,6 +183,7 @@ impl Process {
             helper: Helper::default(),
             chores_asked: 0,
             failed_chores: Vec::new(),
+            whole_with: None,
             lacks_room: false,
             outputs: Vec::new(),
             stirred: false,

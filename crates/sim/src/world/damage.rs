@@ -64,7 +64,7 @@ impl World {
     /// again. Before the founding nothing can be told from a newborn.
     fn may_lose(&mut self, at: usize) -> bool {
         for node in 0..self.machines.len() {
-            self.machines[node].spoiled &= !self.is_whole(node);
+            self.machines[node].spoiled &= !self.is_durably_whole(node);
         }
         let hurt = |machine: &Machine| machine.spoiled || machine.refused.is_some();
         let founded = self.machines.iter().all(|machine| machine.founded);
@@ -79,6 +79,18 @@ impl World {
             let repaired = shards.iter().all(|shard| process.log.holes(*shard) == 0);
             process.node.is_whole() && repaired && !process.log.needs_frame()
         })
+    }
+
+    /// The same, and a crash now would cost none of it.
+    fn is_durably_whole(&mut self, at: usize) -> bool {
+        let whole = self.is_whole(at);
+        let Some(process) = self.machines[at].process.as_mut() else { return false };
+        if !whole {
+            process.whole_with = None;
+            return false;
+        }
+        let sequence = *process.whole_with.get_or_insert(process.log.sequence());
+        process.log.durable_through() >= sequence
     }
 
     /// How often each machine was started.
