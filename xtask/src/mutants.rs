@@ -88,7 +88,7 @@ impl Options {
         let asked: Vec<usize> = (0..mutants.len()).filter(asked).collect();
         let Some(sample) = self.sample else { return Ok(asked) };
         let count = asked.len();
-        let stride = (STRIDE..).find(|stride| gcd(*stride, count) == 1).unwrap_or(1);
+        let stride = (STRIDE..STRIDE + count).find(|stride| gcd(*stride, count) == 1).unwrap_or(1);
         let first = self.turn % count.max(1) * sample;
         Ok((first..first + sample.min(count)).map(|at| asked[at * stride % count]).collect())
     }

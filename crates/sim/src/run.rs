@@ -3,9 +3,11 @@
 //! 1. Things go wrong while clients work.
 //! 2. In some runs everything is repaired but for one node, which is dead or can't hear or can't
 //!    speak: within a bound every shard takes a fresh write through every other node.
-//! 3. Everything is repaired. Within a bound every request is answered, and every shard takes a
-//!    fresh write through every node, without any error.
-//! 4. Every key is read once more, and all replicas of a shard come to the same state.
+//! 3. Everything is repaired. Within a bound everybody keeps up with clients that go on, every
+//!    request is answered, and every shard takes a fresh write through every node, without any
+//!    error.
+//! 4. Every key is read once more, and all replicas of a shard come to the same state; no log is
+//!    larger than it may be.
 //! 5. The histories are checked.
 
 use std::any::Any;
@@ -29,6 +31,8 @@ use crate::workload::Command;
 use crate::world::World;
 
 const SECOND: Micros = 1_000_000;
+/// What was committed so long ago is applied everywhere, once nothing goes wrong.
+const KEPT_UP_WITHIN: Micros = SECOND;
 /// After this, elections and founding are over and no request may fail.
 const GRACE: Micros = 4 * SECOND;
 /// Every request is answered within this time after the repair.
@@ -131,7 +135,10 @@ impl World {
         let repair = self.now();
         self.end_troubles();
         // Clients go on nearly to the end: after elections and founding nothing may fail.
+        self.run_until(repair + GRACE - KEPT_UP_WITHIN)?;
+        let reached = self.reached();
         self.run_until(repair + GRACE)?;
+        self.keep_up(&reached)?;
         for client in &mut self.clients {
             client.improvises = false;
         }
@@ -153,6 +160,7 @@ impl World {
         self.await_answers(0, self.now() + ANSWERED_WITHIN)?;
         self.await_agreement(self.now() + CONVERGED_WITHIN)?;
         self.went_beyond(&before)?;
+        self.check_logs()?;
         self.judge_damage();
         Ok(())
     }

@@ -36,7 +36,7 @@ pub const FAMILIES: [&str; 17] = [
 ];
 
 /// Families of which no seed is without being asked for.
-const APART: [&str; 2] = ["speed", "sectors"];
+const APART: [&str; 4] = ["speed", "sectors", "catching up", "expiring parts"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
 
@@ -94,6 +94,8 @@ pub fn family(name: &str, seed: u64) -> Config {
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
+        "catching up" => catching_up(&mut config, &mut mix, random),
+        "expiring parts" => expiring_parts(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -440,6 +442,25 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         impatient_permille: 0,
     };
     mix.weights.clear();
+}
+
+/// Snapshots take longer to arrive than the log takes to grow by what makes the next one due, and
+/// connections break while they are on their way.
+fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    snapshots(config, mix, random);
+    config.layout = local(3, 1, 3);
+    config.node.snapshot_bytes_per_second = random.between(16, 64) << 10;
+    config.workload.filler = random.between(600, 2_000) as usize;
+    config.workload.read_percent = 10;
+    mix.every = random.between(300, 900) * MILLI;
+    mix.add(&[(Fault::Reset, 8), (Fault::IsolateLeader, 3), (Fault::Flapping, 2)]);
+}
+
+/// Snapshots keep parts of those before, while keys go by themselves.
+fn expiring_parts(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    snapshots(config, mix, random);
+    config.workload.expiring_percent = 40;
+    config.workload.filler = random.between(0, 300) as usize;
 }
 
 /// What speed is measured with: three nodes with one shard, and all else as the swarm draws it; its

@@ -52,7 +52,7 @@ pub(super) struct Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Catch {
     /// Which of the seeds.
-    number: u64,
+    pub(super) number: u64,
     /// The seed.
     pub(super) seed: u64,
     /// Its family.

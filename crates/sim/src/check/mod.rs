@@ -21,9 +21,11 @@
 //! | and not before the shard's clock says so | `shard_clock.rs` |
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
+//! | nobody falls behind, and no log grows, for ever | `bounds.rs` |
 
 mod append_only;
 pub mod atomicity;
+mod bounds;
 mod convergence;
 mod durability;
 mod election_safety;
