@@ -88,6 +88,7 @@ usage: cargo xtask <verb>
   snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
            [--megabytes N]      of data [default: 1024, or 64]
            [--overwrites N]     so often is all of it written again, for disk [default: 100]
+           [--case NAME]        only with whole, lags, dead or no-quorum, for disk [default: all]
            [--data DIRECTORY]   on the disk of this directory [default: the system's temporary one]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead

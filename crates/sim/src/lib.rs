@@ -73,7 +73,7 @@ pub use random::Random;
 pub use run::{Failure, Report, run, run_seed};
 pub use scenario::{FAMILIES, family, is_family, scenario};
 pub use script::Script;
-pub use sectors::{Change, Healing, Sector, sectors, try_sector};
+pub use sectors::{Change, Healing, Scattered, Sector, sectors, try_scattered, try_sector};
 pub use shrink::shrink;
 pub use story::{Replay, trace_of};
 pub use trace::Listener;

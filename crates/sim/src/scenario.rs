@@ -36,7 +36,7 @@ pub const FAMILIES: [&str; 17] = [
 ];
 
 /// Families of which no seed is without being asked for.
-const APART: [&str; 4] = ["speed", "sectors", "catching up", "expiring parts"];
+pub(crate) const APART: [&str; 4] = ["speed", "sectors", "catching up", "expiring parts"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
 
@@ -449,7 +449,7 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
 fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     snapshots(config, mix, random);
     config.layout = local(3, 1, 3);
-    config.node.snapshot_bytes_per_second = random.between(16, 64) << 10;
+    config.node.snapshot_bytes_per_second = random.between(96, 256) << 10;
     config.workload.filler = random.between(600, 2_000) as usize;
     config.workload.read_percent = 10;
     mix.every = random.between(300, 900) * MILLI;

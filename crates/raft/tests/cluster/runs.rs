@@ -1,11 +1,15 @@
 //! The kinds of runs: a group under faults that must come to life after them, and may lose all but
 //! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
-//! hangs; one whose leader is deaf.
+//! hangs, or who is deaf; one that begins with a long log in a low term and a short log in a high
+//! one.
 
-use flotilla_raft::{Config, Input, Recovered, ReplicaId, RequestId, Time};
+use flotilla_raft::{
+    Config, Entry, EntryKind, HardState, Index, Input, Payload, Recovered, ReplicaId, RequestId,
+    Term, Time,
+};
 
 use super::world::{Dice, MS, World};
-use super::{Cluster, voters};
+use super::{Cluster, id, voters};
 
 /// Of so many seeds one is of each special kind.
 const KINDS: u64 = 16;
@@ -95,6 +99,7 @@ pub(crate) fn run(seed: u64) -> World {
         3 => run_alike(seed),
         7 => run_hung(seed),
         11 => run_deaf(seed),
+        13 => run_cohorts(seed),
         _ => run_faults(seed),
     }
 }
@@ -182,5 +187,38 @@ fn run_deaf(seed: u64) -> World {
     world.cluster.propose(leader, "without it");
     world.run_until(world.cluster.now + 200 * MS);
     assert!(world.cluster.judge.committed_index() > before, "and go on");
+    world
+}
+
+/// Of three replicas one is dead. Another has the longer log, the third one the higher term: each
+/// can refuse the other, and only together they are a quorum.
+fn run_cohorts(seed: u64) -> World {
+    let mut dice = Dice::of(seed);
+    let (length, behind) = (2 + dice.below(5), 1 + dice.below(2));
+    let (term, ahead) = (1 + dice.below(3), 1 + dice.below(4));
+    let log = |length: u64| {
+        let entry = |index: u64| Entry {
+            index: Index(index),
+            term: Term(term),
+            kind: EntryKind::Normal,
+            payload: Payload::new(index.to_le_bytes().to_vec()),
+        };
+        (1..=length).map(entry).collect()
+    };
+    let recovered = |of: ReplicaId| {
+        let long = of == id(1);
+        let (entries, ahead) = if long { (log(length), 0) } else { (log(length - behind), ahead) };
+        let hard_state = HardState { term: Term(term + ahead), voted_for: None };
+        Recovered { hard_state, entries, ..Recovered::default() }
+    };
+    let cluster = Cluster::with(&voters(3), recovered, |id| Config::new(id, seed));
+    let mut world = World::without_faults(cluster, dice);
+    world.cluster.crash(id(3), 0);
+    world.run_until(Time(6000 * MS));
+    let leader = world.cluster.leader().expect("a quorum that is there elects one of it");
+    world.cluster.propose(leader, "at last");
+    world.run_until(world.cluster.now + 200 * MS);
+    let committed = world.cluster.judge.committed_index();
+    assert!(committed > Index(length), "and commits");
     world
 }

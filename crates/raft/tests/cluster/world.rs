@@ -98,7 +98,7 @@ impl World {
             ([0, 2, 10, 30][dice.below(4) as usize], dice.below(10));
         let delay_max = [2, 20, 200][dice.below(3) as usize] * MS;
         let write_max = [1, 10, 150, 500][dice.below(4) as usize] * MS;
-        let report_percent = [100, 100, 30][dice.below(3) as usize];
+        let report_percent = [100, 100, 30, 3][dice.below(4) as usize];
         Self {
             loss_percent,
             repeat_percent,
@@ -196,9 +196,9 @@ impl World {
                 let end = self.cluster.now + self.up_to(self.write_max);
                 self.disks.push((id, end));
             }
-            if self.dice.percent(self.report_percent) {
-                self.cluster.report_applied(id);
-            }
+            let late = !self.dice.percent(self.report_percent);
+            self.cluster.host_mut(id).holds_applying = late;
+            self.cluster.report_applied(id);
             if !self.cluster.host(id).loads.is_empty() && self.dice.percent(self.load_percent) {
                 let fails = self.dice.percent(self.loss_percent);
                 self.cluster.finish_load(id, fails);
@@ -300,7 +300,17 @@ impl World {
                 _ => voters.push(id),
             }
         }
+        let current = self.cluster.raft(leader).configuration().voters.clone();
         self.cluster.change(leader, &voters, &learners);
+        // Who is about to lose its vote is asked to take over, and perhaps does not hear it.
+        let leaves = |id: &ReplicaId| *id != leader && !voters.contains(id);
+        if let Some(to) = current.into_iter().find(leaves).filter(|_| self.dice.percent(30)) {
+            self.cluster.transfer(leader, to);
+            if self.dice.percent(50) {
+                self.disks.retain(|disk| disk.0 != to);
+                self.cluster.crash(to, 0);
+            }
+        }
     }
 
     /// Two halves that can't hear each other.

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | while clients go on, everybody has what was committed a while ago | `keep_up` |
 //! | a log above its snapshot is within a multiple of what makes snapshots due | `check_logs` |
-//! | files of segments are within a few more than the log may have | `check_logs` |
 
 use std::collections::BTreeMap;
 
@@ -19,10 +18,6 @@ use crate::world::World;
 const SNAPSHOTS_LATE: u64 = 8;
 /// And so many bytes more: what half of the data is, at most.
 const DATA_BYTES: u64 = 512 << 10;
-/// So many files may be there besides those that the log may have: free ones, the one written to,
-/// and one for each of a few that wait to be attested or carried.
-const FILES_MORE: u64 = 8;
-
 impl World {
     /// Every replica has applied what had been committed at that time. The error names one that has
     /// not, although nothing is wrong and its clients go on as before.
@@ -62,16 +57,6 @@ impl World {
         if entries > entries_max {
             return Err(format!(
                 "its logs have {entries} bytes above their snapshots, which are due at {due}"
-            ));
-        }
-        let storage = &self.config.storage;
-        let files = storage.max_segments as u64 + storage.spare_segments as u64 + FILES_MORE;
-        let live = 2 * process.log.bytes_since_snapshot();
-        let bytes_max = files * storage.segment_bytes + live;
-        let bytes = process.log.disk_bytes();
-        if bytes > bytes_max {
-            return Err(format!(
-                "its log takes {bytes} bytes on disk, of which {live} at most are needed"
             ));
         }
         Ok(())
