@@ -37,8 +37,10 @@ pub(super) fn row(mutant: &Mutant, outcome: &Outcome) -> String {
 /// The checker by the first words of what it says.
 pub(super) fn checker(reason: &str) -> String {
     let reason = reason.strip_prefix("panic: ").map_or(reason.to_owned(), |words| {
-        // What an assertion compared stands behind its claim.
-        format!("assert: {}", words.split("  left: ").next().unwrap_or_default())
+        let claim = words.strip_prefix("assertion `left == right` failed: ").unwrap_or(words);
+        // What was compared stands behind the claim, and how to run it again.
+        let ends = ["  left: ", " (RAFT_SEED="].iter().filter_map(|end| claim.find(end));
+        format!("assert: {}", &claim[..ends.min().unwrap_or(claim.len())])
     });
     let mut words = String::new();
     for word in reason.split_whitespace() {
@@ -133,6 +135,8 @@ mod tests {
     fn a_row_says_who_caught_it() {
         let caught = row(&mutant("A"), &outcome(Some("panic: it   holds  left: 5")));
         assert_eq!(caught, "| A | a \\| b | ES | assert: it holds | 3 | 61 | 4.2 |");
+        let compared = "panic: assertion `left == right` failed: it is so   left: 5  right: 6";
+        assert_eq!(checker(compared), "assert: it is so");
         assert!(row(&mutant("A"), &outcome(None)).contains(SURVIVES));
         assert!(checker(&"word ".repeat(40)).ends_with("word …"));
     }
