@@ -55,9 +55,9 @@ const FLOORS: [(&str, u64); 44] = [
     ("states_compared", 500_000),
     ("recoveries_checked", 4_000),
     ("orders_checked", 50_000),
-    ("groups", 800),
-    ("group_changes", 800),
-    ("group_transfers", 400),
+    ("groups", 400),
+    ("group_changes", 250),
+    ("group_transfers", 500),
 ];
 
 /// What the counters of so many seeds together lack, a line each. A run of fewer than a hundred

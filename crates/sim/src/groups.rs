@@ -17,7 +17,7 @@ use crate::trace::mixed;
 /// The name of the family.
 pub(crate) const FAMILY: &str = "groups";
 /// A seed stands for so many groups, which take about as long as a run of whole nodes.
-const GROUPS: u64 = 24;
+const GROUPS: u64 = 12;
 
 /// Runs the groups of a seed.
 pub(crate) fn run(seed: u64) -> Result<Report, Failure> {
