@@ -155,6 +155,16 @@ counters! {
     maps_checked,
     /// Orders of one connection's writes that were checked.
     orders_checked,
+    /// Groups of cores alone that were run.
+    groups,
+    /// Entries that they committed.
+    group_entries,
+    /// Reads that they served.
+    group_reads,
+    /// Changes of membership that they made.
+    group_changes,
+    /// Leaderships that they handed over.
+    group_transfers,
 }
 
 impl Counters {
