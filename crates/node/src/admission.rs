@@ -102,8 +102,7 @@ impl Node {
         let boot = (self.origin.incarnation, self.origin.nonce);
         for &(shard, living) in shards {
             let Some(replica) = self.replicas.get(&shard) else { continue };
-            let may = replica.raft.is_leader() && !replica.raft.configuration().is_joint();
-            if let Some(living) = living.filter(|_| may && replica.raft.is_voter()) {
+            if let Some(living) = living.filter(|_| may_admit(replica) && replica.raft.is_voter()) {
                 self.settle_member(shard, self.me, (living, true), boot, now);
             }
         }
@@ -137,6 +136,11 @@ impl Node {
     }
 }
 
+/// Whether it can begin a change of membership.
+fn may_admit(replica: &Replica) -> bool {
+    replica.raft.is_leader() && !replica.raft.configuration().is_joint()
+}
+
 /// Whether a new replica is a member as the one before was, and alone on its node.
 fn is_settled(replica: &Replica, id: ReplicaId, votes: bool) -> bool {
     let configuration = replica.raft.configuration();
@@ -158,8 +162,9 @@ impl Node {
         for &(shard, living) in &asking.shards {
             let Some(replica) = self.replicas.get(&shard) else { continue };
             let votes = replica.members.iter().find(|m| m.node == node).map(|m| m.voter);
-            let may = replica.raft.is_leader() && !replica.raft.configuration().is_joint();
-            let Some(votes) = votes.filter(|_| may && node != self.me) else { continue };
+            let Some(votes) = votes.filter(|_| may_admit(replica) && node != self.me) else {
+                continue;
+            };
             let given = match living {
                 None => self.give(shard, node, boot, now),
                 Some(id) => self.settle_member(shard, node, (id, votes), boot, now),

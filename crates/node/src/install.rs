@@ -240,7 +240,10 @@ impl Node {
         match loaded {
             Ok(Some(_)) => self.ask_chunks(shard),
             // What was committed meanwhile is applied in the turns to come.
-            Ok(None) => self.load_next(),
+            Ok(None) => {
+                self.on_loaded(shard, now);
+                self.load_next();
+            }
             Err(reason) => {
                 self.lose_state(shard, &reason, now);
                 self.load_next();

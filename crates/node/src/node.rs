@@ -501,6 +501,7 @@ impl Node {
         }
         self.dial_peers(now);
         self.revive_if_sure(now);
+        self.look_for_states(now);
         self.ask_admission(now);
         self.expire_requests(now);
         self.offer_leads(now);

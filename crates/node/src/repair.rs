@@ -1,14 +1,43 @@
 //! What is damaged on this node's disk and comes back from its peers (P3).
 //!
 //! The core knows which payloads are lost and asks round for them; this is what its host adds: the
-//! repaired payloads go to the log, a state that can't be read is given up and fetched anew, and a
-//! snapshot is made early where somebody needs one.
+//! repaired payloads go to the log, a state that can't be read is fetched anew, and a snapshot is
+//! made early where somebody needs one.
+//!
+//! A medium on which something can't be read now may give it later, when the same has befallen the
+//! peers: so a replica without a state goes on trying its own file too.
 
-use flotilla_raft::{Entry, Index, Input, ReplicaId};
+use flotilla_raft::{Entry, Index, Input, ReplicaId, Time};
 use flotilla_shard::ShardId;
 
 use crate::io::{Notice, Now, Output};
 use crate::node::Node;
+
+/// The first attempt comes so long after what failed, and each pause is twice the one before.
+const FIRST_PAUSE_MICROS: u64 = 1_000_000;
+/// No pause is longer.
+const LONGEST_PAUSE_MICROS: u64 = 8_000_000;
+
+/// When something that failed is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) at: Time,
+    pause: u64,
+}
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self { at: Time::NEVER, pause: FIRST_PAUSE_MICROS }
+    }
+}
+
+impl Attempt {
+    /// It has failed again.
+    pub(crate) fn put_off(&mut self, now: Time) {
+        self.at = now + self.pause;
+        self.pause = LONGEST_PAUSE_MICROS.min(self.pause * 2);
+    }
+}
 
 impl Node {
     /// Payloads have been found at a peer, or are still in memory: the log gets them.
@@ -20,13 +49,38 @@ impl Node {
     /// The snapshot that a replica begins with can't be read.
     pub(crate) fn lose_state(&mut self, shard: ShardId, reason: &str, now: Now) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        replica.lose_state();
+        replica.lose_state(now.time);
+        if replica.raft.lacks_state() {
+            return;
+        }
         let index = replica.snapshot.index;
         self.notice(Notice::Warning(format!(
             "the snapshot of shard {shard} at index {index} can't be loaded ({reason}): this \
              replica votes and acknowledges, and fetches another one from its peers"
         )));
         self.step(shard, Input::StateLost, now);
+    }
+
+    /// Reads what could not be read again, if it is time.
+    pub(crate) fn look_for_states(&mut self, now: Now) {
+        for replica in self.replicas.values_mut() {
+            if replica.raft.lacks_state() && replica.next_attempt.at <= now.time {
+                replica.attempt_again();
+            }
+        }
+        self.load_next();
+    }
+
+    /// A table is complete. If it stands for a state that was lost, the core goes on from there.
+    pub(crate) fn on_loaded(&mut self, shard: ShardId, now: Now) {
+        let Some(replica) = self.replicas.get(&shard) else { return };
+        if replica.raft.lacks_state() {
+            let index = replica.snapshot.index;
+            self.notice(Notice::Warning(format!(
+                "the snapshot of shard {shard} at index {index} could be loaded after all"
+            )));
+            self.step(shard, Input::StateFound, now);
+        }
     }
 
     /// The snapshot on disk can't be read any more, while what it stands for is in memory: another

@@ -10,10 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_kv::machine::{Answers, Machine, Outcome};
 use flotilla_kv::snapshot::Restorer;
-use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta, Term};
+use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::lead::Lead;
+use crate::repair::Attempt;
 use crate::replies::{Answer, Replies};
 
 /// Bytes of entries that are applied at a time.
@@ -105,6 +106,8 @@ pub(crate) struct Replica {
     pub(crate) snapshot: SnapshotMeta,
     /// That snapshot can't be read on disk any more.
     pub(crate) snapshot_damaged: bool,
+    /// When a lost state is looked for on this disk again.
+    pub(crate) next_attempt: Attempt,
     /// The last entry applied.
     pub(crate) applied: Index,
     /// The end of the log that was found at the start: until it is applied, the table is older than
@@ -144,6 +147,7 @@ impl Replica {
             found_until,
             snapshot,
             snapshot_damaged: false,
+            next_attempt: Attempt::default(),
             queue: VecDeque::new(),
             answers: Answers::default(),
             hash_seed,
@@ -289,6 +293,7 @@ impl Replica {
         self.applied = meta.index;
         self.snapshot = meta.clone();
         self.snapshot_damaged = false;
+        self.next_attempt = Attempt::default();
         let old = match std::mem::replace(&mut self.state, State::Halted) {
             State::Serving(machine) => Some(machine),
             State::Loading { old, .. } => old,
@@ -297,13 +302,23 @@ impl Replica {
         self.state = loading(self.hash_seed, old, meta);
     }
 
-    /// What was being loaded can't be read: nothing is loaded until another snapshot comes.
-    pub(crate) fn lose_state(&mut self) {
+    /// What was being loaded can't be read: nothing is loaded until another snapshot comes, or
+    /// until the next attempt.
+    pub(crate) fn lose_state(&mut self, now: Time) {
+        self.next_attempt.put_off(now);
         self.queue.clear();
         self.applied = self.snapshot.index;
         if let State::Loading { restorer, next, asked, .. } = &mut self.state {
             **restorer = Restorer::new(self.hash_seed);
             (*next, *asked) = (u32::MAX, 0);
+        }
+    }
+
+    /// What could not be read is to be read again.
+    pub(crate) fn attempt_again(&mut self) {
+        self.next_attempt.at = Time::NEVER;
+        if let State::Loading { next, asked, .. } = &mut self.state {
+            (*next, *asked) = (0, 0);
         }
     }
 

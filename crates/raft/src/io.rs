@@ -109,6 +109,8 @@ pub enum Input {
     /// handed out before another snapshot comes with [`Effect::Restore`]. What was handed out
     /// since that snapshot is void.
     StateLost,
+    /// After that the same snapshot could be read all the same: there is the state at its index.
+    StateFound,
     /// Let voters promise their votes for so long, so that the leader can read alone, µs; 0 turns
     /// that off. At most the election timeout. Answered like [`Input::ChangeMembership`].
     SetLease {

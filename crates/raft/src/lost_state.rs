@@ -7,6 +7,8 @@
 //!
 //! Where no later entry is committed the group is idle, and its leader appends an empty one.
 //!
+//! What could not be read once may be read later, so its host goes on trying.
+//!
 //! Invariants: nothing is handed out before a snapshot is restored; no entry that was acknowledged
 //! is given up for it.
 
@@ -29,6 +31,15 @@ impl Raft {
         self.applied_index = self.emitted_index;
         self.applied_at = self.now;
         self.search(effects);
+    }
+
+    /// The snapshot could be read in another attempt; the log above it has stayed.
+    pub(crate) fn on_state_found(&mut self, effects: &mut Vec<Effect>) {
+        if self.lacks_state() {
+            self.search.state_lost = false;
+            self.hand_out(effects);
+            self.open_term(effects);
+        }
     }
 
     /// Asks `to` for another state, if this one is lost.

@@ -128,6 +128,7 @@ impl Raft {
             Input::Damaged { indexes } => self.on_damaged(&indexes, effects),
             Input::Repaired { entries } => self.on_repaired(entries, effects),
             Input::StateLost => self.on_state_lost(effects),
+            Input::StateFound => self.on_state_found(effects),
             Input::SetLease { id, lease } => self.on_set_lease(id, lease, effects),
             Input::Claim { from, term, commit } => self.on_claim(from, term, commit, effects),
             Input::ClaimRefused { peer } => self.on_claim_refused(peer, effects),

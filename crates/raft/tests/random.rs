@@ -348,9 +348,20 @@ impl World {
         }
     }
 
+    /// What could not be read now and then can be later.
+    fn find_state(&mut self, id: ReplicaId) {
+        if self.cluster.raft(id).lacks_state() && self.dice.percent(5) {
+            self.cluster.step(id, Input::StateFound);
+            self.cluster.judge.states_found += 1;
+        }
+    }
+
     fn use_it(&mut self) {
         let up: Vec<_> = self.cluster.ids();
         for id in up {
+            if self.cluster.is_up(id) {
+                self.find_state(id);
+            }
             if self.cluster.is_up(id) && self.dice.percent(20) {
                 self.cluster.read(id);
             }
@@ -446,7 +457,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         None => 0..number("RAFT_SEEDS").unwrap_or(120),
     };
     let (mut committed, mut reads, mut by_lease, mut changes, mut transfers) = (0, 0, 0, 0, 0);
-    let (mut repaired, mut in_chunks, mut states_lost) = (0, 0, 0);
+    let (mut repaired, mut in_chunks, mut states_lost, mut states_found) = (0, 0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let caught = std::panic::catch_unwind(|| {
@@ -459,6 +470,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
         reads += judge.reads_served;
         repaired += judge.repaired;
         states_lost += judge.states_lost;
+        states_found += judge.states_found;
         in_chunks += judge.transfers_in_chunks;
         by_lease += judge.lease_reads;
         changes += judge.changes_done;
@@ -470,6 +482,7 @@ fn groups_stay_safe_under_faults_and_live_after_them() {
     assert!(count < 100 || by_lease as u64 > 2 * count, "{by_lease} reads were served by lease");
     assert!(count < 100 || repaired as u64 > count / 4, "{repaired} payloads were repaired");
     assert!(count < 100 || states_lost as u64 > count / 20, "{states_lost} states were lost");
+    assert!(count < 100 || states_found as u64 > count / 100, "{states_found} states were found");
     assert!(count < 100 || in_chunks as u64 > count / 4, "{in_chunks} snapshots came in chunks");
     assert!(count < 100 || changes as u64 > count / 2, "{changes} changes were made");
     assert!(count < 100 || transfers as u64 > count / 10, "{transfers} transfers were made");

@@ -30,6 +30,7 @@
 //! | `hang n` / `unhang n` | its disk ends no write / goes on |
 //! | `damage n i,j` | the payloads of these entries can't be read on n's disk any more |
 //! | `lose-state n` | the snapshot that n's log begins at can't be read any more |
+//! | `find-state n` | the snapshot that n's log begins at can be read again |
 //! | `replace n dead by` | asks n to replace a dead replica |
 //! | `force n [seen=term]` | makes n, which is down, the only voter |
 //! | `join n` | a blank replica, not yet a member |
@@ -190,6 +191,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Result<String, String> {
             }
         }
         "lose-state" => cluster.step(replica()?, Input::StateLost),
+        "find-state" => cluster.step(replica()?, Input::StateFound),
         "replace" => {
             let (dead, by) = (ReplicaId(command.parsed(1)?), ReplicaId(command.parsed(2)?));
             cluster.replace(replica()?, dead, by);

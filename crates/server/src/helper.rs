@@ -10,7 +10,7 @@ use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, SnapshotReader, SnapshotWriter, StoredSnapshot,
+    Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
 use mio::Waker;
 
@@ -60,14 +60,10 @@ pub(crate) enum Job {
     },
     /// Read a chunk of a complete file.
     Read {
-        /// Of which shard.
-        shard: ShardId,
-        /// What the file stands for.
-        index: Index,
+        /// The file.
+        file: Box<SnapshotFile>,
         /// Which chunk, from 0.
         number: u32,
-        /// The file.
-        name: String,
     },
 }
 
@@ -201,7 +197,7 @@ struct Work {
     disk: FileDisk,
     writers: BTreeMap<ShardId, Unfinished>,
     /// The snapshot read last of each shard, whose index of chunks is worth keeping.
-    readers: BTreeMap<ShardId, (String, SnapshotReader)>,
+    readers: BTreeMap<ShardId, SnapshotReader>,
 }
 
 /// A snapshot file that is being written.
@@ -241,8 +237,9 @@ impl Work {
             Job::Append { shard, chunk } => self.append(shard, &chunk).map(Some),
             Job::Finish { shard } => self.finish(shard).map(Some),
             Job::Abort { shard } => self.abort(shard).map(|()| None),
-            Job::Read { shard, index, number, name } => {
-                let result = self.read(shard, &name, number);
+            Job::Read { file, number } => {
+                let result = self.read(&file, number);
+                let (shard, index, name) = (file.shard, file.meta.index, file.name);
                 Ok(Some(Answer::Chunk { shard, index, number, name, result }))
             }
         }
@@ -292,14 +289,14 @@ impl Work {
     }
 
     /// A file that can't be read is no reason to stop: it is the node's to decide.
-    fn read(&mut self, shard: ShardId, name: &str, number: u32) -> Result<ReadChunk, String> {
-        let known = self.readers.get(&shard).is_some_and(|(known, _)| known == name);
+    fn read(&mut self, file: &SnapshotFile, number: u32) -> Result<ReadChunk, String> {
+        let shard = file.shard;
+        let known = self.readers.get(&shard).is_some_and(|known| known.stored().file == *file);
         if !known {
-            let (_, reader) =
-                SnapshotReader::open(&mut self.disk, name).map_err(|error| error.to_string())?;
-            self.readers.insert(shard, (name.to_owned(), reader));
+            let reader = SnapshotReader::open_file(&mut self.disk, file);
+            self.readers.insert(shard, reader.map_err(|error| error.to_string())?);
         }
-        let (_, reader) = &self.readers[&shard];
+        let reader = &self.readers[&shard];
         let content = reader.read(&mut self.disk, number).map_err(|error| error.to_string())?;
         let slots = reader.slots(number);
         let chunk = content.map(|content| SnapshotChunk { slots, content });

@@ -304,15 +304,14 @@ impl Lane {
         index: Index,
         number: u32,
     ) -> Result<(), ServerError> {
-        let file = self.frames.log().snapshot_at(shard, index).map(|file| file.name.clone());
-        let Some(name) = file else {
+        let Some(file) = self.frames.log().snapshot_at(shard, index).cloned() else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
             let event = Event::SnapshotChunk { shard, index, number, result: Err(reason) };
             self.network.tell(event);
             return Ok(());
         };
-        self.frames.log().hold_snapshot(&name);
-        self.helper.give(Job::Read { shard, index, number, name })
+        self.frames.log().hold_snapshot(&file.name);
+        self.helper.give(Job::Read { file: Box::new(file), number })
     }
 
     /// Gives the node what the helper thread and the writer thread have done.

@@ -12,7 +12,7 @@ use flotilla_raft::{
     Write, WriteSeq,
 };
 use flotilla_shard::ShardId;
-use flotilla_storage::{Log, Options, RecoveredLane};
+use flotilla_storage::{Log, Options, RecoveredLane, SnapshotFile};
 use mio::{Poll, Token, Waker};
 
 use crate::disk::FileDisk;
@@ -145,15 +145,15 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
         .collect();
     assert_eq!(names, std::slice::from_ref(&file.name), "what was dropped is gone");
 
-    let index = file.meta.index;
     let expected = [Some(chunk(&[1; 10_000])), Some(chunk(b"second")), None];
     for (number, expected) in (0..).zip(expected) {
-        give(Job::Read { shard: SHARD, index, number, name: file.name.clone() });
+        give(Job::Read { file: Box::new(file.clone()), number });
         let Answer::Chunk { result, .. } = answer() else { panic!("it was read") };
         let digest = file.digest;
         assert_eq!(result, Ok(ReadChunk { digest, chunks: 2, chunk: expected }));
     }
-    give(Job::Read { shard: SHARD, index, number: 0, name: "gone.snap".to_owned() });
+    let gone = SnapshotFile { name: "gone.snap".to_owned(), ..file };
+    give(Job::Read { file: Box::new(gone), number: 0 });
     let Answer::Chunk { result, .. } = answer() else { panic!("the lane is told") };
     assert!(result.expect_err("there is no such file").contains("gone.snap"));
 }

@@ -6,7 +6,8 @@ use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
 use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
-    Chore, Disk as _, DiskError, MemoryDisk, SnapshotReader, SnapshotWriter, StoredSnapshot,
+    Chore, Disk as _, DiskError, MemoryDisk, SnapshotFile, SnapshotReader, SnapshotWriter,
+    StoredSnapshot,
 };
 
 /// What it is to do.
@@ -44,14 +45,10 @@ pub(crate) enum Job {
     },
     /// Read a chunk of a complete file.
     Read {
-        /// Of which shard.
-        shard: ShardId,
-        /// What the file stands for.
-        index: Index,
+        /// The file.
+        file: Box<SnapshotFile>,
         /// Which chunk, from 0.
         number: u32,
-        /// The file.
-        name: String,
     },
 }
 
@@ -176,8 +173,8 @@ impl Helper {
                 }
             }
             Job::Abort { shard } => self.abort(shard, disk).map(|()| Done::Nothing),
-            Job::Read { shard, index, number, name } => {
-                let read = SnapshotReader::open(disk, &name).and_then(|(_, reader)| {
+            Job::Read { file, number } => {
+                let read = SnapshotReader::open_file(disk, &file).and_then(|reader| {
                     let (slots, digest) = (reader.slots(number), reader.digest());
                     let chunks = reader.chunks();
                     let chunk = reader.read(disk, number)?;
@@ -185,6 +182,7 @@ impl Helper {
                     Ok(ReadChunk { digest, chunks, chunk })
                 });
                 let result = read.map_err(|error| error.to_string());
+                let (shard, index, name) = (file.shard, file.meta.index, file.name);
                 Ok(Done::Chunk { shard, index, number, name, result })
             }
         }

@@ -151,7 +151,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         workload: workload(random),
         plan: Vec::new(),
         lasts_max: random.between(300, 1_800) * MILLI,
-        faults_until: random.between(8, 20) * SECOND,
+        faults_until: random.between(5, 11) * SECOND,
         ending: if random.chance(50) { Ending::Quorum(random.word()) } else { Ending::Whole },
         mutant: None,
     };
@@ -343,7 +343,7 @@ fn figure_8(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_log_bytes = 1 << 20;
     mix.every = random.between(300, 900) * MILLI;
     config.lasts_max = random.between(150, 600) * MILLI;
-    config.faults_until = random.between(6, 15) * SECOND;
+    config.faults_until = random.between(5, 11) * SECOND;
     mix.weights.clear();
     mix.add(&[(Fault::Figure8, 10), (Fault::PairOff, 2), (Fault::CrashLeader, 1)]);
 }

@@ -26,7 +26,7 @@ pub(crate) fn swarm(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     }
     mix.every = *random.pick(&[60, 200, 500, 1_500, 4_000]) * MILLI;
     config.lasts_max = *random.pick(&[100, 400, 1_000, 2_500]) * MILLI;
-    config.faults_until = random.between(12, 44) * SECOND;
+    config.faults_until = random.between(5, 23) * SECOND;
     times(config, random);
     sizes(config, random);
 }

@@ -386,9 +386,12 @@ impl Log {
         self.shelf.newest(shard).map(|stored| &stored.file)
     }
 
-    /// The durable snapshot of a shard at exactly this index, if its file is still there.
+    /// The durable snapshot of a shard at exactly this index, if its file is still there; also the
+    /// one that its log begins at and that could not be read at the start.
     pub fn snapshot_at(&self, shard: ShardId, index: Index) -> Option<&SnapshotFile> {
-        self.shelf.at(shard, index)
+        let begins_at = || self.shards.get(&shard)?.file.as_ref();
+        let on_shelf = self.shelf.at(shard, index);
+        on_shelf.or_else(|| begins_at().filter(|file| file.meta.index == index))
     }
 
     /// The last sequence given out.

@@ -391,10 +391,7 @@ fn find_snapshots(
 ) -> Result<(), RecoverError> {
     for (&shard, log) in &replay.shards {
         let Some(file) = &log.file else { continue };
-        let found = SnapshotReader::open(disk, &file.name).and_then(|(_, reader)| {
-            if reader.file() == *file { Ok(reader) } else { Err(reader.is_not(file)) }
-        });
-        match found {
+        match SnapshotReader::open_file(disk, file) {
             Ok(reader) => {
                 lane.snapshots.insert(shard, file.clone());
                 lane.stored.push(reader.stored().clone());

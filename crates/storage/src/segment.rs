@@ -115,9 +115,11 @@ impl Segments {
         }
     }
 
-    /// The name and size of a file to prepare, if too few wait.
+    /// The name and size of a file to prepare, if too few wait, or to see whether there is room
+    /// again.
     pub(crate) fn next_to_prepare(&mut self) -> Option<(String, u64)> {
-        if self.free.len() + self.preparing.len() >= self.spares {
+        let tries = self.lacks_room() && self.preparing.is_empty();
+        if self.free.len() + self.preparing.len() >= self.spares && !tries {
             return None;
         }
         let name = self.new_name();

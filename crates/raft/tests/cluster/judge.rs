@@ -21,6 +21,8 @@ pub(crate) struct Judge {
     pub(crate) lease_reads: usize,
     pub(crate) repaired: usize,
     pub(crate) states_lost: usize,
+    /// How often one was found again.
+    pub(crate) states_found: usize,
     /// What is committed by the word of one that has no state to apply it to.
     committed_unapplied: Index,
     pub(crate) served: BTreeMap<RequestId, Index>,

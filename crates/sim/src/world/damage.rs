@@ -203,16 +203,22 @@ impl World {
 
     /// Takes an image of a disk; the next time puts it back.
     fn put_back(&mut self, at: usize, random: &mut Random) -> bool {
-        let founded = self.machines.iter().all(|machine| machine.founded);
-        let Some((image, boots)) = self.machines[at].image.take() else {
-            if founded {
+        let copied = self.machines.iter().position(|machine| machine.image.is_some());
+        let at = copied.unwrap_or(at);
+        let on = self.machines[at].process.is_some();
+        let image = self.machines[at]
+            .image
+            .take()
+            .filter(|(_, boots)| on && self.have_run_since(at, boots));
+        let Some((image, boots)) = image else {
+            if self.machines.iter().all(|machine| machine.founded) {
                 let image = Box::new(self.machines[at].disk.clone());
                 self.machines[at].image = Some((image, self.boots()));
             }
             return false;
         };
-        let on = self.machines[at].process.is_some();
-        if !on || !self.have_run_since(at, &boots) || !self.may_lose(at) {
+        if !self.may_lose(at) {
+            self.machines[at].image = Some((image, boots));
             return false;
         }
         self.make_calm(at);

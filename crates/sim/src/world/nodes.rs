@@ -327,10 +327,9 @@ impl World {
 
     fn read_snapshot(&mut self, at: usize, boot: u64, shard: ShardId, index: Index, number: u32) {
         let Some(process) = self.machines[at].process_of(boot) else { return };
-        let file = process.log.snapshot_at(shard, index).map(|file| file.name.clone());
-        if let Some(name) = file {
-            process.log.hold_snapshot(&name);
-            self.help(at, Job::Read { shard, index, number, name });
+        if let Some(file) = process.log.snapshot_at(shard, index).cloned() {
+            process.log.hold_snapshot(&file.name);
+            self.help(at, Job::Read { file: Box::new(file), number });
         } else {
             let reason = format!("there is no snapshot of shard {shard} at index {index} any more");
             let result = Err(reason);

@@ -33,6 +33,12 @@ impl SnapshotReader {
         Ok((stored.file.meta.clone(), Self { stored, files }))
     }
 
+    /// Opens the file that a log names, and no other.
+    pub fn open_file(disk: &mut dyn Disk, file: &SnapshotFile) -> Result<Self, SnapshotError> {
+        let (_, reader) = Self::open(disk, &file.name)?;
+        if reader.stored.file == *file { Ok(reader) } else { Err(reader.is_not(file)) }
+    }
+
     /// The content of chunk `number`, from 0; `None` after the last.
     pub fn read(&self, disk: &mut dyn Disk, number: u32) -> Result<Option<Vec<u8>>, SnapshotError> {
         let Some(chunk) = self.stored.chunks.get(number as usize) else { return Ok(None) };
