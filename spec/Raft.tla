@@ -123,6 +123,35 @@ Init ==
     /\ left = [crashes |-> Crashes, wipes |-> Wipes, changes |-> Changes,
                snapshots |-> Snapshots, reads |-> Reads, transfers |-> Transfers]
 
+\* The same, but 1 leads term 1 by its own vote and that of 2, which is where most of what can go
+\* wrong begins: a search from here comes five actions further. That it is reached is checked.
+InitLed ==
+    LET voted == [term |-> 1, vote |-> 1, log |-> <<>>, base |-> 0] IN
+    /\ term = [n \in Server |-> IF n \in {1, 2} THEN 1 ELSE 0]
+    /\ vote = [n \in Server |-> IF n \in {1, 2} THEN 1 ELSE Nil]
+    /\ log = [n \in Server |-> <<>>]
+    /\ base = [n \in Server |-> 0]
+    /\ commit = [n \in Server |-> 0]
+    /\ role = [n \in Server |-> IF n = 1 THEN "L" ELSE "F"]
+    /\ leaderOf = [n \in Server |-> IF n = 1 THEN 1 ELSE Nil]
+    /\ loyal = [n \in Server |-> FALSE]
+    /\ agreed = [n \in Server |-> 0]
+    /\ disk = [n \in Server |-> IF n \in {1, 2} THEN voted ELSE Blank]
+    /\ dead = {}
+    /\ top = 1
+    /\ pre = IF PreVotes THEN {<<2, 1, 1>>} ELSE {}
+    /\ asked = {[t |-> 1, c |-> 1, lt |-> 0, li |-> 0]}
+    /\ xfer = {}
+    /\ granted = {<<1, 1, 1>>, <<2, 1, 1>>}
+    /\ acked = [n \in Server |-> [t \in Terms |-> 0]]
+    /\ led = [t \in Terms |-> IF t = 1 THEN {1} ELSE {}]
+    /\ llog = [t \in Terms |-> <<>>]
+    /\ lcommit = [t \in Terms |-> 0]
+    /\ committed = <<>>
+    /\ read = [st |-> "none"]
+    /\ left = [crashes |-> Crashes, wipes |-> Wipes, changes |-> Changes,
+               snapshots |-> Snapshots, reads |-> Reads, transfers |-> Transfers]
+
 -----------------------------------------------------------------------------
 (* What may be said after a step: a vote, and a campaign's question, once term and vote are on   *)
 (* disk; that a log agrees with the leader's, as far as it is on disk, in a term that is.        *)
@@ -482,9 +511,16 @@ Act(n) ==
 Next == ((\E n \in Server \ dead : Act(n)) \/ BeginRound \/ EndRound) /\ Says
 
 Spec == Init /\ [][Next]_vars
+LedSpec == InitLed /\ [][Next]_vars
 
 \* States come breadth first: what is left out is further away than all that was seen.
 Bounded == TLCGet("distinct") < StatesMax
+
+\* Where it is terms and logs that matter, a disk is written before anybody else goes on.
+Prompt == Cardinality({n \in Server : disk[n] # Mem(n)}) <= 1
+
+\* Broken by any way from Init to InitLed: `cargo xtask spec` sees it broken.
+NeverLed == ~InitLed
 
 -----------------------------------------------------------------------------
 (* What holds in every state *)
