@@ -23,6 +23,12 @@ CONSTANTS
     Crashes, Wipes, Changes, Snapshots, Reads, Transfers, \* how often, at most
     StatesMax   \* beyond so many distinct states nothing is looked at any more
 
+\* Models that are about something else switch these off: followers that are loyal to a leader
+\* they hear, and a leader's stepping down whenever it likes.
+Stickiness == TRUE
+Off == FALSE
+Never(n) == FALSE
+
 Nil == 0
 Terms == 1..MaxTerm
 Max(a, b) == IF a > b THEN a ELSE b
@@ -305,7 +311,7 @@ ReceiveFrom(m, t, p, j) ==
     /\ vote' = [vote EXCEPT ![m] = IF t > term[m] THEN Nil ELSE @]
     /\ role' = [role EXCEPT ![m] = "F"]
     /\ leaderOf' = [leaderOf EXCEPT ![m] = CHOOSE n \in led[t] : TRUE]
-    /\ loyal' = [loyal EXCEPT ![m] = TRUE]
+    /\ loyal' = [loyal EXCEPT ![m] = Stickiness]
     /\ agreed' = [agreed EXCEPT ![m] =
            Max(IF t = term[m] /\ leaderOf[m] # Nil THEN @ ELSE 0, j)]
     /\ UNCHANGED <<base, commit, disk, dead, top, pre, xfer, leaders, committed, read, left>>
@@ -378,13 +384,16 @@ MayChange(n) ==
     /\ TermAt(log[n], commit[n]) = term[n]
     /\ ConfIndex(log[n]) <= commit[n]
 
+\* Whose majority counts besides that of the new voters.
+Outgoing(c) == c.v
+
 \* A joint configuration is left; a plain one gets a learner, or becomes joint with voters that
 \* listen already. An id is never used twice.
 Next1(l, c, d) ==
     \/ c.o # {} /\ d = [v |-> c.v, o |-> {}, l |-> c.l]
     \/ /\ c.o = {} /\ d.o = {} /\ d.v = c.v
        /\ \A s \in d.l \ c.l : \A u \in Ever(l) : u < s
-    \/ c.o = {} /\ d.o = c.v /\ d.v # c.v /\ d.v # {} /\ d.v \subseteq Members(c)
+    \/ c.o = {} /\ d.o = Outgoing(c) /\ d.v # c.v /\ d.v # {} /\ d.v \subseteq Members(c)
        /\ d.l = c.l \ d.v
 
 Change(n, d) ==
@@ -395,7 +404,7 @@ Change(n, d) ==
 Wanted(l, c) ==
     IF c.o # {} THEN {[v |-> c.v, o |-> {}, l |-> c.l]}
     ELSE {[v |-> c.v, o |-> {}, l |-> c.l \cup {s}] : s \in Server \ Ever(l)}
-         \cup {[v |-> (c.v \ gone) \cup come, o |-> c.v, l |-> c.l \ come] :
+         \cup {[v |-> (c.v \ gone) \cup come, o |-> Outgoing(c), l |-> c.l \ come] :
                gone \in {{}} \cup {{s} : s \in c.v}, come \in {{}} \cup {{s} : s \in c.l}}
 
 Reconfigure(n) ==
@@ -516,8 +525,8 @@ LedSpec == InitLed /\ [][Next]_vars
 \* States come breadth first: what is left out is further away than all that was seen.
 Bounded == TLCGet("distinct") < StatesMax
 
-\* Where it is terms and logs that matter, a disk is written before anybody else goes on.
-Prompt == Cardinality({n \in Server : disk[n] # Mem(n)}) <= 1
+\* Where it is terms and logs that matter, a disk is written before anything else happens.
+AtOnce == (\A n \in Server : disk[n] = Mem(n)) \/ disk' # disk
 
 \* Broken by any way from Init to InitLed: `cargo xtask spec` sees it broken.
 NeverLed == ~InitLed
@@ -539,6 +548,12 @@ StateMachineSafety ==
     \A n \in Server :
         /\ commit[n] <= Len(log[n]) /\ commit[n] <= Len(committed)
         /\ \A i \in 1..commit[n] : log[n][i] = committed[i].e
+
+\* What is committed is on the disks of a majority, and stays there.
+CommittedIsDurable ==
+    Changes = 0 /\ Wipes = 0 => \A i \in 1..Len(committed) :
+        LET has == {n \in Server : Len(disk[n].log) >= i /\ disk[n].log[i] = committed[i].e}
+        IN  Majority(has, Founders)
 
 \* A leader has all that was committed in the terms before its own.
 LeaderCompleteness ==
