@@ -23,6 +23,12 @@ CONSTANTS
     Crashes, Wipes, Changes, Snapshots, Reads, Transfers, \* how often, at most
     StatesMax   \* beyond so many distinct states nothing is looked at any more
 
+\* Models that are about something else switch these off: followers that are loyal to a leader
+\* they hear, and a leader's stepping down whenever it likes.
+Stickiness == TRUE
+Off == FALSE
+Never(n) == FALSE
+
 Nil == 0
 Terms == 1..MaxTerm
 Max(a, b) == IF a > b THEN a ELSE b
@@ -116,6 +122,35 @@ Init ==
     /\ granted = {}
     /\ acked = [n \in Server |-> [t \in Terms |-> 0]]
     /\ led = [t \in Terms |-> {}]
+    /\ llog = [t \in Terms |-> <<>>]
+    /\ lcommit = [t \in Terms |-> 0]
+    /\ committed = <<>>
+    /\ read = [st |-> "none"]
+    /\ left = [crashes |-> Crashes, wipes |-> Wipes, changes |-> Changes,
+               snapshots |-> Snapshots, reads |-> Reads, transfers |-> Transfers]
+
+\* The same, but 1 leads term 1 by its own vote and that of 2, which is where most of what can go
+\* wrong begins: a search from here comes five actions further. That it is reached is checked.
+InitLed ==
+    LET voted == [term |-> 1, vote |-> 1, log |-> <<>>, base |-> 0] IN
+    /\ term = [n \in Server |-> IF n \in {1, 2} THEN 1 ELSE 0]
+    /\ vote = [n \in Server |-> IF n \in {1, 2} THEN 1 ELSE Nil]
+    /\ log = [n \in Server |-> <<>>]
+    /\ base = [n \in Server |-> 0]
+    /\ commit = [n \in Server |-> 0]
+    /\ role = [n \in Server |-> IF n = 1 THEN "L" ELSE "F"]
+    /\ leaderOf = [n \in Server |-> IF n = 1 THEN 1 ELSE Nil]
+    /\ loyal = [n \in Server |-> FALSE]
+    /\ agreed = [n \in Server |-> 0]
+    /\ disk = [n \in Server |-> IF n \in {1, 2} THEN voted ELSE Blank]
+    /\ dead = {}
+    /\ top = 1
+    /\ pre = IF PreVotes THEN {<<2, 1, 1>>} ELSE {}
+    /\ asked = {[t |-> 1, c |-> 1, lt |-> 0, li |-> 0]}
+    /\ xfer = {}
+    /\ granted = {<<1, 1, 1>>, <<2, 1, 1>>}
+    /\ acked = [n \in Server |-> [t \in Terms |-> 0]]
+    /\ led = [t \in Terms |-> IF t = 1 THEN {1} ELSE {}]
     /\ llog = [t \in Terms |-> <<>>]
     /\ lcommit = [t \in Terms |-> 0]
     /\ committed = <<>>
@@ -276,7 +311,7 @@ ReceiveFrom(m, t, p, j) ==
     /\ vote' = [vote EXCEPT ![m] = IF t > term[m] THEN Nil ELSE @]
     /\ role' = [role EXCEPT ![m] = "F"]
     /\ leaderOf' = [leaderOf EXCEPT ![m] = CHOOSE n \in led[t] : TRUE]
-    /\ loyal' = [loyal EXCEPT ![m] = TRUE]
+    /\ loyal' = [loyal EXCEPT ![m] = Stickiness]
     /\ agreed' = [agreed EXCEPT ![m] =
            Max(IF t = term[m] /\ leaderOf[m] # Nil THEN @ ELSE 0, j)]
     /\ UNCHANGED <<base, commit, disk, dead, top, pre, xfer, leaders, committed, read, left>>
@@ -349,13 +384,16 @@ MayChange(n) ==
     /\ TermAt(log[n], commit[n]) = term[n]
     /\ ConfIndex(log[n]) <= commit[n]
 
+\* Whose majority counts besides that of the new voters.
+Outgoing(c) == c.v
+
 \* A joint configuration is left; a plain one gets a learner, or becomes joint with voters that
 \* listen already. An id is never used twice.
 Next1(l, c, d) ==
     \/ c.o # {} /\ d = [v |-> c.v, o |-> {}, l |-> c.l]
     \/ /\ c.o = {} /\ d.o = {} /\ d.v = c.v
        /\ \A s \in d.l \ c.l : \A u \in Ever(l) : u < s
-    \/ c.o = {} /\ d.o = c.v /\ d.v # c.v /\ d.v # {} /\ d.v \subseteq Members(c)
+    \/ c.o = {} /\ d.o = Outgoing(c) /\ d.v # c.v /\ d.v # {} /\ d.v \subseteq Members(c)
        /\ d.l = c.l \ d.v
 
 Change(n, d) ==
@@ -366,7 +404,7 @@ Change(n, d) ==
 Wanted(l, c) ==
     IF c.o # {} THEN {[v |-> c.v, o |-> {}, l |-> c.l]}
     ELSE {[v |-> c.v, o |-> {}, l |-> c.l \cup {s}] : s \in Server \ Ever(l)}
-         \cup {[v |-> (c.v \ gone) \cup come, o |-> c.v, l |-> c.l \ come] :
+         \cup {[v |-> (c.v \ gone) \cup come, o |-> Outgoing(c), l |-> c.l \ come] :
                gone \in {{}} \cup {{s} : s \in c.v}, come \in {{}} \cup {{s} : s \in c.l}}
 
 Reconfigure(n) ==
@@ -482,9 +520,16 @@ Act(n) ==
 Next == ((\E n \in Server \ dead : Act(n)) \/ BeginRound \/ EndRound) /\ Says
 
 Spec == Init /\ [][Next]_vars
+LedSpec == InitLed /\ [][Next]_vars
 
 \* States come breadth first: what is left out is further away than all that was seen.
 Bounded == TLCGet("distinct") < StatesMax
+
+\* Where it is terms and logs that matter, a disk is written before anything else happens.
+AtOnce == (\A n \in Server : disk[n] = Mem(n)) \/ disk' # disk
+
+\* Broken by any way from Init to InitLed: `cargo xtask spec` sees it broken.
+NeverLed == ~InitLed
 
 -----------------------------------------------------------------------------
 (* What holds in every state *)
@@ -503,6 +548,12 @@ StateMachineSafety ==
     \A n \in Server :
         /\ commit[n] <= Len(log[n]) /\ commit[n] <= Len(committed)
         /\ \A i \in 1..commit[n] : log[n][i] = committed[i].e
+
+\* What is committed is on the disks of a majority, and stays there.
+CommittedIsDurable ==
+    Changes = 0 /\ Wipes = 0 => \A i \in 1..Len(committed) :
+        LET has == {n \in Server : Len(disk[n].log) >= i /\ disk[n].log[i] = committed[i].e}
+        IN  Majority(has, Founders)
 
 \* A leader has all that was committed in the terms before its own.
 LeaderCompleteness ==

@@ -63,7 +63,7 @@ usage: cargo xtask <verb>
            [--table]            and write what came of it into mutants/README.md
   spec                        the TLA+ specification under TLC: every model of CI
            [--long]             far more states
-           [--mutants]          break it in each way that is listed, and see TLC notice
+           [--mutants [WORDS]]  break it in each way that is listed, and see TLC notice
            [--traces]           walk traces of the simulator along it
            [--traces --spoil]   and see it notice spoiled ones
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now

@@ -59,11 +59,11 @@ impl Node {
                 Here::Dead => unsettled.push((shard, None)),
                 Here::Later(id) => {
                     // A leader that only it believes in may be none any more, and its change void.
-                    let settled = |replica: &&Replica| {
+                    let settled = |replica: &Replica| {
                         replica.raft.is_configuration_committed()
                             && is_settled(replica, id, founder.voter)
                     };
-                    if self.replicas.get(&shard).filter(settled).is_none() {
+                    if !self.replicas.get(&shard).is_some_and(settled) {
                         unsettled.push((shard, Some(id)));
                     }
                 }

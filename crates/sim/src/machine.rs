@@ -57,6 +57,8 @@ pub(crate) struct Machine {
     pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
     pub(crate) files: BTreeSet<Arc<str>>,
+    /// Shards whose cores have asked for writes since the last boot, for the story.
+    pub(crate) told_cores: BTreeSet<ShardId>,
 }
 
 /// What a disk does to the next operation of a kind.
@@ -98,6 +100,7 @@ impl Machine {
             unsettled: false,
             refused: None,
             files: BTreeSet::new(),
+            told_cores: BTreeSet::new(),
         }
     }
 

@@ -217,8 +217,9 @@ mod tests {
     use crate::root;
 
     const TEXT: &str = "Words about the file.\n\nmutant XX-1\nis: a thing\n  and more of it\n\
-        breaks: ES LM\nfamily: votes\nedit a/b.rs\n<<<\n  one\n\n  two\n===\n>>>\nedit a/c.rs\n<<<\n\
-        mutant\n===\n# x\n>>>\n\nexcluded XX-2\nis: another\nbecause: it can't be\n";
+        breaks: ES LM\nfamily: votes\nedit a/b.rs\n<<<\n  one\n\n  two\n===\n>>>\n\
+        edit a/c.rs\n<<<\nmutant\n===\n# x\n>>>\n\n\
+        excluded XX-2\nis: another\nbecause: it can't be\n";
 
     #[test]
     fn reads_entries() {

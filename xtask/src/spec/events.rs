@@ -66,9 +66,9 @@ struct Group {
     grown: bool,
 }
 
-/// The traces of all groups of three voters in a story, who stay the same, each as far as it goes
-/// or up to so many events.
-pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
+/// The traces of all groups of three voters in a story, who stay the same, by shard, each as far as
+/// it goes or up to so many events.
+pub(super) fn of_story(text: &str, events_max: usize) -> Vec<(u64, Vec<Event>)> {
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('|')) {
         let mut words = line.split_whitespace().skip(1);
@@ -80,12 +80,12 @@ pub(super) fn of_story(text: &str, events_max: usize) -> Vec<Vec<Event>> {
         let rest: Vec<&str> = words.collect();
         groups.entry(shard).or_default().read(kind, node, &Words(&rest));
     }
-    let whole = groups.into_values().filter(|group| group.voters.len() == 3 && !group.grown);
-    let mut traces: Vec<Vec<Event>> = whole.map(|group| group.events).collect();
-    for trace in &mut traces {
-        trace.truncate(events_max);
-    }
-    traces
+    let whole = groups.into_iter().filter(|(_, group)| group.voters.len() == 3 && !group.grown);
+    let trace = |(shard, mut group): (u64, Group)| {
+        group.events.truncate(events_max);
+        (shard, group.events)
+    };
+    whole.map(trace).collect()
 }
 
 /// The rest of a line: words, most of them `name=value`.
@@ -243,12 +243,12 @@ mod tests {
             \x20 1.3 state 1 0 leads term=1 last=2 commit=1 applied=1\n\
             \x20 1.3 boot 1 0 term=1 vote=11 base=0 last=1 entries=1\n";
         let traces = of_story(story, 10);
-        let records: Vec<String> = traces[0].iter().map(Event::record).collect();
+        let records: Vec<String> = traces[0].1.iter().map(Event::record).collect();
         assert_eq!(records[0], "[k |-> \"campaign\", n |-> 1, q |-> 1, t |-> 1]");
         assert!(records[1].starts_with("[k |-> \"sync\", n |-> 1, q |-> 1, t |-> 1, v |-> 1"));
         assert_eq!(records[2], "[k |-> \"lead\", n |-> 1, t |-> 1]");
         assert!(records[3].ends_with("i |-> 1, es |-> <<e(1), c(1, {1, 2}, {3}, {})>>]"));
-        let kinds: Vec<&str> = traces[0].iter().skip(4).map(|event| event.kind).collect();
+        let kinds: Vec<&str> = traces[0].1.iter().skip(4).map(|event| event.kind).collect();
         assert_eq!(kinds, ["commit", "look", "boot"]);
     }
 }

@@ -38,7 +38,7 @@ const NOTICED_FLOOR: usize = 95;
 
 /// Checks traces; with `spoil`, also spoiled ones.
 pub(super) fn check(tlc: &Tlc, spoil: bool) -> anyhow::Result<()> {
-    let traces = collect()?;
+    let (traces, origins) = collect()?;
     let events: usize = traces.iter().map(Vec::len).sum();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for event in traces.iter().flatten() {
@@ -51,8 +51,9 @@ pub(super) fn check(tlc: &Tlc, spoil: bool) -> anyhow::Result<()> {
         (0..traces.len()).filter(|number| !allowed.contains(number)).collect();
     if let Some(&first) = refused.first() {
         bail!(
-            "{} traces are not allowed: {refused:?}\n{}",
+            "{} traces are not allowed: {refused:?}\n{}: {}",
             refused.len(),
+            origins[first],
             why(tlc, &traces[first])?
         );
     }
@@ -65,17 +66,22 @@ pub(super) fn check(tlc: &Tlc, spoil: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs seeds of the families in turn until there is enough.
-fn collect() -> anyhow::Result<Vec<Vec<Event>>> {
-    let mut traces: Vec<Vec<Event>> = Vec::new();
+/// Runs seeds of the families in turn until there is enough. Also says how to run each one again.
+fn collect() -> anyhow::Result<(Vec<Vec<Event>>, Vec<String>)> {
+    let (mut traces, mut origins): (Vec<Vec<Event>>, Vec<String>) = Default::default();
     for seed in 0..1_000 {
         let family = FAMILIES[seed as usize % FAMILIES.len()];
         let (story, outcome) = trace_of(&Script::of(family, seed));
         outcome.with_context(|| format!("seed {seed} of {family}"))?;
-        traces.extend(of_story(&story, EVENTS_MAX).into_iter().filter(|trace| trace.len() > 50));
+        for (shard, trace) in of_story(&story, EVENTS_MAX) {
+            if trace.len() > 50 {
+                traces.push(trace);
+                origins.push(format!("shard {shard} of sim-one {seed} --family '{family}'"));
+            }
+        }
         let events: usize = traces.iter().map(Vec::len).sum();
         if traces.len() >= TRACES_FLOOR && events >= EVENTS_FLOOR {
-            return Ok(traces);
+            return Ok((traces, origins));
         }
     }
     bail!("a thousand seeds give fewer than {TRACES_FLOOR} traces or {EVENTS_FLOOR} events")

@@ -15,7 +15,11 @@ impl World {
     /// Tells what the cores of a node want written since the last turn, whether the node gives it
     /// out already or not.
     pub(crate) fn tell_writes(&mut self, at: usize, boot: u64, outputs: &[Output]) {
-        let Some(process) = self.machines[at].process_of(boot) else { return };
+        let machine = &mut self.machines[at];
+        if machine.boots != boot {
+            return;
+        }
+        let Some(process) = machine.process.as_mut() else { return };
         let given = outputs.iter().filter_map(|output| match output {
             Output::Write(batch) => Some(&batch.writes),
             _ => None,
@@ -28,6 +32,7 @@ impl World {
             {
                 let (id, voters) = (core.id(), ids(&core.configuration().voters));
                 lines.push(format!("group {} {shard} replica={id} voters={voters}", at + 1));
+                machine.told_cores.insert(*shard);
             }
             if told < Some(write.seq) {
                 process.told_writes.insert(*shard, write.seq);
@@ -58,8 +63,17 @@ impl World {
         }
     }
 
-    /// Tells what a node comes up with.
+    /// Tells what a node comes up with. A core whose first write the crash has prevented comes to
+    /// life later, with nothing: it is told of here all the same, or it would seem to forget.
     pub(crate) fn tell_boot(&mut self, at: usize, shards: &BTreeMap<ShardId, Recovered>) {
+        for shard in std::mem::take(&mut self.machines[at].told_cores) {
+            if !shards.contains_key(&shard) {
+                self.tell(|| {
+                    let promise = promise(HardState::default());
+                    format!("boot {} {shard} {promise} base=0 last=0 entries=", at + 1)
+                });
+            }
+        }
         for (shard, recovered) in shards {
             let Recovered { hard_state, snapshot, entries, .. } = recovered;
             self.tell(|| {
