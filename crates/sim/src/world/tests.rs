@@ -29,6 +29,11 @@ fn suffer(world: &mut World, at: usize, suffering: impl FnOnce(&mut MemoryDisk))
     world.checkers.trust_disk(at);
     world.switch_on(at);
     world.run_until(6 * SECOND).expect("it comes back by itself");
+    // A frame that carries old entries may be due at any moment.
+    while !world.is_whole(at) && world.now() < 7 * SECOND {
+        let next = world.now() + SECOND / 100;
+        world.run_until(next).expect("nothing goes wrong");
+    }
     assert!(world.is_whole(at), "with all its replicas");
 }
 
