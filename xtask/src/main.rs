@@ -9,7 +9,10 @@ mod bench_vs;
 mod chaos;
 mod cluster;
 mod compare_rings;
+mod core_mutants;
 mod coverage;
+mod cpu;
+mod joined;
 mod mutants;
 mod replay;
 mod sectors;
@@ -19,7 +22,7 @@ mod snapshots;
 mod spec;
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
@@ -44,13 +47,20 @@ usage: cargo xtask <verb>
   bench-vs raft [--rounds N]  the consensus core beside other crates: the table of decision 008
   chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
+  core-mutants [FILE]...      change the consensus core in small ways, and see its tests notice
   coverage                    lines of the consensus core that its own tests run
   explore                     every order of events of three replicas, up to bounds
            [--long]             far more of them
            [--scope NAME]       one scope only
            [--states N]         so many distinct states of each scope
            [--jobs N]           so many threads [default: one per core]
-  mutants [FILE]...           change the consensus core in small ways, and see its tests notice
+  mutants [ID]...             put known bugs back, and see the simulator catch each
+           [--seconds N]        within so many on one core [default: 60]
+           [--jobs N]           so many at a time [default: one per core]
+           [--sample N]         only so many, which change from day to day
+           [--turn K]           those of another day
+           [--base N]           with the seeds of an earlier hunt
+           [--table]            and write what came of it into mutants/README.md
   spec                        the TLA+ specification under TLC: every model of CI
            [--long]             far more states
            [--mutants [WORDS]]  break it in each way that is listed, and see TLC notice
@@ -79,6 +89,7 @@ usage: cargo xtask <verb>
   snapshots latency|disk      what snapshots cost clients and memory, or how much disk nodes take
            [--megabytes N]      of data [default: 1024, or 64]
            [--overwrites N]     so often is all of it written again, for disk [default: 100]
+           [--case NAME]        only with whole, lags, dead or no-quorum, for disk [default: all]
            [--data DIRECTORY]   on the disk of this directory [default: the system's temporary one]
   replay TRACE                step through a trace: h shows how
            [--html FILE]        draw it instead
@@ -104,9 +115,11 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
+        ("core-mutants", files) => core_mutants::hunt(files),
         ("coverage", []) => coverage::run(),
         ("explore", options) => explore(options),
-        ("mutants", options) => mutants::hunt(options),
+        ("mutants", options) => mutants::run(&mutants::Options::parse(options)?),
+        ("mutants-worker", arguments) => mutants::worker(arguments),
         ("threads", []) => threads(),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
@@ -190,6 +203,11 @@ fn cargo(arguments: &str) -> Command {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// Where builds go.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn shown(command: &Command) -> String {

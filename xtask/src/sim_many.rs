@@ -21,9 +21,8 @@ use anyhow::{Context as _, bail};
 use flotilla_sim::{
     Counters, Fault, Mark, Script, family, lacking, run, scenario, shrink, trace_of,
 };
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::{cargo, root, shown};
+use crate::{cargo, cpu, root, shown, target};
 
 /// The ledger: a line for every long run.
 const LEDGER: &str = "docs/internals/sim-ledger.md";
@@ -271,7 +270,7 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
     let mut seed = first;
     while seed < end && began.elapsed().as_secs() < seconds {
         println!("begin {seed}");
-        let cpu = cpu_micros();
+        let cpu = cpu::of_thread();
         let config = family_name.map_or_else(|| scenario(seed), |name| family(name, seed));
         match run(seed, config, None) {
             Ok(report) => {
@@ -280,17 +279,10 @@ pub(crate) fn worker(arguments: &[String]) -> anyhow::Result<()> {
             }
             Err(failure) => println!("failed {seed} {}", failure.reason.replace('\n', "\\n")),
         }
-        println!("cpu {}", cpu_micros() - cpu);
+        println!("cpu {}", cpu::of_thread() - cpu);
         seed += step;
     }
     Ok(())
-}
-
-/// What this thread has taken of its core so far: other programs don't count, as they do in the
-/// time of day.
-fn cpu_micros() -> u64 {
-    let taken = clock_gettime(ClockId::ThreadCPUTime);
-    taken.tv_sec as u64 * 1_000_000 + taken.tv_nsec as u64 / 1_000
 }
 
 fn tell(counters: &Counters) {
@@ -352,9 +344,7 @@ fn make_smaller(options: &Options, seed: u64) -> anyhow::Result<()> {
 }
 
 fn directory() -> anyhow::Result<PathBuf> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let directory = target.join("sim");
+    let directory = target().join("sim");
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }

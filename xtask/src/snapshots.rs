@@ -4,9 +4,11 @@
 //! the last reply. The latencies while some node writes a snapshot are set beside the others, and
 //! what memory grows by meanwhile beside the data.
 //!
-//! *Disk*: the same nodes are overwritten so many times, with all of them there and with a follower
-//! dead. Whatever the directories have at any time must be within bounds.
+//! *Disk*: keys are overwritten so many times, with all nodes there, with a follower that lags or is
+//! dead, and beside a shard without its quorum. Whatever the directories have at any time must be
+//! within bounds.
 
+mod disk;
 mod load;
 mod nodes;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use self::disk::Case;
 use self::load::{Keys, Sample};
 use self::nodes::{Moment, Nodes};
 use crate::{cargo, root, shown};
@@ -27,9 +30,6 @@ pub(crate) const VALUE_BYTES: u64 = 1_000;
 const RATIO_MAX: f64 = 1.5;
 /// Memory may grow by this part of the data while a snapshot is written, percent.
 const MEMORY_PERCENT_MAX: u64 = 10;
-/// Bounds of a directory: so many times the data and so many bytes; at rest, and meanwhile.
-const AT_REST: (u64, u64) = (2, 256 << 20);
-const MEANWHILE: (u64, u64) = (3, 512 << 20);
 /// Snapshots that a measurement of latencies waits for, and the longest it takes.
 const SNAPSHOTS_MIN: usize = 2;
 const MEASURED_MAX: Duration = Duration::from_mins(2);
@@ -40,6 +40,7 @@ pub(crate) struct Options {
     disk: bool,
     megabytes: NonZeroU64,
     overwrites: NonZeroU64,
+    cases: Vec<Case>,
     data: PathBuf,
 }
 
@@ -56,11 +57,16 @@ impl Options {
         let default = if disk { 64 } else { 1_024 };
         let megabytes = NonZeroU64::new(default).context("it is above 0")?;
         let overwrites = NonZeroU64::new(100).context("it is above 0")?;
-        let mut options = Self { disk, megabytes, overwrites, data: std::env::temp_dir() };
+        let (cases, data) = (Case::ALL.to_vec(), std::env::temp_dir());
+        let mut options = Self { disk, megabytes, overwrites, cases, data };
         for pair in rest.chunks(2) {
             match pair {
                 [name, value] if name == "--megabytes" => options.megabytes = number(value)?,
                 [name, value] if name == "--overwrites" => options.overwrites = number(value)?,
+                [name, value] if name == "--case" => {
+                    options.cases.retain(|case| case.name() == value);
+                    ensure!(!options.cases.is_empty(), "there is no case '{value}'");
+                }
                 [name, value] if name == "--data" => options.data = PathBuf::from(value),
                 _ => bail!("'{}' is not understood: try `cargo xtask help`", pair.join(" ")),
             }
@@ -95,7 +101,7 @@ fn say(line: &str) -> anyhow::Result<()> {
 
 fn latency(options: &Options, directory: &Path) -> anyhow::Result<()> {
     let data = options.megabytes.get() << 20;
-    let nodes = Nodes::start(&program(), directory, &[1, 2, 3])?;
+    let nodes = Nodes::start(&program(), directory, &[&[1, 2, 3]])?;
     let keys = Keys::all(data / VALUE_BYTES);
     load::fill(&Nodes::addresses(&[1, 2, 3]), &keys, 1)?;
     nodes.wait_for_rest()?;
@@ -142,35 +148,12 @@ fn snapshots_of(moments: &[Moment]) -> usize {
 }
 
 fn disk(options: &Options, directory: &Path) -> anyhow::Result<()> {
-    let data = options.megabytes.get() << 20;
-    let mut nodes = Nodes::start(&program(), directory, &[1, 2, 3])?;
-    let keys = Keys::all(data / VALUE_BYTES);
-    let bounds = [AT_REST, MEANWHILE].map(|(times, more)| times * data + more);
-    let cases: [(&str, &[usize]); 2] = [("all nodes are there", &[]), ("a follower is dead", &[3])];
     let mut broken = Vec::new();
-    for (name, dead) in cases {
-        for &node in dead {
-            nodes.kill(node)?;
-        }
-        let alive = nodes.alive();
-        let addresses = Nodes::addresses(&alive);
-        let moments =
-            nodes.watch_while(|| load::fill(&addresses, &keys, options.overwrites.get()))?;
-        for &node in &alive {
-            let (rest, meanwhile) = nodes::most_on_disk(&moments, node);
-            say(&format!(
-                "{name}: node {node} with {} MB of data had {} MB at rest (bound {}), {} MB while \
-                 it wrote a snapshot (bound {})",
-                options.megabytes,
-                rest >> 20,
-                bounds[0] >> 20,
-                meanwhile >> 20,
-                bounds[1] >> 20
-            ))?;
-            if rest > bounds[0] || meanwhile > bounds[1] {
-                broken.push(format!("node {node} while {name}"));
-            }
-        }
+    for case in &options.cases {
+        let directory = directory.join(case.name());
+        std::fs::create_dir(&directory).context("the directory of a case")?;
+        broken.extend(disk::measure(*case, options, &directory)?);
+        std::fs::remove_dir_all(&directory).context("the directory of a case")?;
     }
     ensure!(broken.is_empty(), "too much was on disk: {}", broken.join(", "));
     Ok(())
@@ -189,7 +172,9 @@ mod tests {
         assert_eq!(parsed(&["latency"]).expect("a verb").megabytes.get(), 1_024);
         let disk = parsed(&["disk", "--megabytes", "8", "--overwrites", "10"]).expect("options");
         assert_eq!((disk.megabytes.get(), disk.overwrites.get()), (8, 10));
-        for wrong in [&[][..], &["both"], &["disk", "--megabytes"], &["disk", "--megabytes", "0"]] {
+        assert_eq!(disk.cases, Case::ALL);
+        assert_eq!(parsed(&["disk", "--case", "lags"]).expect("options").cases, [Case::Lags]);
+        for wrong in [&[][..], &["both"], &["disk", "--megabytes"], &["disk", "--case", "all"]] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
         }
     }

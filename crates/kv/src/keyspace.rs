@@ -114,6 +114,19 @@ impl Keyspace {
         unchanged
     }
 
+    /// What [`Keyspace::touch`] takes of a key.
+    pub(crate) fn place(&self, slot: u16, key: &[u8]) -> (u16, u64) {
+        (slot, self.hash(key))
+    }
+
+    /// Reads the memory that accesses to these places will read. Nothing depends on what is read,
+    /// so the reads overlap; those of commands that are executed one after the other don't.
+    pub(crate) fn touch(&self, places: &[(u16, u64)]) {
+        let table = |slot| self.slots.get(slot);
+        let read = |&(slot, hash): &(u16, u64)| table(slot).map_or(0, |table| table.touch(hash));
+        std::hint::black_box(places.iter().map(read).fold(0, std::ops::BitXor::bitxor));
+    }
+
     /// Sets a key to a value, with an expiry in Unix milliseconds or none.
     pub fn set(&mut self, slot: Slot, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) {
         let hash = self.hash(key);

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use flotilla_resp::encode;
-use flotilla_shard::{Slot, slot_of};
+use flotilla_shard::{SLOTS, Slot, slot_of};
 use thiserror::Error;
 
 use crate::args::Args;
@@ -38,6 +38,9 @@ pub const CHECKPOINT_INTERVAL: u64 = 1_024;
 /// Checkpoints that are kept, so that an entry in flight for long still finds the one it names.
 const CHECKPOINTS_KEPT: usize = 4;
 
+/// [`Machine::look_ahead`] stops at so many keys: what is read is to be in the cache still.
+const PLACES_MAX: usize = 1_024;
+
 /// The replicated state of a shard.
 #[derive(Debug)]
 pub struct Machine {
@@ -48,6 +51,8 @@ pub struct Machine {
     pub(crate) applied_index: u64,
     pub(crate) checkpoints: VecDeque<(u64, u64)>,
     pub(crate) walk: Option<Walk>,
+    /// Where [`Machine::look_ahead`] looks: empty between calls.
+    places: Vec<(u16, u64)>,
 }
 
 /// This replica's state is not its leader's: one of them is wrong, and this one must halt (P13).
@@ -120,6 +125,7 @@ impl Machine {
             applied_index: 0,
             checkpoints: VecDeque::new(),
             walk: None,
+            places: Vec::new(),
         }
     }
 
@@ -157,6 +163,28 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Has the memory at hand that entries will need which are applied next, up to a bound. Changes
+    /// nothing; it pays where there are several commands and more keys than a cache holds.
+    pub fn look_ahead<'a>(&mut self, entries: impl Iterator<Item = &'a [u8]>) {
+        let mut places = std::mem::take(&mut self.places);
+        let views = entries.filter_map(|entry| EntryView::parse(entry).ok());
+        for chunk in views.flat_map(|view| view.chunks()) {
+            for command in chunk.commands() {
+                // Most commands have one key, and have it there.
+                if let Some(key) = command.args.get(1).filter(|_| command.slot < SLOTS) {
+                    places.push(self.keyspace.place(command.slot, key));
+                }
+            }
+            if places.len() >= PLACES_MAX {
+                break;
+            }
+        }
+        self.keyspace.touch(&places);
+        places.clear();
+        places.shrink_to(PLACES_MAX);
+        self.places = places;
     }
 
     /// Answers a read at the applied state, as RESP3 bytes added to `out`. `now_ms` is the leader's

@@ -30,6 +30,9 @@ impl Single {
         self.seq += 1;
         let chunk = chunk_of(&head(1, 1, self.seq - 1), &[(self.seq, args)]);
         let entry = entry_of(self.stamp_ms, &[chunk]);
+        let before = self.machine.state_hash();
+        self.machine.look_ahead([&entry[..], b"no entry", &entry].into_iter());
+        assert_eq!(self.machine.state_hash(), before, "looking changes nothing");
         let mut answers = Answers::default();
         let index = self.machine.applied_index() + 1;
         self.machine.apply(index, &entry, &mut answers).expect("no checkpoint is named");

@@ -58,8 +58,12 @@ impl Node {
                 Here::Founder => {}
                 Here::Dead => unsettled.push((shard, None)),
                 Here::Later(id) => {
-                    let replica = self.replicas.get(&shard);
-                    if !replica.is_some_and(|replica| is_settled(replica, id, founder.voter)) {
+                    // A leader that only it believes in may be none any more, and its change void.
+                    let settled = |replica: &&Replica| {
+                        replica.raft.is_configuration_committed()
+                            && is_settled(replica, id, founder.voter)
+                    };
+                    if self.replicas.get(&shard).filter(settled).is_none() {
                         unsettled.push((shard, Some(id)));
                     }
                 }

@@ -31,8 +31,9 @@ impl Node {
         if let Some(receiving) = self.snapshots.receiving.get_mut(&shard) {
             receiving.stored += 1;
             receiving.moved_at = now.time;
-            let (conn, number, index) = (receiving.conn, receiving.stored, receiving.meta.index);
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Next, now);
+            let (conn, number) = (receiving.conn, receiving.stored);
+            let reply = receiving.reply(shard, number, SnapshotOutcome::Next);
+            self.reply_snapshot(conn, &reply, now);
         } else if let Some(making) = &mut self.snapshots.making
             && making.shard == shard
         {
@@ -47,14 +48,12 @@ impl Node {
             .get(&shard)
             .is_some_and(|r| r.finishing && r.meta.index == index);
         if received {
-            let Some(Receiving { conn, from, term, meta, number, .. }) =
-                self.snapshots.receiving.remove(&shard)
-            else {
-                return;
-            };
+            let Some(receiving) = self.snapshots.receiving.remove(&shard) else { return };
+            let reply = receiving.reply(shard, receiving.number, SnapshotOutcome::Durable);
+            let Receiving { conn, from, term, meta, .. } = receiving;
             let meta = Box::new(meta);
             self.step(shard, Input::SnapshotReceived { from, term, meta }, now);
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Durable, now);
+            self.reply_snapshot(conn, &reply, now);
             return;
         }
         let made = |making: &mut Making| making.shard == shard && making.meta.index == index;
@@ -126,26 +125,45 @@ impl Node {
         now: Now,
     ) -> Result<(), LinkError> {
         let packet = Snapshot::decode(body)?;
-        let (shard, index, number) = (packet.shard, packet.meta.index, packet.number);
-        let Some(replica) = self.replicas.get(&shard) else { return Ok(()) };
-        let theirs = replica.node_of(packet.from_replica) == Some(node);
-        if !theirs || packet.to_replica != replica.id || replica.is_halted() {
-            self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Refused, now);
-            return Ok(());
+        if let Some((number, outcome)) = self.answer_to(conn, node, &packet, now) {
+            let reply = SnapshotReply {
+                shard: packet.shard,
+                to_replica: packet.to_replica,
+                index: packet.meta.index,
+                number,
+                outcome,
+            };
+            self.reply_snapshot(Some(conn), &reply, now);
         }
-        if index <= replica.applied && !replica.raft.lacks_state() {
-            self.reply_snapshot(Some(conn), shard, index, number, SnapshotOutcome::Durable, now);
-            return Ok(());
+        Ok(())
+    }
+
+    /// What is to be said of a chunk at once: where to go on, and what becomes of it. Nothing if it
+    /// is taken, until it is in the file. Whoever sends waits for one or the other, so it is told
+    /// as well if the replica is not there, or not yet.
+    fn answer_to(
+        &mut self,
+        conn: ConnId,
+        node: NodeId,
+        packet: &Snapshot<'_>,
+        now: Now,
+    ) -> Option<(u32, SnapshotOutcome)> {
+        let number = packet.number;
+        let replica = self.replicas.get(&packet.shard).filter(|replica| {
+            let theirs = replica.node_of(packet.from_replica) == Some(node);
+            theirs && packet.to_replica == replica.id && !replica.is_halted()
+        });
+        let Some(replica) = replica else { return Some((number, SnapshotOutcome::Refused)) };
+        if packet.meta.index <= replica.applied && !replica.raft.lacks_state() {
+            return Some((number, SnapshotOutcome::Durable));
         }
         let arrival =
-            if number == 0 { self.on_first_chunk(conn, &packet, now) } else { Arrival::Begins };
-        let outcome = match arrival {
-            Arrival::Begins if self.take_chunk(conn, &packet) => return Ok(()),
-            Arrival::Begins | Arrival::Refused => (number, SnapshotOutcome::Refused),
-            Arrival::GoesOn(number) => (number, SnapshotOutcome::Next),
-        };
-        self.reply_snapshot(Some(conn), shard, index, outcome.0, outcome.1, now);
-        Ok(())
+            if number == 0 { self.on_first_chunk(conn, packet, now) } else { Arrival::Begins };
+        match arrival {
+            Arrival::Begins if self.take_chunk(conn, packet) => None,
+            Arrival::Begins | Arrival::Refused => Some((number, SnapshotOutcome::Refused)),
+            Arrival::GoesOn(number) => Some((number, SnapshotOutcome::Next)),
+        }
     }
 
     /// Stores a chunk if it is the next one; says whether it is.
@@ -207,18 +225,8 @@ impl Node {
         Arrival::Begins
     }
 
-    pub(crate) fn reply_snapshot(
-        &mut self,
-        conn: Option<ConnId>,
-        shard: ShardId,
-        index: Index,
-        number: u32,
-        outcome: SnapshotOutcome,
-        now: Now,
-    ) {
-        let Some(to_replica) = self.replicas.get(&shard).map(|replica| replica.id) else { return };
+    pub(crate) fn reply_snapshot(&mut self, conn: Option<ConnId>, reply: &SnapshotReply, now: Now) {
         let Some(conn) = conn.filter(|conn| self.conns.link_mut(*conn).is_some()) else { return };
-        let reply = SnapshotReply { shard, to_replica, index, number, outcome };
         let mut writer = FrameWriter::default();
         writer.packet_with(PacketKind::SnapshotReply, now.wall_ms, |out| reply.encode(out));
         self.outputs.push(Output::Send { conn, bytes: writer.take() });

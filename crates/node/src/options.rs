@@ -41,7 +41,7 @@ impl Default for Options {
             heartbeat_ms: 60,
             hold_ms: 5_000,
             snapshot_log_bytes: 64 << 20,
-            snapshot_write_bytes_per_second: 64 << 20,
+            snapshot_write_bytes_per_second: 48 << 20,
             snapshot_part_bytes: flotilla_kv::snapshot::PART_MIN,
             snapshot_bytes_per_second: 64 << 20,
             max_append_bytes: 128 << 10,

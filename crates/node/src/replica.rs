@@ -21,6 +21,10 @@ use crate::replies::{Answer, Replies};
 const SLICE_BYTES: usize = 1 << 20;
 /// What an entry costs besides its payload, in bytes of payload.
 const ENTRY_COST_BYTES: usize = 64;
+/// So many entries are looked at together before they are applied,
+const LOOK_AHEAD: usize = 16;
+/// if they have so many bytes: more than one short command.
+const LOOK_AHEAD_BYTES_MIN: usize = 256;
 
 /// One replica of the shard and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,15 +216,31 @@ impl Replica {
         me: NodeId,
         replies: &mut Replies,
     ) -> Result<Option<Index>, Halt> {
-        let mut bytes = 0;
+        let (mut bytes, mut ahead) = (0, 0);
         let mut applied = None;
         while bytes < SLICE_BYTES && self.machine().is_some() {
+            if ahead == 0 {
+                self.look_ahead();
+                ahead = LOOK_AHEAD;
+            }
             let Some(entry) = self.queue.pop_front() else { break };
             self.apply(&entry, me, replies)?;
+            ahead -= 1;
             bytes += entry.payload.len() + ENTRY_COST_BYTES;
             applied = Some(entry.index);
         }
         Ok(applied)
+    }
+
+    /// Has the machine look at the next entries, where one alone would gain nothing.
+    fn look_ahead(&mut self) {
+        let State::Serving(machine) = &mut self.state else { return };
+        let entries = || self.queue.iter().take(LOOK_AHEAD);
+        let bytes: usize = entries().map(|entry| entry.payload.len()).sum();
+        if bytes >= LOOK_AHEAD_BYTES_MIN {
+            let normal = entries().filter(|entry| entry.kind == EntryKind::Normal);
+            machine.look_ahead(normal.map(|entry| entry.payload.bytes()));
+        }
     }
 
     /// Whether committed entries wait that could be applied now.

@@ -98,12 +98,13 @@ impl Node {
             return;
         }
         if let Some(receiving) = self.snapshots.receiving.get(&shard) {
-            let (conn, index, number) = (receiving.conn, receiving.meta.index, receiving.number);
+            let conn = receiving.conn;
+            let reply = receiving.reply(shard, receiving.number, SnapshotOutcome::Refused);
             // What was asked for after it fails as well; this is the first answer of these.
             self.snapshots.give_up_receiving(shard);
             self.snapshots.is_stale_append(shard);
             self.outputs.push(Output::SnapshotAbort { shard });
-            self.reply_snapshot(conn, shard, index, number, SnapshotOutcome::Refused, now);
+            self.reply_snapshot(conn, &reply, now);
             return;
         }
         let Some(making) = self.snapshots.making.as_mut().filter(|m| m.shard == shard) else {

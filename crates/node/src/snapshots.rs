@@ -14,7 +14,7 @@ use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::io::ConnId;
-use crate::link::Snapshot;
+use crate::link::{Snapshot, SnapshotOutcome, SnapshotReply};
 
 /// Work of one walk, bytes: at most about 200 µs.
 pub(crate) const WALK_BYTES: usize = 64 << 10;
@@ -143,6 +143,8 @@ pub(crate) struct Receiving {
     pub(crate) conn: Option<ConnId>,
     /// The leader that sends it, or another leader since.
     pub(crate) from: ReplicaId,
+    /// For which replica here.
+    to: ReplicaId,
     /// That leader's term.
     pub(crate) term: Term,
     /// What it stands for.
@@ -165,6 +167,7 @@ impl Receiving {
         Self {
             conn: Some(conn),
             from: first.from_replica,
+            to: first.to_replica,
             term: first.term,
             meta: first.meta.clone(),
             digest: first.digest,
@@ -173,6 +176,16 @@ impl Receiving {
             moved_at: now,
             finishing: false,
         }
+    }
+
+    /// An answer to whoever sends it.
+    pub(crate) fn reply(
+        &self,
+        shard: ShardId,
+        number: u32,
+        outcome: SnapshotOutcome,
+    ) -> SnapshotReply {
+        SnapshotReply { shard, to_replica: self.to, index: self.meta.index, number, outcome }
     }
 
     /// Whether this is the next chunk.

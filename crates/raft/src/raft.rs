@@ -405,6 +405,12 @@ impl Raft {
         self.configurations.current()
     }
 
+    /// Whether the configuration in force is known to be committed: else another leader may take
+    /// it back.
+    pub fn is_configuration_committed(&self) -> bool {
+        self.configurations.current_index() <= self.commit_index
+    }
+
     /// The bytes of the log since the host's last snapshot, payloads and a fixed cost per entry;
     /// without those that left memory ([`Config::max_window_bytes`]).
     pub fn log_bytes(&self) -> u64 {

@@ -105,6 +105,10 @@ counters! {
     snapshots_installed,
     /// Payloads that were damaged and came back from a peer.
     entries_repaired,
+    /// Disks that rotted under a node that ran on.
+    rot_alive,
+    /// Frames and snapshots that a node found damaged while it ran.
+    rot_found,
     /// Times that nothing else was let go wrong, so that peers notice what a disk does not show.
     calms,
     /// Disks that became other disks, since they had forgotten something.
@@ -151,6 +155,16 @@ counters! {
     maps_checked,
     /// Orders of one connection's writes that were checked.
     orders_checked,
+    /// Groups of cores alone that were run.
+    groups,
+    /// Entries that they committed.
+    group_entries,
+    /// Reads that they served.
+    group_reads,
+    /// Changes of membership that they made.
+    group_changes,
+    /// Leaderships that they handed over.
+    group_transfers,
 }
 
 impl Counters {

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 const FAULTS_FLOOR: u64 = 15;
 
 /// Floors of counters in a thousand seeds: a third of what is usual, rounded down.
-const FLOORS: [(&str, u64); 41] = [
+const FLOORS: [(&str, u64); 44] = [
     ("turns", 5_000_000),
     ("events", 15_000_000),
     ("boots", 4_000),
@@ -55,6 +55,9 @@ const FLOORS: [(&str, u64); 41] = [
     ("states_compared", 500_000),
     ("recoveries_checked", 4_000),
     ("orders_checked", 50_000),
+    ("groups", 800),
+    ("group_changes", 800),
+    ("group_transfers", 400),
 ];
 
 /// What the counters of so many seeds together lack, a line each. A run of fewer than a hundred

@@ -135,8 +135,14 @@ pub(crate) struct Process {
     pub(crate) open_write: Option<(u64, u64)>,
     pub(crate) helper: Helper,
     pub(crate) chores_asked: Micros,
+    /// When a part of what is cold was read last.
+    pub(crate) scrubbed: Micros,
+    /// What rots while the process runs was looked at when the scrubber has made so many rounds.
+    pub(crate) sound_after: u64,
     /// Chores that failed, to be told to the log later.
     pub(crate) failed_chores: Vec<Chore>,
+    /// When all that was damaged had come back, the log's last frame then: with it all is durable.
+    pub(crate) whole_with: Option<u64>,
     /// Whether the node was told that the log can't grow.
     pub(crate) lacks_room: bool,
     /// Memory of outputs, for the next turn.
@@ -183,7 +189,10 @@ impl Process {
             open_write: None,
             helper: Helper::default(),
             chores_asked: 0,
+            scrubbed: 0,
+            sound_after: 0,
             failed_chores: Vec::new(),
+            whole_with: None,
             lacks_room: false,
             outputs: Vec::new(),
             stirred: false,

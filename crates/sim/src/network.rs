@@ -57,6 +57,8 @@ pub(crate) struct Way {
     pieces: VecDeque<(Micros, Piece)>,
     /// The receiver does not read.
     paused: bool,
+    /// The receiver does not know of the connection before this.
+    opens: Micros,
     /// Nothing arrives before this.
     earliest: Micros,
     /// How often something was sent.
@@ -115,7 +117,7 @@ impl Network {
     /// A connection begins; nothing arrives at the dialling side before `earliest`.
     pub(crate) fn connect(&mut self, from: Party, to: Party, earliest: Micros) -> u64 {
         self.last += 1;
-        let ways = [Way::default(), Way { earliest, ..Way::default() }];
+        let ways = [Way::default(), Way { opens: earliest, earliest, ..Way::default() }];
         let (open, unanswered, congested) = ([true; 2], false, false);
         let connection = Connection { parties: [from, to], open, unanswered, congested, ways };
         self.connections.insert(self.last, connection);
@@ -305,6 +307,7 @@ impl Network {
     /// Nothing is under way for longer than until `at`.
     pub(crate) fn hurry(&mut self, at: Micros) {
         for way in self.connections.values_mut().flat_map(|connection| &mut connection.ways) {
+            let at = at.max(way.opens);
             way.earliest = way.earliest.min(at);
             for (due, _) in &mut way.pieces {
                 *due = at.min(*due);

@@ -3,9 +3,11 @@
 //! 1. Things go wrong while clients work.
 //! 2. In some runs everything is repaired but for one node, which is dead or can't hear or can't
 //!    speak: within a bound every shard takes a fresh write through every other node.
-//! 3. Everything is repaired. Within a bound every request is answered, and every shard takes a
-//!    fresh write through every node, without any error.
-//! 4. Every key is read once more, and all replicas of a shard come to the same state.
+//! 3. Everything is repaired. Within a bound everybody keeps up with clients that go on, every
+//!    request is answered, and every shard takes a fresh write through every node, without any
+//!    error.
+//! 4. Every key is read once more, and all replicas of a shard come to the same state; no log is
+//!    larger than it may be.
 //! 5. The histories are checked.
 
 use std::any::Any;
@@ -19,6 +21,7 @@ use crate::check::{expiry, once, order};
 use crate::client::{Ask, Client};
 use crate::config::{Config, Ending};
 use crate::counters::Counters;
+use crate::groups;
 use crate::history::{Answer, KeyState, Operation, Outcome};
 use crate::marks::Mark;
 use crate::queue::Micros;
@@ -28,6 +31,8 @@ use crate::workload::Command;
 use crate::world::World;
 
 const SECOND: Micros = 1_000_000;
+/// What was committed so long ago is applied everywhere, once nothing goes wrong.
+const KEPT_UP_WITHIN: Micros = SECOND;
 /// After this, elections and founding are over and no request may fail.
 const GRACE: Micros = 4 * SECOND;
 /// Every request is answered within this time after the repair.
@@ -62,13 +67,15 @@ pub struct Failure {
     pub seed: u64,
     /// Its family of scenarios.
     pub family: &'static str,
+    /// How far it came, virtual time.
+    pub micros: Micros,
     /// What is wrong, and where.
     pub reason: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, family, reason } = self;
+        let Self { seed, family, reason, .. } = self;
         write!(
             f,
             "seed {seed} ({family}): {reason}\n  replay: cargo xtask sim-one {seed} --family \
@@ -87,15 +94,20 @@ pub fn run_seed(seed: u64) -> Result<Report, Failure> {
 /// Runs a configuration with a seed, and tells its story to `listener`. A panic of the code under
 /// test is a failure of the run.
 pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Report, Failure> {
+    if config.family == groups::FAMILY {
+        return groups::run(seed);
+    }
     let family = config.family;
+    let mut place = None;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, config, listener);
+        let world = place.insert(World::new(seed, config, listener));
         world.live()?;
         let counters = world.judge()?;
         Ok(Report { seed, family, digest: world.digest(), counters })
     }));
     let outcome = outcome.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
-    outcome.map_err(|reason| Failure { seed, family, reason })
+    let micros = place.map_or(0, |world| world.now());
+    outcome.map_err(|reason| Failure { seed, family, micros, reason })
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -123,7 +135,10 @@ impl World {
         let repair = self.now();
         self.end_troubles();
         // Clients go on nearly to the end: after elections and founding nothing may fail.
+        self.run_until(repair + GRACE - KEPT_UP_WITHIN)?;
+        let reached = self.reached();
         self.run_until(repair + GRACE)?;
+        self.keep_up(&reached)?;
         for client in &mut self.clients {
             client.improvises = false;
         }
@@ -145,6 +160,7 @@ impl World {
         self.await_answers(0, self.now() + ANSWERED_WITHIN)?;
         self.await_agreement(self.now() + CONVERGED_WITHIN)?;
         self.went_beyond(&before)?;
+        self.check_logs()?;
         self.judge_damage();
         Ok(())
     }

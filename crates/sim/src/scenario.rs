@@ -4,6 +4,7 @@ use flotilla_shard::Layout;
 
 use crate::config::{Config, Driver, Ending, Workload};
 use crate::fault::{Fault, Planned};
+use crate::groups;
 use crate::queue::Micros;
 use crate::random::Random;
 use crate::swarm::swarm;
@@ -12,8 +13,9 @@ use crate::world::address;
 pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
-/// The families. Of each `TURN` seeds one is of each family, and the rest are of the last.
-pub const FAMILIES: [&str; 16] = [
+/// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
+/// one in ten that is of groups of cores.
+pub const FAMILIES: [&str; 17] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -29,11 +31,12 @@ pub const FAMILIES: [&str; 16] = [
     "damage",
     "wires",
     "everything",
+    groups::FAMILY,
     "swarm",
 ];
 
 /// Families of which no seed is without being asked for.
-const APART: [&str; 2] = ["speed", "sectors"];
+pub(crate) const APART: [&str; 4] = ["speed", "sectors", "catching up", "expiring parts"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
 
@@ -55,7 +58,13 @@ pub(crate) struct Mix {
 pub fn scenario(seed: u64) -> Config {
     let last = FAMILIES.len() - 1;
     let at = usize::try_from(seed % TURN).expect("a turn is short").min(last);
-    family(FAMILIES[at], seed)
+    let of_groups = at == last && seed % 10 == 9;
+    family(if of_groups { groups::FAMILY } else { FAMILIES[at] }, seed)
+}
+
+/// Whether there is a family of this name.
+pub fn is_family(name: &str) -> bool {
+    FAMILIES.contains(&name) || APART.contains(&name)
 }
 
 /// The run of a family with a seed. Panics if there is no such family.
@@ -80,9 +89,13 @@ pub fn family(name: &str, seed: u64) -> Config {
         "damage" => damage(&mut config, &mut mix, random),
         "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
+        // Its runs have no nodes, and nothing of this is about them.
+        groups::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
+        "catching up" => catching_up(&mut config, &mut mix, random),
+        "expiring parts" => expiring_parts(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -429,6 +442,25 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         impatient_permille: 0,
     };
     mix.weights.clear();
+}
+
+/// Snapshots take longer to arrive than the log takes to grow by what makes the next one due, and
+/// connections break while they are on their way.
+fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    snapshots(config, mix, random);
+    config.layout = local(3, 1, 3);
+    config.node.snapshot_bytes_per_second = random.between(96, 256) << 10;
+    config.workload.filler = random.between(600, 2_000) as usize;
+    config.workload.read_percent = 10;
+    mix.every = random.between(300, 900) * MILLI;
+    mix.add(&[(Fault::Reset, 8), (Fault::IsolateLeader, 3), (Fault::Flapping, 2)]);
+}
+
+/// Snapshots keep parts of those before, while keys go by themselves.
+fn expiring_parts(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    snapshots(config, mix, random);
+    config.workload.expiring_percent = 40;
+    config.workload.filler = random.between(0, 300) as usize;
 }
 
 /// What speed is measured with: three nodes with one shard, and all else as the swarm draws it; its

@@ -21,7 +21,7 @@ use std::fmt;
 use crate::config::{Config, Driver, Ending, Mutant};
 use crate::fault::{Fault, Planned};
 use crate::queue::Micros;
-use crate::scenario::{FAMILIES, family, local};
+use crate::scenario::{APART, FAMILIES, family, local};
 
 /// A run, and in what it differs from its seed's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,8 @@ pub struct Script {
 impl Script {
     /// Nothing but a seed of a family. Panics if there is no such family.
     pub fn of(family: &str, seed: u64) -> Self {
-        assert!(FAMILIES.contains(&family) || family == "speed", "there is no family {family}");
+        let known = FAMILIES.contains(&family) || APART.contains(&family);
+        assert!(known, "there is no family {family}");
         Self {
             seed,
             family: family.to_string(),
@@ -89,7 +90,7 @@ impl Script {
         };
         match (verb, words.as_slice()) {
             ("family", _) => {
-                let known = FAMILIES.contains(&rest) || rest == "speed";
+                let known = FAMILIES.contains(&rest) || APART.contains(&rest);
                 script.family = known.then(|| rest.to_string())?;
             }
             ("layout", _) => script.layout = Some(numbers(&words)?),

@@ -7,6 +7,8 @@
 //! is read, all replicas come to the same state, the histories are checked as in any run, and what
 //! is on the disks then is whole.
 
+mod scattered;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,6 +19,8 @@ use crate::queue::Micros;
 use crate::run::panic_text;
 use crate::scenario::{SECOND, family};
 use crate::world::{Happening, World};
+
+pub use self::scattered::{Scattered, try_scattered};
 
 /// Sectors of a disk in memory have this size, bytes.
 const SECTOR: u64 = 512;
@@ -82,15 +86,20 @@ pub fn sectors(seed: u64) -> Result<Vec<Sector>, String> {
 
 /// Spoils one sector of the data set of a seed; the error says what did not heal.
 pub fn try_sector(seed: u64, sector: &Sector, change: Change) -> Result<Healing, String> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
+    try_all(|| {
         let mut world = data_set(seed)?;
         let mut healing = world.spoil_sector(sector, change)?;
         world.heal(&mut healing)?;
         world.judge()?;
         Ok(healing)
-    }));
-    let outcome = outcome.unwrap_or_else(|panic: Box<dyn Any + Send>| Err(panic_text(&*panic)));
-    outcome.map_err(|error| format!("seed {seed}, {sector:?}, {change:?}: {error}"))
+    })
+    .map_err(|error| format!("seed {seed}, {sector:?}, {change:?}: {error}"))
+}
+
+/// A trial; a panic is an error too.
+fn try_all<T>(trial: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(trial))
+        .unwrap_or_else(|panic: Box<dyn Any + Send>| Err(panic_text(&*panic)))
 }
 
 /// A small cluster that was filled, has come to rest, and is switched off.

@@ -1,6 +1,6 @@
-//! A sample of what `cargo xtask sectors` does with every sector.
+//! A sample of what `cargo xtask sectors` does with every sector; and sectors of every log at once.
 
-use flotilla_sim::{Change, Healing, sectors, try_sector};
+use flotilla_sim::{Change, Healing, Scattered, sectors, try_scattered, try_sector};
 
 /// One of so many sectors is taken.
 const EVERY: usize = 23;
@@ -24,4 +24,18 @@ fn a_spoiled_sector_heals_without_an_operator() {
     }
     let [changed, payloads, ..] = seen;
     assert!(changed > 10 && payloads > 0, "changed, payloads, states, lost: {seen:?}");
+}
+
+#[test]
+fn logs_that_are_all_damaged_heal_each_other() {
+    let mut seen = Scattered::default();
+    let mut all = 0;
+    for word in 0..24 {
+        let Scattered { machines, damaged, in_one_place } =
+            try_scattered(1 + word % 4, word).unwrap_or_else(|error| panic!("{error}"));
+        all += u32::from(machines == 3);
+        seen.damaged += damaged;
+        seen.in_one_place += in_one_place;
+    }
+    assert!(all > 18 && seen.damaged > 200 && seen.in_one_place > 10, "{all} trials, {seen:?}");
 }

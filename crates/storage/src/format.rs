@@ -349,7 +349,7 @@ pub(crate) fn put_meta(out: &mut impl Put, meta: &SnapshotMeta) {
 
 /// Reads what [`put_meta`] put.
 pub(crate) fn take_meta(take: &mut Take<'_>) -> Option<SnapshotMeta> {
-    let index = Index(take.u64()?);
+    let index = take_index(take)?;
     let term = Term(take.u64()?);
     let mut list = || {
         let count = take.u32()? as usize;
@@ -360,6 +360,11 @@ pub(crate) fn take_meta(take: &mut Take<'_>) -> Option<SnapshotMeta> {
     let (retired, lease) = (ReplicaId(take.u64()?), take.u64()?);
     let configuration = Configuration { voters, outgoing, learners, retired, lease };
     Some(SnapshotMeta { index, term, configuration })
+}
+
+/// An index that has a next one: no log is so long that its last entry has not.
+pub(crate) fn take_index(take: &mut Take<'_>) -> Option<Index> {
+    take.u64().filter(|&index| index < u64::MAX).map(Index)
 }
 
 /// The byte for an entry's kind.

@@ -366,7 +366,7 @@ impl ReplayedShard {
         if index == self.snapshot.index {
             return Some(self.snapshot.term);
         }
-        if index == self.last.0 && !self.in_doubt {
+        if index == self.last.0 {
             return Some(self.last.1);
         }
         self.entries.get(&index).map(|replayed| replayed.entry.term)

@@ -11,7 +11,7 @@ use flotilla_shard::ShardId;
 
 use crate::format::{
     ENTRY_HEAD, Put, Take, entry_kind, entry_kind_byte, put_hard_state, put_snapshot,
-    snapshot_length, take_hard_state, take_snapshot,
+    snapshot_length, take_hard_state, take_index, take_snapshot,
 };
 use crate::snapshot::SnapshotFile;
 
@@ -345,7 +345,7 @@ impl<'a> Reader<'a> {
             RENEWED => Record::Renewed { shard },
             CHECKPOINT => {
                 let lost = self.take.u8()? == 1;
-                let last = (Index(self.take.u64()?), Term(self.take.u64()?));
+                let last = (take_index(&mut self.take)?, Term(self.take.u64()?));
                 let (snapshot, file) = take_snapshot(&mut self.take, shard)?;
                 if last < (snapshot.index, snapshot.term) {
                     return None;
@@ -358,20 +358,20 @@ impl<'a> Reader<'a> {
     }
 
     fn identities(&mut self) -> Option<Identities> {
-        let first = Index(self.take.u64()?);
+        let first = take_index(&mut self.take)?;
         let count = self.take.u32()?;
         let (mut runs, mut next, mut term_before) = (Vec::new(), first.0, Term(0));
         for _ in 0..count {
             let term = Term(self.take.u64()?);
             let kind = entry_kind(self.take.u8()?)?;
-            let last = Index(self.take.u64()?);
-            let entries = last.0.checked_add(1)?.checked_sub(next).filter(|&count| count > 0)?;
+            let last = take_index(&mut self.take)?;
+            let entries = last.next().0.checked_sub(next).filter(|&count| count > 0)?;
             self.entries_left = self.entries_left.checked_sub(entries)?;
             if term < term_before {
                 return None;
             }
             runs.push(Run { term, kind, last });
-            (next, term_before) = (last.0 + 1, term);
+            (next, term_before) = (last.next().0, term);
         }
         (first.0 > 0 && !runs.is_empty()).then_some(Identities { first, runs })
     }

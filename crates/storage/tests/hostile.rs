@@ -2,6 +2,9 @@
 
 mod laws;
 
+use std::fs;
+use std::path::Path;
+
 /// Bytes as a fuzzer would begin with them: short and long, and mostly small numbers.
 fn bytes(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -52,4 +55,29 @@ fn any_snapshot_file_is_read_as_it_was_written_or_refused() {
 #[test]
 fn any_table_is_read_or_refused() {
     (0..20_000).for_each(|seed| laws::tables(&bytes(seed)));
+}
+
+/// Inputs from which fuzzing begins, of one target; some are what it once found.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+    let files = fs::read_dir(folder).expect("each target has seeds");
+    let bytes = files.map(|file| fs::read(file.expect("it lists").path()).expect("it is a file"));
+    bytes.collect()
+}
+
+#[test]
+fn what_fuzzing_found_is_read_or_refused() {
+    let mut count = 0;
+    for (target, law) in [
+        ("images", (|bytes| _ = laws::images(bytes)) as fn(&[u8])),
+        ("segments", |bytes| _ = laws::segments(bytes)),
+        ("snapshots", laws::snapshots),
+        ("tables", laws::tables),
+    ] {
+        for bytes in seeds(target) {
+            law(&bytes);
+            count += 1;
+        }
+    }
+    assert!(count > 60, "{count} seeds");
 }

@@ -12,7 +12,7 @@ use super::VALUE_BYTES;
 use super::nodes::{Moment, Nodes};
 
 /// Commands that a client that fills has under way.
-const PIPELINE: usize = 64;
+pub(crate) const PIPELINE: usize = 64;
 /// Clients that fill, and clients that are measured.
 const FILLERS: usize = 4;
 const MEASURED: usize = 16;
@@ -34,11 +34,27 @@ pub(crate) struct Keys(Vec<u64>);
 impl Keys {
     /// So many.
     pub(crate) fn all(count: u64) -> Self {
-        Self((0..count).collect())
+        Self::chosen(count, |_| true)
+    }
+
+    /// Those among so many that `choose` is true of.
+    pub(crate) fn chosen(count: u64, choose: impl Fn(u64) -> bool) -> Self {
+        Self((0..count).filter(|key| choose(*key)).collect())
+    }
+
+    /// No more than so many of them.
+    pub(crate) fn some(&self, most: usize) -> Self {
+        Self(self.0.iter().copied().take(most).collect())
+    }
+
+    /// Size of their values together, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.len() as u64 * VALUE_BYTES
     }
 }
 
-fn name(key: u64) -> String {
+/// The name of a key.
+pub(crate) fn name(key: u64) -> String {
     format!("key:{key:09}")
 }
 
@@ -75,6 +91,15 @@ impl Client {
         encode(&[b"SET", key, value], &mut bytes);
         self.out.write_all(&bytes)?;
         self.expect_ok()
+    }
+
+    /// Has keys set, and does not wait for the answers.
+    pub(crate) fn send(&mut self, keys: &Keys) -> anyhow::Result<()> {
+        let (mut bytes, mut seed) = (Vec::new(), 0);
+        for &key in &keys.0 {
+            encode(&[b"SET", name(key).as_bytes(), &value(&mut seed)], &mut bytes);
+        }
+        self.out.write_all(&bytes).context("a request")
     }
 
     /// The next answer says that a SET is done.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::load::Client;
 
@@ -66,17 +67,22 @@ pub(crate) struct Growth {
 }
 
 impl Nodes {
-    /// Starts these nodes with one shard and waits until they serve.
-    pub(crate) fn start(program: &Path, directory: &Path, ids: &[usize]) -> anyhow::Result<Self> {
-        let list: Vec<String> = ids.iter().map(|&node| format!("'{}'", address(node))).collect();
-        let list = format!("[[{}]]", list.join(", "));
+    /// Starts the nodes of these shards, each named by its nodes, and waits until they serve.
+    pub(crate) fn start(
+        program: &Path,
+        directory: &Path,
+        shards: &[&[usize]],
+    ) -> anyhow::Result<Self> {
+        let count = shards.iter().flat_map(|nodes| *nodes).max().copied().unwrap_or(0);
+        let file = directory.join("cluster.json");
+        std::fs::write(&file, cluster_file(count, shards)).context("the cluster's file")?;
         let mut nodes = Self { directory: directory.to_owned(), children: BTreeMap::new() };
-        for &node in ids {
+        for node in 1..=count {
             let mut run = Command::new(program);
-            run.args(["run", "127.0.0.1", &port(node).to_string(), &list, "--http-port", "0"]);
-            run.args(["--cluster-port", "0", "--data"]).arg(nodes.data(node));
+            run.arg("node-of-up").arg("--cluster").arg(&file).args(["--node", &node.to_string()]);
+            run.args(["--parent", &std::process::id().to_string(), "--data"]).arg(nodes.data(node));
             let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            nodes.children.insert(node, run.spawn().context("flotilla run")?);
+            nodes.children.insert(node, run.spawn().context("flotilla node-of-up")?);
         }
         let until = Instant::now() + PATIENCE;
         for &node in nodes.children.keys() {
@@ -98,6 +104,22 @@ impl Nodes {
         let mut child = self.children.remove(&node).context("it was started")?;
         child.kill().context("it can be killed")?;
         child.wait().context("it ends").map(drop)
+    }
+
+    /// Has a node stand still.
+    pub(crate) fn pause(&self, node: usize) -> anyhow::Result<()> {
+        self.signal(node, Signal::STOP)
+    }
+
+    /// Has a node that stands still go on.
+    pub(crate) fn go_on(&self, node: usize) -> anyhow::Result<()> {
+        self.signal(node, Signal::CONT)
+    }
+
+    fn signal(&self, node: usize, signal: Signal) -> anyhow::Result<()> {
+        let child = self.children.get(&node).context("it was started")?;
+        let process = Pid::from_child(child);
+        kill_process(process, signal).with_context(|| format!("{signal:?} to node {node}"))
     }
 
     /// The nodes that were not killed.
@@ -175,6 +197,16 @@ impl Drop for Nodes {
 
 fn port(node: usize) -> u16 {
     PORT + node as u16
+}
+
+/// What `flotilla up` would write for these shards.
+fn cluster_file(count: usize, shards: &[&[usize]]) -> String {
+    let addresses: Vec<String> = (1..=count).map(address).collect();
+    let numbers = serde_json::json!({
+        "nodes": count, "shards": shards.len(), "replicas": shards[0].len(), "port": port(1),
+    });
+    let layout = serde_json::json!({ "nodes": addresses, "shards": shards });
+    serde_json::json!({ "format": 1, "numbers": numbers, "layout": layout }).to_string()
 }
 
 fn address(node: usize) -> String {

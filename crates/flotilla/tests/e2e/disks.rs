@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use flotilla_server::Status;
 use redis::Commands as _;
@@ -11,6 +12,8 @@ use crate::support::{Nodes, client, status, wait_for};
 
 /// Keys written at a time.
 const KEYS: usize = 300;
+/// Damage of every log, which no replica could repair alone, is over within this time.
+const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Writes keys of their own name, by any node.
 fn write(nodes: &Nodes, names: &str) {
@@ -46,6 +49,22 @@ fn copy(from: &Path, to: &Path) {
         let file = file.expect("a data directory can be read");
         fs::copy(file.path(), to.join(file.file_name())).expect("a file can be copied");
     }
+}
+
+/// Spoils the first place where a word stands in each file of a directory: a payload in the middle
+/// of the log, which is in no table. Gives back in how many files it was.
+fn flip(directory: &Path, word: &str) -> usize {
+    let mut flipped = 0;
+    for file in fs::read_dir(directory).expect("a data directory") {
+        let path = file.expect("a data directory can be read").path();
+        let mut bytes = fs::read(&path).expect("a file can be read");
+        if let Some(place) = bytes.windows(word.len()).position(|found| found == word.as_bytes()) {
+            bytes[place] ^= 4;
+            flipped += 1;
+            fs::write(&path, bytes).expect("a file can be written");
+        }
+    }
+    flipped
 }
 
 #[test]
@@ -99,19 +118,7 @@ fn rot_is_repaired_from_peers() {
     let mut nodes = Nodes::start(3);
     write(&nodes, "key");
     nodes.kill(1);
-    // A payload in the middle of the log: a value, which is in no table.
-    let mut flipped = 0;
-    for file in fs::read_dir(nodes.data(1)).expect("a data directory") {
-        let path = file.expect("a data directory can be read").path();
-        let mut bytes = fs::read(&path).expect("a file can be read");
-        let value = b"key-150";
-        if let Some(place) = bytes.windows(value.len()).position(|window| window == value) {
-            bytes[place] ^= 4;
-            flipped += 1;
-            fs::write(&path, bytes).expect("a file can be written");
-        }
-    }
-    assert_eq!(flipped, 1, "the log has the value");
+    assert_eq!(flip(&nodes.data(1), "key-150"), 1, "the log has the value");
     nodes.start_node(1);
     let said = once(&nodes, 1, "repaired entries", |status| status.repaired > 0);
     assert_eq!(said.disk, 0, "nothing was forgotten");
@@ -126,4 +133,52 @@ fn rot_is_repaired_from_peers() {
     let said = once(&nodes, 1, "a whole log", |_| true);
     assert!(said.replicas.iter().all(|replica| replica.damaged == 0), "{said:?}");
     assert_eq!(said.repaired, 0, "nothing was left to be repaired: {said:?}");
+}
+
+/// The keys that are spoiled at a node: ten writes lie between those of two nodes, so that each
+/// record is whole somewhere, and no replica has them all.
+fn spoiled_at(node: usize) -> impl Iterator<Item = String> {
+    (100 + 10 * node..KEYS).step_by(30).map(|number| format!("key-{number}"))
+}
+
+#[test]
+fn damage_at_different_places_of_every_log_is_healed_and_served_in_time() {
+    let mut nodes = Nodes::start(3);
+    write(&nodes, "key");
+    (1..=3).for_each(|node| nodes.kill(node));
+    for node in 1..=3 {
+        for key in spoiled_at(node) {
+            assert_eq!(flip(&nodes.data(node), &key), 1, "node {node} has {key} in its log");
+        }
+    }
+    let began = Instant::now();
+    (1..=3).for_each(|node| nodes.start_node(node));
+    for node in 1..=3 {
+        let is_whole = |status: &Status| {
+            let spoiled = spoiled_at(node).count() as u64;
+            let whole = status.replicas.iter().all(|replica| replica.damaged == 0);
+            status.repaired >= spoiled && whole
+        };
+        let said = once(&nodes, node, "every damaged entry is repaired", is_whole);
+        assert_eq!(said.disk, 0, "nothing was forgotten");
+    }
+    for node in 1..=3 {
+        let mut connection = client(nodes.port(node));
+        for key in (1..=3).flat_map(spoiled_at) {
+            let value: Option<String> = connection.get(&key).expect("a read is answered");
+            assert_eq!(value.as_ref(), Some(&key), "read at node {node}");
+        }
+    }
+    write(&nodes, "more");
+    let took = began.elapsed();
+    assert!(took < HEALED_WITHIN, "healed and served after {took:?}");
+    check(&nodes, &["key", "more"]);
+    // And all are whole on their disks too: any two do without the third.
+    (1..=3).for_each(|node| nodes.kill(node));
+    (1..=2).for_each(|node| nodes.start_node(node));
+    for node in 1..=2 {
+        let said = once(&nodes, node, "a whole log", |_| true);
+        assert_eq!(said.repaired, 0, "nothing was left to be repaired: {said:?}");
+    }
+    check(&nodes, &["key", "more"]);
 }

@@ -104,6 +104,13 @@ impl SlotTable {
         table.find(spread(hash), |item| item.hash() == hash && item.key() == key)
     }
 
+    /// Reads the memory that finding the item of this hash reads, and gives back some of it.
+    pub(crate) fn touch(&self, hash: u64) -> u64 {
+        let table = self.table(hash);
+        let found = table.find(spread(hash), |item| item.hash() == hash);
+        found.and_then(Item::expires_at_ms).unwrap_or(hash)
+    }
+
     /// All items whose key has this hash, in no order.
     pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Item> {
         let same = move |item: &&Item| item.hash() == hash;

@@ -66,8 +66,8 @@ pub(crate) struct Founding {
     sightings: BTreeMap<NodeId, Sighting>,
     /// This disk has become another one, which is to be durable before anything else is done.
     renewing: Option<String>,
-    /// The founded record's name, once somebody has asked: every packet of a link is admitted by
-    /// it, and it is a hash of the whole record.
+    /// The founded record's name, once somebody has asked: every hello and every packet of a link
+    /// is admitted by it, and it is a hash of the whole record.
     cluster: OnceCell<ClusterId>,
     outputs: Vec<Output>,
     warned: VecDeque<String>,
@@ -274,10 +274,13 @@ impl Founding {
     pub(crate) fn admits(&self, hello: &Hello) -> bool {
         self.record().is_some_and(|record| {
             self.disk_of(hello.from) == Some((hello.disk, hello.storage_id))
-                && hello.cluster.is_none_or(|cluster| {
-                    cluster == *self.cluster.get_or_init(|| record.cluster_id())
-                })
+                && hello.cluster.is_none_or(|cluster| cluster == self.cluster_of(record))
         })
+    }
+
+    /// The name of the founded record, computed once.
+    fn cluster_of(&self, record: &FoundingRecord) -> ClusterId {
+        *self.cluster.get_or_init(|| record.cluster_id())
     }
 
     /// The nodes that have not answered yet; none once founded.
@@ -381,9 +384,9 @@ impl Founding {
             return Err(describe::own_disk(&self.layout, hello));
         }
         if let (Some(record), Some(cluster)) = (self.record(), hello.cluster)
-            && record.cluster_id() != cluster
+            && self.cluster_of(record) != cluster
         {
-            return Err(describe::other_cluster(record.cluster_id(), cluster, hello));
+            return Err(describe::other_cluster(self.cluster_of(record), cluster, hello));
         }
         if hello.layout_digest != self.layout_digest() {
             return Ok(Standing::Stranger);

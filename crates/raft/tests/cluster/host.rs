@@ -238,7 +238,6 @@ impl Host {
     pub(crate) fn restore(&mut self, meta: &SnapshotMeta) {
         self.snapshot = self.file(meta);
         self.applied = self.snapshot.history.clone();
-        self.to_report = None;
     }
 
     fn file(&self, meta: &SnapshotMeta) -> Snapshot {

@@ -27,6 +27,9 @@ pub(crate) struct Judge {
     committed_unapplied: Index,
     pub(crate) served: BTreeMap<RequestId, Index>,
     last_commit: BTreeMap<ReplicaId, (Term, Index)>,
+    last_applied: BTreeMap<ReplicaId, Index>,
+    /// What the group was founded with.
+    founding: Configuration,
     /// The last committed configuration, and who was ever a member.
     configuration: Configuration,
     members_ever: BTreeSet<ReplicaId>,
@@ -57,6 +60,13 @@ impl Judge {
         let before = self.last_commit.insert(raft.id(), now).unwrap_or_default();
         assert!(before.0 <= now.0, "a term never descends");
         assert!(before.1 <= now.1, "a commit index never descends");
+        if raft.lacks_state() {
+            self.last_applied.remove(&raft.id());
+        } else {
+            let applied = raft.status().applied;
+            let before = self.last_applied.insert(raft.id(), applied).unwrap_or_default();
+            assert!(before <= applied, "what is applied stays applied");
+        }
     }
 
     /// The last index that is committed, though perhaps applied nowhere.
@@ -74,6 +84,7 @@ impl Judge {
     pub(crate) fn restarted(&mut self, id: ReplicaId) {
         // The commit index is not kept, and a term may be lost that was never durable.
         self.last_commit.remove(&id);
+        self.last_applied.remove(&id);
     }
 
     /// Promises are made of what is durable only.
@@ -121,7 +132,39 @@ impl Judge {
 
     pub(crate) fn founded(&mut self, configuration: Configuration) {
         self.members_ever = configuration.members().into_iter().collect();
+        self.founding = configuration.clone();
         self.configuration = configuration;
+    }
+
+    /// The configuration as of a committed entry.
+    fn as_of(&self, index: Index) -> Configuration {
+        let committed = self.committed.iter().take(index.0 as usize).rev();
+        let mut changes = committed.filter(|entry| entry.kind == EntryKind::Configuration);
+        changes.next().map_or_else(|| self.founding.clone(), configuration_in)
+    }
+
+    /// A snapshot names the configuration of its last entry.
+    pub(crate) fn snapshotted(&self, meta: &SnapshotMeta) {
+        if meta.index <= self.committed_index() {
+            let known = self.as_of(meta.index);
+            assert_eq!(meta.configuration, known, "a snapshot is of one place in the log");
+        }
+    }
+
+    /// The configuration in force is the last one of the log [Raft §6].
+    fn check_in_force(&self, host: &Host, raft: &Raft) {
+        let log = &host.asked;
+        if log.has_damage() || raft.last_index() != log.last_index() {
+            return;
+        }
+        let mut changes =
+            log.entries.iter().rev().filter(|entry| entry.kind == EntryKind::Configuration);
+        let known = match changes.next() {
+            Some(entry) => configuration_in(entry),
+            None if log.snapshot.index <= self.committed_index() => self.as_of(log.snapshot.index),
+            None => return,
+        };
+        assert_eq!(*raft.configuration(), known, "the last configuration of the log is in force");
     }
 
     pub(crate) fn forced(&mut self, entry: Entry) {
@@ -133,7 +176,7 @@ impl Judge {
         if entry.kind != EntryKind::Configuration {
             return;
         }
-        let next = Configuration::decode(entry.payload.bytes()).expect("it can be read");
+        let next = configuration_in(entry);
         let before = std::mem::replace(&mut self.configuration, next.clone());
         if self.forced.as_ref() == Some(entry) {
             return;
@@ -183,11 +226,11 @@ impl Judge {
         assert!(!self.configuration.is_joint(), "a change ends with one half");
     }
 
-    /// Election safety: one leader per term.
+    /// Election safety: one leader per term, which does not begin it anew after a crash.
     pub(crate) fn noted(&mut self, id: ReplicaId, note: &Note) {
         if let Note::BecameLeader { term } = note {
-            let known = *self.leaders.entry(*term).or_insert(id);
-            assert_eq!(known, id, "term {term} has one leader");
+            let known = self.leaders.insert(*term, id);
+            assert_eq!(known, None, "term {term} has one leader, which begins it once");
         }
     }
 
@@ -215,6 +258,9 @@ impl Judge {
         let up: Vec<&Host> = hosts.values().filter(|host| host.raft.is_some()).collect();
         for host in &up {
             self.check_leader_is_complete(host, &up);
+            if let Some(raft) = &host.raft {
+                self.check_in_force(host, raft);
+            }
             for other in &up {
                 check_logs_match(host, other);
             }
@@ -250,4 +296,8 @@ fn check_logs_match(one: &Host, other: &Host) {
         agreed |= a.term == b.term;
         assert!(!agreed || a == b, "logs that agree at one place agree before it");
     }
+}
+
+fn configuration_in(entry: &Entry) -> Configuration {
+    Configuration::decode(entry.payload.bytes()).expect("it can be read")
 }

@@ -5,7 +5,10 @@
 pub(crate) mod alone;
 pub(crate) mod host;
 pub(crate) mod judge;
+pub(crate) mod runs;
 pub(crate) mod transfer;
+pub(crate) mod witness;
+pub(crate) mod world;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +20,7 @@ use flotilla_raft::{
 
 use host::{Host, Snapshot};
 use judge::Judge;
+use witness::Before;
 
 /// What is under way between two replicas.
 #[derive(Clone, Debug)]
@@ -196,8 +200,10 @@ impl Cluster {
             self.judge.read_registered(request);
         }
         let mut effects = Vec::new();
+        let before = Before::of(raft, now, &input);
         raft.step(now, input, &mut effects);
         raft.check_invariants();
+        before.judge(raft, &effects, host.disk.hard_state);
         self.judge.believes(raft);
         for effect in effects {
             self.effects.push((id, effect.clone()));
@@ -205,14 +211,19 @@ impl Cluster {
         }
         let host = &self.hosts[&id];
         self.judge.stepped(host);
+        before.judge_commit(host, &self.hosts);
     }
 
     fn carry_out(&mut self, id: ReplicaId, effect: Effect) {
         let host = self.hosts.get_mut(&id).expect("the cluster has this replica");
         match effect {
-            Effect::Write(write) => host.ask(write),
+            Effect::Write(write) => {
+                witness::keeps_its_vote(host.asked.hard_state, write.hard_state);
+                host.ask(write);
+            }
             Effect::Send(message) => {
                 Judge::sent(host, &message);
+                witness::votes_for_its_like(&self.hosts, &message);
                 self.sent.push(Parcel::Message(message));
             }
             Effect::Apply { entries } => {
@@ -223,6 +234,7 @@ impl Cluster {
             }
             Effect::Restore(meta) => {
                 self.judge.restored(id, &meta);
+                self.judge.snapshotted(&meta);
                 host.restore(&meta);
             }
             Effect::SendSnapshot { to, at_least, term } => {
@@ -274,6 +286,19 @@ impl Cluster {
         }
     }
 
+    /// All open writes of `id` become durable, and are reported together.
+    pub(crate) fn finish_writes(&mut self, id: ReplicaId) {
+        let host = self.host_mut(id);
+        let mut last = None;
+        while host.has_open_write() {
+            last = host.finish_write().or(last);
+        }
+        if let Some(seq) = last {
+            self.step(id, Input::Written(seq));
+        }
+        self.report_applied(id);
+    }
+
     /// The oldest open write of `id` becomes durable.
     pub(crate) fn finish_write(&mut self, id: ReplicaId) {
         if let Some(seq) = self.host_mut(id).finish_write() {
@@ -315,6 +340,7 @@ impl Cluster {
         let meta = raft.snapshot_meta(applied);
         host.snapshot = Snapshot { meta: meta.clone(), history: host.applied.clone() };
         host.files.push(host.snapshot.clone());
+        self.judge.snapshotted(&meta);
         self.step(id, Input::Compact { meta: Box::new(meta) });
     }
 

@@ -4,6 +4,7 @@
 //! | claim | file |
 //! |---|---|
 //! | one leader a term | `election_safety.rs` |
+//! | one vote a term, for ever | `votes.rs` |
 //! | a leader only appends | `append_only.rs` |
 //! | equal entries have equal logs before them | `log_matching.rs` |
 //! | a leader has all that is committed | `leader_completeness.rs` |
@@ -20,9 +21,11 @@
 //! | and not before the shard's clock says so | `shard_clock.rs` |
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
+//! | nobody falls behind, and no log grows, for ever | `bounds.rs` |
 
 mod append_only;
 pub mod atomicity;
+mod bounds;
 mod convergence;
 mod durability;
 mod election_safety;
@@ -39,6 +42,7 @@ pub(crate) mod shadow;
 pub(crate) mod shard_clock;
 mod slots;
 mod state_machine;
+mod votes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -180,6 +184,7 @@ impl Checkers {
         let blank = Shadow::default();
         let before = self.logs[node].given.get(&write.shard).unwrap_or(&blank);
         let leads = self.nodes[node].get(&write.shard).and_then(|seen| seen.leads);
+        votes::check(before, write)?;
         append_only::check(leads, before, write)?;
         counters.entries_matched += self.matching.on_write(before, write)?;
         Ok(())

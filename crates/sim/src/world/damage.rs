@@ -43,9 +43,13 @@ impl World {
         if !self.may_lose(at) || !self.is_at_rest(at) {
             return false;
         }
+        // Rot does not wait until a machine is off.
+        if fault == Fault::Rot && random.chance(30) {
+            return self.rot_alive(at, random);
+        }
         self.crash(at, random);
         let spoiled = match fault {
-            Fault::Rot => self.rot(at, random),
+            Fault::Rot => self.rot(at, random).is_some(),
             Fault::LostWrite => self.lose_write(at, random),
             Fault::MisdirectedWrite => self.misdirect_write(at, random),
             _ => {
@@ -60,11 +64,30 @@ impl World {
         spoiled
     }
 
+    /// Something rots under a process that runs. The scrubber finds it, unless it is in the segment
+    /// that is written to, which is looked at later: then the machine is switched off and on.
+    fn rot_alive(&mut self, at: usize, random: &mut Random) -> bool {
+        let Some(file) = self.rot(at, random) else { return false };
+        (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
+        let active = self.machines[at].recent.back().is_none_or(|(active, ..)| **active == *file);
+        match self.machines[at].process.as_mut() {
+            Some(process) if !active => {
+                // The round that is under way may be past it.
+                process.sound_after = process.log.scrub_rounds() + 2;
+                self.counters.rot_alive += 1;
+            }
+            _ => {
+                self.crash(at, random);
+            }
+        }
+        true
+    }
+
     /// Whether every shard has a quorum without this node, and all that was spoiled before is whole
     /// again. Before the founding nothing can be told from a newborn.
     fn may_lose(&mut self, at: usize) -> bool {
         for node in 0..self.machines.len() {
-            self.machines[node].spoiled &= !self.is_whole(node);
+            self.machines[node].spoiled &= !self.is_durably_whole(node);
         }
         let hurt = |machine: &Machine| machine.spoiled || machine.refused.is_some();
         let founded = self.machines.iter().all(|machine| machine.founded);
@@ -77,8 +100,21 @@ impl World {
         let shards: Vec<ShardId> = std::iter::once(META).chain(layout.shard_ids()).collect();
         self.machines[at].process.as_ref().is_some_and(|process| {
             let repaired = shards.iter().all(|shard| process.log.holes(*shard) == 0);
-            process.node.is_whole() && repaired && !process.log.needs_frame()
+            let looked = process.log.scrub_rounds() >= process.sound_after;
+            process.node.is_whole() && repaired && looked && !process.log.needs_frame()
         })
+    }
+
+    /// The same, and a crash now would cost none of it.
+    fn is_durably_whole(&mut self, at: usize) -> bool {
+        let whole = self.is_whole(at);
+        let Some(process) = self.machines[at].process.as_mut() else { return false };
+        if !whole {
+            process.whole_with = None;
+            return false;
+        }
+        let sequence = *process.whole_with.get_or_insert(process.log.sequence());
+        process.log.durable_through() >= sequence
     }
 
     /// How often each machine was started.
@@ -140,7 +176,8 @@ impl World {
         })
     }
 
-    fn rot(&mut self, at: usize, random: &mut Random) -> bool {
+    /// Gives back the file.
+    fn rot(&mut self, at: usize, random: &mut Random) -> Option<String> {
         let disk = &mut self.machines[at].disk;
         let names = disk.list().expect("a disk in memory lists");
         let name = random.pick(&names).clone();
@@ -163,7 +200,7 @@ impl World {
             flipped |= self.machines[at].disk.flip(&name, offset + bit / 8, (bit % 8) as u8);
         }
         self.tell(|| format!("node {} has rot in {name} at {offset}", at + 1));
-        flipped
+        flipped.then_some(name)
     }
 
     /// A write that is followed by others; the newest may look like a torn one.

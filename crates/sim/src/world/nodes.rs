@@ -22,6 +22,10 @@ const TURN_DELAY_MAX: Micros = 60;
 const RESTART_DELAY: Micros = 10_000;
 /// The log is asked for chores no more often than this.
 const CHORES_EVERY: Micros = 10_000;
+/// So often a part of what is cold is read, to see whether it still can be.
+const SCRUB_EVERY: Micros = 200_000;
+/// About so much of it, bytes.
+const SCRUB_BYTES: u64 = 32 << 10;
 /// So many turns in a row without anything that happened or followed are a loop without end.
 const IDLE_TURNS_MAX: u32 = 5_000;
 /// All of Raft's invariants are checked at changes, and at every such turn.
@@ -431,7 +435,11 @@ impl World {
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
         }
-        let chores = process.log.housekeeping();
+        let mut chores = process.log.housekeeping();
+        if now >= process.scrubbed + SCRUB_EVERY {
+            process.scrubbed = now;
+            chores.extend(process.log.scrub(SCRUB_BYTES));
+        }
         let lacks = process.log.lacks_room() || process.frames.iter().any(|frame| frame.waits);
         let news = std::mem::replace(&mut process.lacks_room, lacks) != lacks;
         for chore in chores {
@@ -446,6 +454,7 @@ impl World {
     /// The node hears of what was found damaged while it runs.
     fn tell_damage(&mut self, at: usize, boot: u64, damage: Vec<Damage>) {
         for damage in damage {
+            self.counters.rot_found += 1;
             self.tell(|| format!("node {}: {damage}", at + 1));
             match damage {
                 Damage::Frame { entries, .. } => {

@@ -80,6 +80,14 @@ fn change(state: &mut State, random: &mut Random, index: u64, count: u64) {
     }
 }
 
+/// A log with some entries, and a state to be built.
+fn with_data(seed: u64) -> (Random, Lane, State) {
+    let (mut random, mut lane, mut state) = (Random(seed), Lane::new(small()), State::new());
+    lane.turn(&[write(3, 1, 1, 9)]);
+    change(&mut state, &mut random, 1, 500);
+    (random, lane, state)
+}
+
 #[test]
 fn only_what_has_changed_is_written_and_the_disk_stays_bounded() {
     let mut random = Random(9);
@@ -115,11 +123,7 @@ fn only_what_has_changed_is_written_and_the_disk_stays_bounded() {
 
 #[test]
 fn a_base_that_is_missing_or_another_makes_the_snapshot_unusable() {
-    let mut random = Random(4);
-    let mut lane = Lane::new(small());
-    lane.turn(&[write(3, 1, 1, 9)]);
-    let mut state = State::new();
-    change(&mut state, &mut random, 1, 500);
+    let (mut random, mut lane, mut state) = with_data(4);
     let (first, _) = build(&mut lane, &state, 10);
     let base = first.file.name.clone();
     begin_at(&mut lane, first);
@@ -150,11 +154,7 @@ fn a_base_that_is_missing_or_another_makes_the_snapshot_unusable() {
 
 #[test]
 fn a_copy_needs_no_other_file() {
-    let mut random = Random(5);
-    let mut lane = Lane::new(small());
-    lane.turn(&[write(3, 1, 1, 9)]);
-    let mut state = State::new();
-    change(&mut state, &mut random, 1, 500);
+    let (_, mut lane, mut state) = with_data(5);
     let (first, _) = build(&mut lane, &state, 10);
     begin_at(&mut lane, first);
     state.insert(5, (20, vec![7; 500]));
@@ -176,11 +176,7 @@ fn a_copy_needs_no_other_file() {
 
 #[test]
 fn a_base_stays_while_an_older_snapshot_is_held() {
-    let mut random = Random(6);
-    let mut lane = Lane::new(small());
-    lane.turn(&[write(3, 1, 1, 9)]);
-    let mut state = State::new();
-    change(&mut state, &mut random, 1, 500);
+    let (mut random, mut lane, mut state) = with_data(6);
     let (first, _) = build(&mut lane, &state, 10);
     begin_at(&mut lane, first);
     state.insert(5, (20, content(&mut random)));

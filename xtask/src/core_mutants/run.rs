@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-/// A test binary that computes for longer than this hangs: all of them together take two seconds.
-const CPU_MAX: Duration = Duration::from_secs(8);
+use crate::cpu;
+use crate::joined::VARIABLE;
+
+/// A test binary that computes for so many microseconds hangs: all together take two seconds.
+const CPU_MAX: u64 = 8_000_000;
 /// One that waits for longer than this does too, however busy the machine is.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 /// How often it is looked whether it has ended.
@@ -73,28 +76,18 @@ fn of_change(folder: &Path, tests: &[&PathBuf], id: usize) -> Outcome {
 fn run(folder: &Path, test: &Path, id: Option<usize>) -> Outcome {
     let mut command = Command::new(test);
     command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
-    command.env("MUTANT", id.map_or(0, |id| id + 1).to_string()).env("RAFT_SEEDS", SEEDS);
+    command.env(VARIABLE, id.map_or(0, |id| id + 1).to_string()).env("RAFT_SEEDS", SEEDS);
     let mut child = command.spawn().expect("the test was built just now");
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("it is a child of this process") {
             return if status.success() { Outcome::Missed } else { Outcome::Caught };
         }
-        if began.elapsed() > WAIT_MAX || computed(child.id()) > CPU_MAX {
+        if began.elapsed() > WAIT_MAX || cpu::of_process(child.id()) > CPU_MAX {
             let _ = child.kill();
             let _ = child.wait();
             return Outcome::Hangs;
         }
         thread::sleep(LOOK_EVERY);
     }
-}
-
-/// What a process has computed so far; nothing if that can't be told.
-fn computed(process: u32) -> Duration {
-    const TICKS_PER_SECOND: u64 = 100;
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // After the name, which may hold anything, come the state and, 11 and 12 further, the times.
-    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-    let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
-    Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND)
 }

@@ -1,0 +1,64 @@
+//! Bounds: when nothing goes wrong any more, no log goes on growing, and nobody falls behind for
+//! ever. A trigger that is lost once, or a transfer that never gets there, hurts nobody at first.
+//!
+//! | claim | of |
+//! |---|---|
+//! | while clients go on, everybody has what was committed a while ago | `keep_up` |
+//! | a log above its snapshot is within a multiple of what makes snapshots due | `check_logs` |
+
+use std::collections::BTreeMap;
+
+use flotilla_shard::ShardId;
+
+use crate::machine::Process;
+use crate::world::World;
+
+/// A log in memory may be so many times what makes snapshots due: snapshots take their turns, and
+/// the log grows meanwhile.
+const SNAPSHOTS_LATE: u64 = 8;
+/// And so many bytes more: what half of the data is, at most.
+const DATA_BYTES: u64 = 512 << 10;
+impl World {
+    /// Every replica has applied what had been committed at that time. The error names one that has
+    /// not, although nothing is wrong and its clients go on as before.
+    pub(crate) fn keep_up(&self, reached: &BTreeMap<ShardId, u64>) -> Result<(), String> {
+        for (at, machine) in self.machines.iter().enumerate() {
+            let Some(process) = &machine.process else { continue };
+            for replica in process.node.inspect() {
+                let committed = reached.get(&replica.shard).copied().unwrap_or(0);
+                if replica.applied.0 < committed {
+                    return Err(format!(
+                        "node {} shard {} does not keep up: it has applied {}, and {committed} was \
+                         committed long ago",
+                        at + 1,
+                        replica.shard,
+                        replica.applied
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No log is larger than it may be.
+    pub(crate) fn check_logs(&self) -> Result<(), String> {
+        for (at, machine) in self.machines.iter().enumerate() {
+            let Some(process) = &machine.process else { continue };
+            self.check_log(process).map_err(|wrong| format!("node {}: {wrong}", at + 1))?;
+        }
+        Ok(())
+    }
+
+    fn check_log(&self, process: &Process) -> Result<(), String> {
+        let cores = process.node.inspect().filter_map(|it| process.node.core(it.shard));
+        let entries: u64 = cores.map(flotilla_raft::Raft::log_bytes).sum();
+        let due = self.config.node.snapshot_log_bytes;
+        let entries_max = SNAPSHOTS_LATE * due + DATA_BYTES;
+        if entries > entries_max {
+            return Err(format!(
+                "its logs have {entries} bytes above their snapshots, which are due at {due}"
+            ));
+        }
+        Ok(())
+    }
+}
