@@ -13,7 +13,7 @@ use crate::fault::Fault;
 const FAULTS_FLOOR: u64 = 15;
 
 /// Floors of counters in a thousand seeds: a third of what is usual, rounded down.
-const FLOORS: [(&str, u64); 44] = [
+const FLOORS: [(&str, u64); 46] = [
     ("turns", 5_000_000),
     ("events", 15_000_000),
     ("boots", 4_000),
@@ -39,6 +39,8 @@ const FLOORS: [(&str, u64); 44] = [
     ("leader_changes", 3_000),
     ("snapshots_made", 15_000),
     ("snapshots_installed", 1_500),
+    ("rot_alive", 15),
+    ("rot_found", 1),
     ("segments_recycled", 60_000),
     ("completed", 700_000),
     ("reads", 300_000),
