@@ -66,6 +66,7 @@ usage: cargo xtask <verb>
            [--mutants [WORDS]]  break it in each way that is listed, and see TLC notice
            [--traces]           walk traces of the simulator along it
            [--traces --spoil]   and see it notice spoiled ones
+  threads                     where threads of a node meet, in thousands of orders
   update                      rewrite golden scripts and docs/COMPAT.md with what the code does now
   compare-rings               ways to spread slots side by side: the plots of decision 007
   sim-many --minutes N        run the simulator with many seeds for so long
@@ -119,6 +120,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("explore", options) => explore(options),
         ("mutants", options) => mutants::run(&mutants::Options::parse(options)?),
         ("mutants-worker", arguments) => mutants::worker(arguments),
+        ("threads", []) => threads(),
         ("update", []) => update(),
         ("compare-rings", []) => compare_rings::run(),
         ("spec", options) => spec::run(&spec::Task::parse(options)?),
@@ -144,6 +146,15 @@ fn explore(options: &[String]) -> anyhow::Result<()> {
     let mut explorer = cargo("run --quiet --release --package flotilla-explore --");
     if !explorer.args(options).status().context("can't run cargo")?.success() {
         bail!("the consensus core was not explored, or a claim about it does not hold");
+    }
+    Ok(())
+}
+
+/// The scenes of the server's threads, which need its own threads replaced by those of Shuttle.
+fn threads() -> anyhow::Result<()> {
+    let mut scenes = cargo("test --package flotilla-server --features threads --lib -- threads::");
+    if !scenes.status().context("can't run cargo")?.success() {
+        bail!("some order of the threads does not go well: Shuttle says which");
     }
     Ok(())
 }

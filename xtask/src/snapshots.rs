@@ -4,9 +4,9 @@
 //! the last reply. The latencies while some node writes a snapshot are set beside the others, and
 //! what memory grows by meanwhile beside the data.
 //!
-//! *Disk*: keys are overwritten so many times, with all nodes there, with a follower that lags or is
-//! dead, and beside a shard without its quorum. Whatever the directories have at any time must be
-//! within bounds.
+//! *Disk*: keys are overwritten so many times, with all nodes there, with a follower that lags or
+//! is dead, and beside a shard without its quorum. Whatever the directories have at any time must
+//! be within bounds.
 
 mod disk;
 mod load;

@@ -16,7 +16,8 @@ use flotilla_shard::ShardId;
 use crate::backup::{AdminEnd, Refusal};
 use crate::config::ServerError;
 use crate::console::{Level, say};
-use crate::watch::{Watched, spawn};
+use crate::watch::Watched;
+use crate::worker::spawn;
 
 /// The header that says about how long a copy is at most, bytes.
 const BYTES_AT_MOST: &str = "flotilla-bytes-at-most";

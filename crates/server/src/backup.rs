@@ -12,7 +12,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,12 +21,13 @@ use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{Log, SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter};
 use http_body::Frame;
-use mio::Waker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::console::{Level, say};
 use crate::disk::FileDisk;
+use crate::sync::mpsc::Receiver;
+use crate::worker::{ToLane, Wake, to_lane};
 
 /// Chunks that are read and not yet sent.
 const PIECES_AHEAD: usize = 2;
@@ -69,32 +69,28 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 struct Held {
     file: SnapshotFile,
-    to_lane: Sender<Message>,
-    waker: Arc<Waker>,
+    to_lane: ToLane<Message>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         // A lane that is gone has nothing left to release.
         let _ = self.to_lane.send(Message::Release { name: self.file.name.clone() });
-        let _ = self.waker.wake();
     }
 }
 
 /// The two ends: for the lane, and for the admin thread.
-pub(crate) fn ends(disk: FileDisk, waker: Arc<Waker>) -> (LaneEnd, AdminEnd) {
-    let (to_lane, messages) = channel();
-    let lane =
-        LaneEnd { messages, to_lane: to_lane.clone(), waker: Arc::clone(&waker), asked: None };
-    (lane, AdminEnd { to_lane, waker, disk, one: Arc::new(Semaphore::new(1)) })
+pub(crate) fn ends(disk: FileDisk, waker: Arc<dyn Wake>) -> (LaneEnd, AdminEnd) {
+    let (to_lane, messages) = to_lane(waker);
+    let lane = LaneEnd { messages, to_lane: to_lane.clone(), asked: None };
+    (lane, AdminEnd { to_lane, disk, one: Arc::new(Semaphore::new(1)) })
 }
 
 /// The lane's end.
 #[derive(Debug)]
 pub(crate) struct LaneEnd {
     messages: Receiver<Message>,
-    to_lane: Sender<Message>,
-    waker: Arc<Waker>,
+    to_lane: ToLane<Message>,
     asked: Option<Ask>,
 }
 
@@ -139,15 +135,14 @@ impl LaneEnd {
             return Err(Refusal::NotNow(gone));
         };
         log.hold_snapshot(&file.name);
-        Ok(Held { file, to_lane: self.to_lane.clone(), waker: Arc::clone(&self.waker) })
+        Ok(Held { file, to_lane: self.to_lane.clone() })
     }
 }
 
 /// The admin thread's end.
 #[derive(Debug)]
 pub(crate) struct AdminEnd {
-    to_lane: Sender<Message>,
-    waker: Arc<Waker>,
+    to_lane: ToLane<Message>,
     disk: FileDisk,
     one: Arc<Semaphore>,
 }
@@ -166,7 +161,6 @@ impl AdminEnd {
         let stopping = || Refusal::NotNow("the node is stopping".to_owned());
         let ask = Ask { shard, from, asked: Instant::now(), answer };
         self.to_lane.send(Message::Ask(ask)).map_err(|_| stopping())?;
-        let _ = self.waker.wake();
         let held = answered.await.map_err(|_| stopping())??;
         let (pieces, sent) = mpsc::channel(PIECES_AHEAD);
         let bases = held.file.bases.iter().map(|base| base.bytes);
@@ -334,7 +328,7 @@ mod tests {
         let mut disk = FileDisk::new(directory.path(), WriteMode::WriteThenSync);
         let mut log = log_with_snapshot(&mut disk);
         let poll = mio::Poll::new().expect("readiness is known here");
-        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mut lane, _admin) = ends(disk, Arc::new(waker));
         assert!(matches!(lane.hold(&mut log, SHARD, Index(4)), Err(Refusal::NotNow(_))));
         let held = lane.hold(&mut log, SHARD, INDEX).expect("it is there");

@@ -9,17 +9,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use flotilla_node::WriteBatch;
 use flotilla_storage::{AlignedBuffer, Disk as _, DiskError, FrameWrite, Log};
-use mio::Waker;
 
 use crate::config::ServerError;
 use crate::console::{Level, say};
 use crate::disk::{FileDisk, LogFile};
-use crate::watch::spawn;
+use crate::worker::{Wake, Worker};
 
 /// While a durable write takes less than this, smoothed, it is made on the lane, microseconds.
 const INLINE_BELOW_MICROS: u64 = 150;
@@ -67,14 +65,15 @@ impl Frames {
         log: Log,
         disk: FileDisk,
         sync_micros: u64,
-        waker: Arc<Waker>,
+        waker: Arc<dyn Wake>,
     ) -> Result<Self, ServerError> {
+        let writer = |(file, frame): (Arc<LogFile>, FrameWrite)| Some(write(&file, frame));
         Ok(Self {
             log,
             disk,
             open: None,
             smoothed_micros: sync_micros.min(SAMPLE_MAX_MICROS),
-            writer: Writer::start(waker)?,
+            writer: Worker::start("log writer", waker, writer)?,
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
             file_asked: None,
@@ -214,7 +213,7 @@ impl Frames {
             self.on_outcome(in_flight, write(&file, frame))
         } else {
             self.in_flight.push_back(in_flight);
-            self.writer.give(file, frame)
+            self.writer.give((file, frame))
         }
     }
 
@@ -269,44 +268,4 @@ fn write(file: &LogFile, frame: FrameWrite) -> Outcome {
 }
 
 /// The lane's end of the writer thread.
-#[derive(Debug)]
-struct Writer {
-    frames: Sender<(Arc<LogFile>, FrameWrite)>,
-    outcomes: Receiver<Outcome>,
-}
-
-impl Writer {
-    fn start(waker: Arc<Waker>) -> Result<Self, ServerError> {
-        let (frames, to_write) = channel::<(Arc<LogFile>, FrameWrite)>();
-        let (done, outcomes) = channel();
-        spawn("log writer", move || {
-            for (file, frame) in to_write {
-                if done.send(write(&file, frame)).is_err() {
-                    return;
-                }
-                let _ = waker.wake();
-            }
-        })?;
-        Ok(Self { frames, outcomes })
-    }
-
-    fn give(&self, file: Arc<LogFile>, frame: FrameWrite) -> Result<(), ServerError> {
-        self.frames.send((file, frame)).map_err(|_| Self::gone())
-    }
-
-    fn take(&self) -> Result<Option<Outcome>, ServerError> {
-        match self.outcomes.try_recv() {
-            Ok(outcome) => Ok(Some(outcome)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Self::gone()),
-        }
-    }
-
-    fn wait(&self) -> Result<Outcome, ServerError> {
-        self.outcomes.recv().map_err(|_| Self::gone())
-    }
-
-    fn gone() -> ServerError {
-        ServerError::Node("the log writer has ended, which is a bug: see the lines above".into())
-    }
-}
+type Writer = Worker<(Arc<LogFile>, FrameWrite), Outcome>;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use flotilla_node::{ReadChunk, SnapshotChunk};
 use flotilla_raft::Index;
@@ -12,11 +11,10 @@ use flotilla_shard::{ShardId, Slot};
 use flotilla_storage::{
     Chore, Disk as _, DiskError, SnapshotFile, SnapshotReader, SnapshotWriter, StoredSnapshot,
 };
-use mio::Waker;
 
 use crate::config::ServerError;
 use crate::disk::FileDisk;
-use crate::watch::spawn;
+use crate::worker::{Wake, Worker};
 
 /// What the helper thread is to do.
 #[derive(Debug)]
@@ -140,51 +138,14 @@ pub(crate) enum Answer {
 }
 
 /// The lane's end of the helper thread.
-#[derive(Debug)]
-pub(crate) struct Helper {
-    jobs: Sender<Job>,
-    answers: Receiver<Answer>,
-}
+pub(crate) type Helper = Worker<Job, Answer>;
 
-impl Helper {
-    /// Starts the thread.
-    pub(crate) fn start(disk: FileDisk, waker: Arc<Waker>) -> Result<Self, ServerError> {
-        let (jobs, to_do) = channel();
-        let (done, answers) = channel();
-        let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
-        spawn("helper", move || {
-            for job in to_do {
-                let answer = work
-                    .carry_out(job)
-                    .unwrap_or_else(|error| Some(Answer::Failed(error.to_string())));
-                if let Some(answer) = answer {
-                    if done.send(answer).is_err() {
-                        return;
-                    }
-                    let _ = waker.wake();
-                }
-            }
-        })?;
-        Ok(Self { jobs, answers })
-    }
-
-    /// Gives it a job.
-    pub(crate) fn give(&self, job: Job) -> Result<(), ServerError> {
-        self.jobs.send(job).map_err(|_| Self::gone())
-    }
-
-    /// What it has done meanwhile.
-    pub(crate) fn take(&self) -> Result<Option<Answer>, ServerError> {
-        match self.answers.try_recv() {
-            Ok(answer) => Ok(Some(answer)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Self::gone()),
-        }
-    }
-
-    fn gone() -> ServerError {
-        ServerError::Node("the helper thread has ended, which is a bug: see the lines above".into())
-    }
+/// Starts the thread.
+pub(crate) fn start(disk: FileDisk, waker: Arc<dyn Wake>) -> Result<Helper, ServerError> {
+    let mut work = Work { disk, writers: BTreeMap::new(), readers: BTreeMap::new() };
+    Worker::start("helper thread", waker, move |job| {
+        work.carry_out(job).unwrap_or_else(|error| Some(Answer::Failed(error.to_string())))
+    })
 }
 
 /// A snapshot file is synced each time it has grown by so much, bytes: were all of it to be synced

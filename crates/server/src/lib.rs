@@ -43,10 +43,14 @@ mod ports;
 mod probe;
 mod recovering;
 mod start;
+mod sync;
 mod watch;
+mod worker;
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "threads"))]
+mod threads;
 
 pub use config::{Config, PortWish, ServerError};
 pub use flotilla_node::{NodeStatus, Options as NodeOptions, ReplicaStatus, ShardStatus, Status};

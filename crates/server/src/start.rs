@@ -14,14 +14,13 @@ use crate::config::{Config, ServerError};
 use crate::console::{Level, say};
 use crate::disk::{FileDisk, lock_directory};
 use crate::frames::Frames;
-use crate::helper::Helper;
 use crate::lane::{Lane, Parts};
 use crate::network::Network;
 use crate::ports::Ports;
 use crate::probe::{Probe, WriteMode};
 use crate::recovering::ObservedDisk;
 use crate::watch::{Watched, start_signals, start_watchdog};
-use crate::{admin, backup, guard};
+use crate::{admin, backup, guard, helper};
 
 /// Runs a node until it is told to stop. Errors are final; a caller prints them and exits with 1.
 ///
@@ -79,7 +78,7 @@ fn run_once(config: Config) -> Result<(), ServerError> {
         })?;
     report_recovery(&lane);
     let node = start_node(&config, &ports, &probe, lane, clock)?;
-    let helper = Helper::start(disk.another(), network.waker())?;
+    let helper = helper::start(disk.another(), network.waker())?;
     let frames = Frames::new(log, disk.another(), probe.sync_micros, network.waker())?;
 
     let Ports { plain, cluster, .. } = ports;

@@ -17,7 +17,7 @@ use mio::{Poll, Token, Waker};
 
 use crate::disk::FileDisk;
 use crate::frames::Frames;
-use crate::helper::{Answer, Helper, Job};
+use crate::helper::{self, Answer, Job};
 use crate::probe::{Probe, WriteMode};
 
 const SHARD: ShardId = ShardId(1);
@@ -38,7 +38,7 @@ fn recover_with(
 }
 
 /// A batch with one entry.
-fn batch(sequence: u64) -> WriteBatch {
+pub(crate) fn batch(sequence: u64) -> WriteBatch {
     let entry = Entry {
         index: Index(sequence),
         term: Term(1),
@@ -89,7 +89,7 @@ fn frames_come_back_however_they_were_written() {
         let (log, lane) = recover(&path, mode, 7);
         assert!(lane.fresh);
         let disk = FileDisk::new(&path, mode);
-        let mut frames = Frames::new(log, disk, sync_micros, Arc::clone(&waker)).expect("a thread");
+        let mut frames = Frames::new(log, disk, sync_micros, waker.clone()).expect("a thread");
         let count = 60;
         for sequence in 1..=count {
             frames.append(&batch(sequence)).expect("there is room");
@@ -117,7 +117,7 @@ fn a_snapshot_is_written_completed_and_read_by_the_helper() {
     let directory = tempfile::tempdir().expect("a directory for the test");
     let mode = Probe::look_at(directory.path()).expect("it is writable").mode;
     let (mut log, _) = recover(directory.path(), mode, 7);
-    let helper = Helper::start(FileDisk::new(directory.path(), mode), waker(&poll));
+    let helper = helper::start(FileDisk::new(directory.path(), mode), waker(&poll));
     let helper = helper.expect("a thread");
     let give = |job| helper.give(job).expect("the thread runs");
     let answer = || wait_for(|| helper.take().expect("the thread runs"));

@@ -1,20 +1,21 @@
 //! What other threads see of a lane: whether it turns, what it says of itself, when it is to stop.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use flotilla_node::Status;
-use mio::Waker;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::ServerError;
 use crate::console::{Level, say};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::thread;
+use crate::worker::{Wake, spawn};
 
 /// A lane that has not turned for so many looks, one a second, is stuck.
-const STUCK_LOOKS: u64 = 30;
+pub(crate) const STUCK_LOOKS: u64 = 30;
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,9 +41,10 @@ impl Watched {
         self.idle_looks.load(Ordering::Relaxed) < STUCK_LOOKS
     }
 
-    /// Asks the lane to stop.
-    pub(crate) fn stop(&self) {
+    /// Asks the lane to stop, and wakes it to hear that.
+    pub(crate) fn stop(&self, lane: &dyn Wake) {
         self.stopping.store(true, Ordering::Relaxed);
+        lane.wake();
     }
 
     /// Whether the lane is to stop.
@@ -75,17 +77,11 @@ impl Watched {
 /// connections and answers nobody. Looks are counted, not time, since a process that was stopped
 /// and continued is not stuck.
 pub(crate) fn start_watchdog(watched: &Arc<Watched>) -> Result<(), ServerError> {
-    let watched = Arc::clone(watched);
+    let mut watchdog = Watchdog::new(Arc::clone(watched));
     let watch = move || {
-        let mut seen = 0;
         loop {
             thread::sleep(LOOK_EVERY);
-            let turns = watched.turns.load(Ordering::Relaxed);
-            let idle =
-                if turns == seen { watched.idle_looks.load(Ordering::Relaxed) + 1 } else { 0 };
-            watched.idle_looks.store(idle, Ordering::Relaxed);
-            seen = turns;
-            if idle > STUCK_LOOKS {
+            if watchdog.finds_it_stuck() {
                 say(Level::Error, "the lane has been stuck for 30 seconds: the node ends");
                 std::process::exit(1);
             }
@@ -94,24 +90,42 @@ pub(crate) fn start_watchdog(watched: &Arc<Watched>) -> Result<(), ServerError> 
     spawn("watchdog", watch)
 }
 
+/// Looks at a lane now and then.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    watched: Arc<Watched>,
+    /// The lane's turns at the last look.
+    seen: u64,
+}
+
+impl Watchdog {
+    /// One that has not looked yet.
+    pub(crate) fn new(watched: Arc<Watched>) -> Self {
+        Self { watched, seen: 0 }
+    }
+
+    /// Looks. True if the lane has not turned for too many looks.
+    pub(crate) fn finds_it_stuck(&mut self) -> bool {
+        let turns = self.watched.turns.load(Ordering::Relaxed);
+        let looks = self.watched.idle_looks.load(Ordering::Relaxed);
+        let idle = if turns == self.seen { looks + 1 } else { 0 };
+        self.watched.idle_looks.store(idle, Ordering::Relaxed);
+        self.seen = turns;
+        idle > STUCK_LOOKS
+    }
+}
+
 /// Turns SIGINT and SIGTERM into a clean stop.
-pub(crate) fn start_signals(watched: &Arc<Watched>, waker: Arc<Waker>) -> Result<(), ServerError> {
+pub(crate) fn start_signals(
+    watched: &Arc<Watched>,
+    lane: Arc<dyn Wake>,
+) -> Result<(), ServerError> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM]).map_err(ServerError::system("can't listen to signals"))?;
     let watched = Arc::clone(watched);
     spawn("signals", move || {
         for _ in signals.forever() {
-            watched.stop();
-            let _ = waker.wake();
+            watched.stop(&*lane);
         }
     })
-}
-
-/// Starts a thread that runs until the process ends.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .map(drop)
-        .map_err(ServerError::system("can't start a thread"))
 }

@@ -27,8 +27,8 @@ pub(crate) enum Case {
     Lags,
     /// A follower is dead.
     Dead,
-    /// Of a shard of node 1 the other two replicas are dead, and a tail of its log is not
-    /// committed; the other shard is overwritten.
+    /// Of a shard of node 1 the other two replicas are dead; a tail of its log is not committed,
+    /// the other shard is overwritten.
     NoQuorum,
 }
 

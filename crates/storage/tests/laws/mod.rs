@@ -126,7 +126,7 @@ fn recovers(mut disk: MemoryDisk) -> bool {
     // The log goes on with one shard more, and its state stays.
     let is_new =
         |shard: &ShardId| !first.shards.contains_key(shard) && !first.lost.contains_key(shard);
-    let new = (7..).map(ShardId).find(is_new).expect("there are few shards");
+    let new = (7..u32::MAX).map(ShardId).find(is_new).expect("there are few shards");
     let frame = log.append(None, &[write(new.0, 1, 1, 1)]);
     store(&mut disk, &mut log, &frame);
     let (_, mut again) = Log::recover(&mut disk, options(), 6).expect("it was recovered");
