@@ -80,7 +80,8 @@ faults! {
     WireFlip,
     /// What one node sends another arrives twice.
     Duplicate,
-    /// What one node sends another is overtaken by what it sends next.
+    /// What one node sends another is overtaken by what it sends next, unless it has clients'
+    /// requests in it: their order rests on TCP's.
     Overtake,
     /// A disk becomes slow.
     SlowDisk,
