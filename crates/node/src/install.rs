@@ -198,6 +198,10 @@ impl Node {
                 return Arrival::Refused;
             }
             if (&old.meta, old.digest) == (&packet.meta, packet.digest) {
+                // What comes late over a connection that another one has taken the place of.
+                if old.conn.is_some_and(|newer| newer > conn) {
+                    return Arrival::Refused;
+                }
                 old.conn = Some(conn);
                 old.moved_at = now.time;
                 return Arrival::GoesOn(old.number);

@@ -37,5 +37,5 @@ fn logs_that_are_all_damaged_heal_each_other() {
         seen.damaged += damaged;
         seen.in_one_place += in_one_place;
     }
-    assert!(all > 18 && seen.damaged > 200 && seen.in_one_place > 10, "{all} trials, {seen:?}");
+    assert!(all > 12 && seen.damaged > 200 && seen.in_one_place > 10, "{all} trials, {seen:?}");
 }

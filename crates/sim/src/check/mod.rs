@@ -140,6 +140,9 @@ impl Checkers {
                 lost.entry(*shard).or_default();
             }
         }
+        if !lost.is_empty() {
+            self.logs[node].remember(&lost);
+        }
         let more = recovery::check(&mut self.logs[node], &lane.shards, &lost)
             .map_err(|error| format!("node {} {error}", node + 1))?;
         if more > 0 {

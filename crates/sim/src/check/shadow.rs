@@ -197,7 +197,7 @@ pub(crate) struct NodeLogs {
     pub(crate) durable: BTreeMap<ShardId, Shadow>,
     /// The last write of each shard that is known to be on the disk.
     pub(crate) durable_through: BTreeMap<ShardId, WriteSeq>,
-    /// As they were on disks of this node that were wiped since, each at that moment.
+    /// As they were on disks of this node that were wiped or lost them since, each at that moment.
     pub(crate) wiped: Vec<BTreeMap<ShardId, Shadow>>,
     /// Frames given to the disk and not known to be there, oldest first.
     pending: VecDeque<Pending>,
@@ -291,6 +291,12 @@ impl NodeLogs {
                 log.hard_state = HardState { term, voted_for: None };
             }
         }
+    }
+
+    /// What was durable of these shards counts on, though this disk has lost it.
+    pub(crate) fn remember<V>(&mut self, lost: &BTreeMap<ShardId, V>) {
+        let had = self.durable.iter().filter(|(shard, _)| lost.contains_key(shard));
+        self.wiped.push(had.map(|(shard, log)| (*shard, log.clone())).collect());
     }
 
     /// The next log found is taken as it is.
