@@ -1,9 +1,9 @@
 //! Durability: what is committed is on the disks of a majority of the voters from that moment on,
 //! so that every acknowledged write survives whatever happens to any minority (P5) [Raft §5.3].
 //!
-//! A disk that was wiped, put back as it had been before, or has lost a shard's log counts with what
-//! was durable on it then: its node has vouched for that while it was true, and its word may arrive
-//! after that is gone. It does not count with what was on its way.
+//! A disk that was wiped, put back as it had been before, or has lost a shard's log counts with
+//! what was durable on it then: its node has vouched for that while it was true, and its word may
+//! arrive after that is gone. It does not count with what was on its way.
 
 use std::collections::BTreeMap;
 
