@@ -103,10 +103,9 @@ pub(crate) struct Sum {
 /// Runs the seeds; an error names what failed, or what was not seen often enough.
 pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
     let program = build(true)?;
-    let (first, began) = (options.first(), Instant::now());
+    let first = options.first();
     eprintln!("seeds from {first} on, {} at a time", options.jobs);
     let sum = run_workers(&program, options, first);
-    let seconds = began.elapsed().as_secs().max(1);
     report(&sum);
     let mut wrong: Vec<String> = Vec::new();
     for (number, (seed, reason)) in sum.failures.iter().enumerate() {
@@ -124,7 +123,7 @@ pub(crate) fn run_many(options: &Options) -> anyhow::Result<()> {
         }
     }
     if options.ledger {
-        write_ledger(&sum, first, seconds, options.jobs, wrong.len())?;
+        write_ledger(&sum, first, wrong.len())?;
     }
     if wrong.is_empty() {
         return Ok(());
@@ -378,13 +377,7 @@ pub(crate) fn run_one(arguments: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn write_ledger(
-    sum: &Sum,
-    first: u64,
-    seconds: u64,
-    jobs: u64,
-    wrong: usize,
-) -> anyhow::Result<()> {
+fn write_ledger(sum: &Sum, first: u64, wrong: usize) -> anyhow::Result<()> {
     let place = root().join(LEDGER);
     let mut text = fs::read_to_string(&place).with_context(|| format!("can't read {LEDGER}"))?;
     let mut git = Command::new("git");
@@ -399,7 +392,7 @@ fn write_ledger(
         "| {} | {commit} | {first} | {} | {} | {:.1} | {:.1} | {} | {} | {faults} | {wrong} |",
         date(days),
         sum.seeds,
-        seconds * jobs / 60,
+        (sum.core_seconds() / 60.0).round(),
         counters.micros as f64 / 3.6e9,
         counters.busy_micros as f64 / 3.6e9,
         counters.events,
