@@ -35,6 +35,8 @@ const SECOND: Micros = 1_000_000;
 const KEPT_UP_WITHIN: Micros = SECOND;
 /// After this, elections and founding are over and no request may fail.
 const GRACE: Micros = 4 * SECOND;
+/// A change of membership ends when a newcomer was silent for ten election timeouts.
+const SILENT_FOR: Micros = 12;
 /// Every request is answered within this time after the repair.
 const ANSWERED_WITHIN: Micros = 10 * SECOND;
 /// All replicas agree within this time after the last request.
@@ -138,6 +140,7 @@ impl World {
         self.run_until(repair + GRACE - KEPT_UP_WITHIN)?;
         let reached = self.reached();
         self.run_until(repair + GRACE)?;
+        self.await_members()?;
         self.keep_up(&reached)?;
         for client in &mut self.clients {
             client.improvises = false;
@@ -145,7 +148,7 @@ impl World {
         let before = self.reached();
         let out = self.outcasts();
         self.ask_every_shard(&out)?;
-        self.await_answers(0, repair + ANSWERED_WITHIN)?;
+        self.await_answers(0, self.now() + ANSWERED_WITHIN - GRACE)?;
         // A node gives up what its client has left by a clock that may be slow.
         let ended = repair + GRACE;
         let hold = self.config.node.hold_ms * (1_000 + self.config.drift_ppm * 2 / 1_000);
@@ -163,6 +166,21 @@ impl World {
         self.check_logs()?;
         self.judge_damage();
         Ok(())
+    }
+
+    /// Lets time pass while a new replica is not a member yet: a leader may have begun with another
+    /// one in its place, whose node has crashed, and waits for that as long as a core does.
+    fn await_members(&mut self) -> Result<(), String> {
+        let until = self.now() + SILENT_FOR * self.config.node.election_timeout_ms * 1_000;
+        while self.now() < until && !self.all_settled() {
+            self.run_until(self.now() + SECOND / 10)?;
+        }
+        Ok(())
+    }
+
+    fn all_settled(&self) -> bool {
+        let mut processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        processes.all(|process| process.node.is_settled() != Some(false))
     }
 
     /// Every key once more, through some node.
