@@ -9,7 +9,7 @@ use flotilla_raft::{Index, Input};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{ConnId, Now, Output, ReadChunk, SnapshotChunk};
-use crate::link::{FrameWriter, LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
+use crate::link::{LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
 use crate::node::Node;
 use crate::snapshots::{KEPT_MICROS, Making, Receiving, STILL_MICROS, WINDOW_CHUNKS};
 
@@ -230,10 +230,9 @@ impl Node {
     }
 
     pub(crate) fn reply_snapshot(&mut self, conn: Option<ConnId>, reply: &SnapshotReply, now: Now) {
-        let Some(conn) = conn.filter(|conn| self.conns.link_mut(*conn).is_some()) else { return };
-        let mut writer = FrameWriter::default();
-        writer.packet_with(PacketKind::SnapshotReply, now.wall_ms, |out| reply.encode(out));
-        self.outputs.push(Output::Send { conn, bytes: writer.take() });
+        if let Some(conn) = conn {
+            self.send_packet(conn, PacketKind::SnapshotReply, now, |out| reply.encode(out));
+        }
     }
 
     fn load_chunk(

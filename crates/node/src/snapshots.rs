@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::ShardId;
 
-use crate::io::ConnId;
+use crate::io::{ConnId, SnapshotChunk};
 use crate::link::{Snapshot, SnapshotOutcome, SnapshotReply};
 
 /// Work of one walk, bytes: at most about 200 µs.
@@ -34,6 +34,9 @@ pub(crate) const STILL_MICROS: u64 = 2_000_000;
 pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 /// Whoever has refused a snapshot is offered none for so long, microseconds.
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
+/// A receiver that owes an answer for so many election timeouts is given up: the sender begins again
+/// on another connection, and goes on from what the receiver has. Ample for a chunk on a slow wire.
+pub(crate) const PATIENCE_TIMEOUTS: u64 = 20;
 /// How far a sender that was late may catch up, microseconds of its rate.
 const BURST_MICROS: u64 = 10_000;
 
@@ -102,12 +105,21 @@ pub(crate) struct Sending {
     pub(crate) ended: bool,
     /// Size of the chunk sent last, by which the next one is paced.
     pub(crate) chunk_bytes: u64,
+    /// Since when the receiver has owed an answer; `None` while the next step is the sender's own.
+    owed_since: Option<Time>,
 }
 
 impl Sending {
-    /// Nothing is sent yet.
-    pub(crate) fn new(conn: ConnId, from: ReplicaId, term: Term, meta: SnapshotMeta) -> Self {
+    /// Nothing is sent yet, and the connection is being made since `now`.
+    pub(crate) fn new(
+        conn: ConnId,
+        from: ReplicaId,
+        term: Term,
+        meta: SnapshotMeta,
+        now: Time,
+    ) -> Self {
         Self {
+            owed_since: Some(now),
             conn,
             from,
             term,
@@ -127,12 +139,33 @@ impl Sending {
         !self.ended && self.next_read - self.acked < window
     }
 
+    /// The connection is ready.
+    pub(crate) fn is_linked(&mut self) {
+        self.owed_since = None;
+    }
+
+    /// A chunk leaves, or the end of them; gives its number.
+    pub(crate) fn send(&mut self, chunk: Option<&SnapshotChunk>, now: Time) -> u32 {
+        let number = self.sent;
+        self.sent += 1;
+        self.ended = chunk.is_none();
+        self.chunk_bytes = chunk.map_or(0, |chunk| chunk.content.len() as u64);
+        self.owed_since.get_or_insert(now);
+        number
+    }
+
+    /// When the receiver has owed an answer for `patience` microseconds.
+    pub(crate) fn late_at(&self, patience: u64) -> Time {
+        self.owed_since.map_or(Time::NEVER, |since| since + patience)
+    }
+
     /// The receiver has all chunks below `number`, or will soon.
-    pub(crate) fn answered(&mut self, number: u32) {
+    pub(crate) fn answered(&mut self, number: u32, now: Time) {
         if !self.agreed {
             (self.agreed, self.acked, self.sent, self.next_read) = (true, number, number, number);
         }
         self.acked = self.acked.max(number.min(self.sent));
+        self.owed_since = (self.acked < self.sent).then_some(now);
     }
 }
 
@@ -365,15 +398,38 @@ mod tests {
     const OTHER: (ShardId, ReplicaId) = (ShardId(1), ReplicaId(3));
 
     fn sending() -> Sending {
-        Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default())
+        let mut sending =
+            Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default(), Time(0));
+        sending.is_linked();
+        sending
     }
+
+    const CHUNK: SnapshotChunk = SnapshotChunk { slots: None, content: Vec::new() };
 
     /// Asks for and sends as many chunks as may be under way.
     fn send_all(sending: &mut Sending) {
         while sending.has_room() {
             sending.next_read += 1;
-            sending.sent += 1;
+            sending.send(Some(&CHUNK), Time(0));
         }
+    }
+
+    #[test]
+    fn only_an_answer_that_is_owed_can_be_late() {
+        let mut sending =
+            Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default(), Time(5));
+        assert_eq!(sending.late_at(10), Time(15), "the other side's hello");
+        sending.is_linked();
+        assert_eq!(sending.late_at(10), Time::NEVER, "the chunk is still being read");
+        sending.send(Some(&CHUNK), Time(20));
+        assert_eq!(sending.late_at(10), Time(30));
+        sending.answered(1, Time(21));
+        assert_eq!(sending.late_at(10), Time::NEVER);
+        sending.send(Some(&CHUNK), Time(40));
+        sending.send(None, Time(45));
+        assert_eq!(sending.late_at(10), Time(50), "since the oldest that has no answer");
+        sending.answered(2, Time(48));
+        assert_eq!(sending.late_at(10), Time(58), "that of the end");
     }
 
     #[test]
@@ -381,10 +437,10 @@ mod tests {
         let mut sending = sending();
         send_all(&mut sending);
         assert_eq!(sending.sent, 1, "where to go on is not known yet");
-        sending.answered(1);
+        sending.answered(1, Time(0));
         send_all(&mut sending);
         assert_eq!(sending.sent, 1 + WINDOW_CHUNKS);
-        sending.answered(3);
+        sending.answered(3, Time(0));
         send_all(&mut sending);
         assert_eq!(sending.sent, 3 + WINDOW_CHUNKS);
     }
@@ -393,11 +449,11 @@ mod tests {
     fn what_the_receiver_has_is_not_sent_again() {
         let mut sending = sending();
         send_all(&mut sending);
-        sending.answered(40);
+        sending.answered(40, Time(0));
         send_all(&mut sending);
         assert_eq!((sending.sent, sending.next_read), (40 + WINDOW_CHUNKS, 40 + WINDOW_CHUNKS));
         // An answer that names what was never sent changes nothing.
-        sending.answered(1_000);
+        sending.answered(1_000, Time(0));
         assert_eq!(sending.acked, 40 + WINDOW_CHUNKS);
     }
 

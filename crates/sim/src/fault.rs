@@ -80,8 +80,7 @@ faults! {
     WireFlip,
     /// What one node sends another arrives twice.
     Duplicate,
-    /// What one node sends another is overtaken by what it sends next, unless it has clients'
-    /// requests in it: their order rests on TCP's.
+    /// What one node sends another is overtaken by what it sends next.
     Overtake,
     /// A disk becomes slow.
     SlowDisk,

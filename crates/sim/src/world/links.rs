@@ -15,12 +15,6 @@ const DIALS_MAX: u32 = 3;
 /// A lost packet is sent again after this time, then twice as long, and so on.
 const RETRANSMITTED_AFTER: Micros = 200_000;
 
-/// Whether there are clients' requests in what goes over a link. A leader takes those as they come
-/// (decision 005), so their order is TCP's, and is not spoiled.
-fn has_requests(bytes: &[u8]) -> bool {
-    flotilla_node::describe_link(bytes).contains("Requests(")
-}
-
 impl World {
     /// A node sends bytes; on a link something may become of them.
     pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
@@ -35,7 +29,7 @@ impl World {
                 self.counters.fired(Fault::Duplicate);
                 self.send(id, side, bytes.clone());
             }
-            Some(Spoil::Overtaken) if held.is_none() && !has_requests(&bytes) => {
+            Some(Spoil::Overtaken) if held.is_none() => {
                 self.counters.fired(Fault::Overtake);
                 return self.network.hold(id, side, bytes);
             }
