@@ -198,13 +198,8 @@ impl Node {
                 return Arrival::Refused;
             }
             if (&old.meta, old.digest) == (&packet.meta, packet.digest) {
-                // What comes late over a connection that another one has taken the place of.
-                if old.conn.is_some_and(|newer| newer > conn) {
-                    return Arrival::Refused;
-                }
-                old.conn = Some(conn);
-                old.moved_at = now.time;
-                return Arrival::GoesOn(old.number);
+                let taken_up = old.take_up(conn, now.time);
+                return if taken_up { Arrival::GoesOn(old.number) } else { Arrival::Refused };
             }
             if old.conn.is_some() && now.time.since(old.moved_at) < STILL_MICROS {
                 return Arrival::Refused;

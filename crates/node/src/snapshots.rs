@@ -36,7 +36,7 @@ pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
 /// A receiver that owes an answer for so many election timeouts is given up: the sender begins again
 /// on another connection, and goes on from what the receiver has. Ample for a chunk on a slow wire.
-pub(crate) const PATIENCE_TIMEOUTS: u64 = 20;
+pub(crate) const PATIENCE_TIMEOUTS: u64 = 10;
 /// How far a sender that was late may catch up, microseconds of its rate.
 const BURST_MICROS: u64 = 10_000;
 
@@ -209,6 +209,17 @@ impl Receiving {
             moved_at: now,
             finishing: false,
         }
+    }
+
+    /// The same file is offered over a connection: whether it goes on there. It does not over one
+    /// that another has taken the place of, from which this comes late: the answers would go where
+    /// nobody waits for them.
+    pub(crate) fn take_up(&mut self, conn: ConnId, now: Time) -> bool {
+        if self.conn.is_some_and(|newer| newer > conn) {
+            return false;
+        }
+        (self.conn, self.moved_at) = (Some(conn), now);
+        true
     }
 
     /// An answer to whoever sends it.
@@ -455,6 +466,28 @@ mod tests {
         // An answer that names what was never sent changes nothing.
         sending.answered(1_000, Time(0));
         assert_eq!(sending.acked, 40 + WINDOW_CHUNKS);
+    }
+
+    #[test]
+    fn what_comes_late_over_an_older_connection_takes_no_answers_with_it() {
+        let (from_replica, to_replica) = (ReplicaId(1), ReplicaId(2));
+        let (shard, term, meta) = (ShardId(1), Term(1), SnapshotMeta::default());
+        let first = Snapshot {
+            shard,
+            from_replica,
+            to_replica,
+            term,
+            meta,
+            digest: 9,
+            number: 0,
+            chunk: None,
+        };
+        let mut receiving = Receiving::new(ConnId(4), &first, Time(1));
+        assert!(receiving.take_up(ConnId(6), Time(2)), "the sender has begun again");
+        assert!(!receiving.take_up(ConnId(5), Time(3)), "what it had sent before that");
+        assert!(receiving.expects(ConnId(6), &first));
+        receiving.conn = None;
+        assert!(receiving.take_up(ConnId(5), Time(4)), "it is the only one left");
     }
 
     #[test]

@@ -82,6 +82,8 @@ faults! {
     Duplicate,
     /// What one node sends another is overtaken by what it sends next.
     Overtake,
+    /// A chunk of a snapshot, or an answer to one, is lost, and its connection lives on.
+    Vanish,
     /// A disk becomes slow.
     SlowDisk,
     /// A disk does not answer for a while.

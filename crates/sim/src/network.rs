@@ -76,9 +76,11 @@ pub(crate) enum Spoil {
     Twice,
     /// What is sent next overtakes it.
     Overtaken,
+    /// It is lost, if it is about a snapshot; until then others pass.
+    Lost,
 }
 
-/// The first messages of a connection open it; they are spoiled only by flipped bits.
+/// The first messages of a connection open it; they are not repeated, nor overtaken.
 const OPENING: u64 = 4;
 
 /// A connection.
@@ -185,8 +187,14 @@ impl Network {
         (slow, self.lossy.get(&pair).copied().unwrap_or(0))
     }
 
-    /// A node sends something on a link: what becomes of it, if anything.
-    pub(crate) fn spoil(&mut self, id: u64, side: usize) -> Option<Spoil> {
+    /// A node sends something on a link: what becomes of it, if anything. `of_snapshot` says whether
+    /// it is about a snapshot.
+    pub(crate) fn spoil(
+        &mut self,
+        id: u64,
+        side: usize,
+        of_snapshot: impl FnOnce() -> bool,
+    ) -> Option<Spoil> {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.ways[side].sends += 1;
         }
@@ -196,10 +204,12 @@ impl Network {
         let pair = self.machines(id, side)?;
         let spoil = *self.spoils.get(&pair)?;
         let opening = self.connections[&id].ways[side].sends <= OPENING;
-        if opening && spoil != Spoil::Flip {
-            return None;
-        }
-        self.spoils.remove(&pair)
+        let fits = match spoil {
+            Spoil::Flip => true,
+            Spoil::Twice | Spoil::Overtaken => !opening,
+            Spoil::Lost => of_snapshot(),
+        };
+        if fits { self.spoils.remove(&pair) } else { None }
     }
 
     /// Holds something back until the next is sent.

@@ -63,6 +63,7 @@ impl World {
             Fault::WireFlip => self.spoil_next(any, Spoil::Flip, random),
             Fault::Duplicate => self.spoil_next(any, Spoil::Twice, random),
             Fault::Overtake => self.spoil_next(any, Spoil::Overtaken, random),
+            Fault::Vanish => self.spoil_next(any, Spoil::Lost, random),
             Fault::SlowDisk
             | Fault::DiskStall
             | Fault::DiskHang

@@ -19,7 +19,8 @@ impl World {
     /// A node sends bytes; on a link something may become of them.
     pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
         let held = self.network.take_held(id, side);
-        match self.network.spoil(id, side) {
+        let of_snapshot = || flotilla_node::describe_link(&bytes).contains("Snapshot");
+        match self.network.spoil(id, side, of_snapshot) {
             Some(Spoil::Flip) if !bytes.is_empty() => {
                 self.counters.fired(Fault::WireFlip);
                 let at = self.random.position(bytes.len());
@@ -33,11 +34,14 @@ impl World {
                 self.counters.fired(Fault::Overtake);
                 return self.network.hold(id, side, bytes);
             }
+            Some(Spoil::Lost) => {
+                self.counters.fired(Fault::Vanish);
+                bytes.clear();
+            }
             _ => {}
         }
-        self.send(id, side, bytes);
-        if let Some(held) = held {
-            self.send(id, side, held);
+        for bytes in [Some(bytes), held].into_iter().flatten().filter(|bytes| !bytes.is_empty()) {
+            self.send(id, side, bytes);
         }
     }
 
