@@ -166,6 +166,8 @@ impl Raft {
         assert!(next.is_well_formed(), "a leader makes configurations that can be read");
         let payload = Payload::new(next.encode());
         self.append_as_leader(EntryKind::Configuration, payload, effects);
+        // Those who decide now may all have answered already; nobody would answer a sole voter.
+        self.finish_round(effects);
     }
 
     /// Follows everybody whom the configuration in force names; who left it is kept until its
