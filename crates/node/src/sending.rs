@@ -3,8 +3,8 @@
 //!
 //! The first chunk goes alone; its answer says where to go on. So what a broken connection has
 //! delivered is not sent again, nor what a leader before this one has sent of the same file. A
-//! receiver that owes an answer for long is given up in the same way: whatever became of the answer,
-//! no sender waits for ever.
+//! receiver that owes an answer for long is given up in the same way: no sender waits for ever,
+//! whatever became of the answer.
 //!
 //! Differs: [`flotilla_raft::chunks`] cuts a file of bytes into chunks of one size. A snapshot here
 //! may lie in several files, its chunks are of any size, already checked and numbered, and only

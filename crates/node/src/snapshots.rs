@@ -34,8 +34,9 @@ pub(crate) const STILL_MICROS: u64 = 2_000_000;
 pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 /// Whoever has refused a snapshot is offered none for so long, microseconds.
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
-/// A receiver that owes an answer for so many election timeouts is given up: the sender begins again
-/// on another connection, and goes on from what the receiver has. Ample for a chunk on a slow wire.
+/// A receiver that owes an answer for so many election timeouts is given up: the sender begins
+/// again on another connection, and goes on from what the receiver has. Ample for a chunk on a slow
+/// wire.
 pub(crate) const PATIENCE_TIMEOUTS: u64 = 10;
 /// How far a sender that was late may catch up, microseconds of its rate.
 const BURST_MICROS: u64 = 10_000;

@@ -187,8 +187,8 @@ impl Network {
         (slow, self.lossy.get(&pair).copied().unwrap_or(0))
     }
 
-    /// A node sends something on a link: what becomes of it, if anything. `of_snapshot` says whether
-    /// it is about a snapshot.
+    /// A node sends something on a link: what becomes of it, if anything. `of_snapshot` says
+    /// whether it is about a snapshot.
     pub(crate) fn spoil(
         &mut self,
         id: u64,
