@@ -34,10 +34,12 @@ pub(crate) const STILL_MICROS: u64 = 2_000_000;
 pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 /// Whoever has refused a snapshot is offered none for so long, microseconds.
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
-/// A receiver that owes an answer for so many election timeouts is given up: the sender begins
-/// again on another connection, and goes on from what the receiver has. Ample for a chunk on a slow
-/// wire.
+/// A receiver that owes an answer for so many election timeouts, and the time that the largest chunk
+/// takes on the slowest wire, is given up: the sender begins again on another connection, and goes
+/// on from what the receiver has.
 pub(crate) const PATIENCE_TIMEOUTS: u64 = 10;
+/// The slowest wire on which snapshots still arrive, bytes per second.
+const SLOWEST_WIRE: u64 = 64 << 10;
 /// How far a sender that was late may catch up, microseconds of its rate.
 const BURST_MICROS: u64 = 10_000;
 
@@ -106,6 +108,8 @@ pub(crate) struct Sending {
     pub(crate) ended: bool,
     /// Size of the chunk sent last, by which the next one is paced.
     pub(crate) chunk_bytes: u64,
+    /// Size of the largest chunk sent.
+    largest_chunk: u64,
     /// Since when the receiver has owed an answer; `None` while the next step is the sender's own.
     owed_since: Option<Time>,
 }
@@ -121,6 +125,7 @@ impl Sending {
     ) -> Self {
         Self {
             owed_since: Some(now),
+            largest_chunk: 0,
             conn,
             from,
             term,
@@ -151,13 +156,16 @@ impl Sending {
         self.sent += 1;
         self.ended = chunk.is_none();
         self.chunk_bytes = chunk.map_or(0, |chunk| chunk.content.len() as u64);
+        self.largest_chunk = self.largest_chunk.max(self.chunk_bytes);
         self.owed_since.get_or_insert(now);
         number
     }
 
-    /// When the receiver has owed an answer for `patience` microseconds.
+    /// When the receiver has owed an answer for `patience` microseconds, and for as long as a chunk
+    /// may be on its way.
     pub(crate) fn late_at(&self, patience: u64) -> Time {
-        self.owed_since.map_or(Time::NEVER, |since| since + patience)
+        let travels = self.largest_chunk.saturating_mul(1_000_000) / SLOWEST_WIRE;
+        self.owed_since.map_or(Time::NEVER, |since| since + patience + travels)
     }
 
     /// The receiver has all chunks below `number`, or will soon.
@@ -442,6 +450,9 @@ mod tests {
         assert_eq!(sending.late_at(10), Time(50), "since the oldest that has no answer");
         sending.answered(2, Time(48));
         assert_eq!(sending.late_at(10), Time(58), "that of the end");
+        let content = vec![0; 2 * SLOWEST_WIRE as usize];
+        sending.send(Some(&SnapshotChunk { slots: None, content }), Time(60));
+        assert_eq!(sending.late_at(10), Time(58 + 2_000_000), "a large chunk takes its time");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub(crate) enum Spoil {
     Twice,
     /// What is sent next overtakes it.
     Overtaken,
+    /// The same, if clients' requests are in it; until then others pass.
+    RequestsOvertaken,
     /// It is lost, if it is about a snapshot; until then others pass.
     Lost,
 }
@@ -187,13 +189,13 @@ impl Network {
         (slow, self.lossy.get(&pair).copied().unwrap_or(0))
     }
 
-    /// A node sends something on a link: what becomes of it, if anything. `of_snapshot` says
-    /// whether it is about a snapshot.
+    /// A node sends something on a link: what becomes of it, if anything. `packets` names what is
+    /// in it.
     pub(crate) fn spoil(
         &mut self,
         id: u64,
         side: usize,
-        of_snapshot: impl FnOnce() -> bool,
+        packets: impl FnOnce() -> String,
     ) -> Option<Spoil> {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.ways[side].sends += 1;
@@ -207,7 +209,8 @@ impl Network {
         let fits = match spoil {
             Spoil::Flip => true,
             Spoil::Twice | Spoil::Overtaken => !opening,
-            Spoil::Lost => of_snapshot(),
+            Spoil::RequestsOvertaken => !opening && packets().contains("Requests("),
+            Spoil::Lost => packets().contains("Snapshot"),
         };
         if fits { self.spoils.remove(&pair) } else { None }
     }

@@ -19,8 +19,7 @@ impl World {
     /// A node sends bytes; on a link something may become of them.
     pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
         let held = self.network.take_held(id, side);
-        let of_snapshot = || flotilla_node::describe_link(&bytes).contains("Snapshot");
-        match self.network.spoil(id, side, of_snapshot) {
+        match self.network.spoil(id, side, || flotilla_node::describe_link(&bytes)) {
             Some(Spoil::Flip) if !bytes.is_empty() => {
                 self.counters.fired(Fault::WireFlip);
                 let at = self.random.position(bytes.len());
@@ -30,7 +29,7 @@ impl World {
                 self.counters.fired(Fault::Duplicate);
                 self.send(id, side, bytes.clone());
             }
-            Some(Spoil::Overtaken) if held.is_none() => {
+            Some(Spoil::Overtaken | Spoil::RequestsOvertaken) if held.is_none() => {
                 self.counters.fired(Fault::Overtake);
                 return self.network.hold(id, side, bytes);
             }
