@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::root;
+use crate::target;
 
 /// How long a cluster may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
@@ -102,11 +103,21 @@ fn is_ready(status: &Value) -> bool {
         && all(&status["shards"], |shard| shard["leader"].is_u64())
 }
 
-/// The binary that was built.
+/// What is run instead of the binary that was built.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has [`flotilla`] run another binary from now on.
+pub(crate) fn use_program(program: &Path) {
+    let first = PROGRAM.set(program.to_owned()).is_ok();
+    assert!(first, "one run of a verb measures one binary");
+}
+
+/// The binary that was built, or the one that is to be run instead.
 pub(crate) fn flotilla() -> Command {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Command::new(target.join("release").join("flotilla"))
+    match PROGRAM.get() {
+        Some(program) => Command::new(program),
+        None => Command::new(target().join("release").join("flotilla")),
+    }
 }
 
 /// What a command prints.

@@ -26,13 +26,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments after the verb.
+    /// Reads the arguments after `bench-vs raft`.
     pub(crate) fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let rounds = match &*words {
-            ["raft"] => 15,
-            ["raft", "--rounds", rounds] => rounds.parse().context("--rounds is a number")?,
-            _ => bail!("bench-vs takes: raft [--rounds N]"),
+            [] => 15,
+            ["--rounds", rounds] => rounds.parse().context("--rounds is a number")?,
+            _ => bail!("bench-vs raft takes: [--rounds N]"),
         };
         ensure!(rounds > 0, "a median needs a round");
         Ok(Self { rounds })
@@ -153,7 +153,7 @@ fn versions(lock: &str) -> Vec<String> {
 }
 
 /// The machine and the date.
-fn machine() -> anyhow::Result<String> {
+pub(super) fn machine() -> anyhow::Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
     let names = processors.lines().filter_map(|line| line.strip_prefix("model name"));
     let names: Vec<&str> = names.map(|name| name.trim_start_matches([' ', '\t', ':'])).collect();
@@ -169,7 +169,7 @@ fn machine() -> anyhow::Result<String> {
 }
 
 /// How many tasks wanted to run in the last minute, on average.
-fn load() -> anyhow::Result<String> {
+pub(super) fn load() -> anyhow::Result<String> {
     let load = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
     Ok(load.split(' ').next().unwrap_or_default().to_owned())
 }
@@ -205,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn options_name_the_subject() {
+    fn rounds_may_be_given() {
         let parse = |text: &str| {
             Options::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         };
-        assert_eq!(parse("raft").expect("it is right"), Options { rounds: 15 });
-        assert_eq!(parse("raft --rounds 3").expect("it is right"), Options { rounds: 3 });
-        for wrong in ["", "redis", "raft --rounds", "raft --rounds 0", "raft --seconds 3"] {
+        assert_eq!(parse("").expect("it is right"), Options { rounds: 15 });
+        assert_eq!(parse("--rounds 3").expect("it is right"), Options { rounds: 3 });
+        for wrong in ["redis", "--rounds", "--rounds 0", "--seconds 3"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
