@@ -23,6 +23,7 @@ mod servers;
 mod syncs;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -73,16 +74,18 @@ fn measure_and_write(options: &Options, data: &Path) -> anyhow::Result<Vec<Strin
     let synced = syncs::check(&mut run)?;
     let out = options.out.as_deref().map_or_else(|| crate::target().join("bench-vs"), Into::into);
     fs::create_dir_all(&out).with_context(|| format!("can't create {}", out.display()))?;
-    let mut all: Vec<Measurement> = Vec::new();
+    let (mut all, mut page): (Vec<Measurement>, String) = Default::default();
     for group in &options.groups {
         eprintln!("\n{}", group.title());
         all.extend(run.measure(*group)?);
         let foot =
             format!("{machine}; load average {load_before} before, {} after.", raft::load()?);
-        write(&out.join("bench-vs.md"), &page::markdown(&all, &synced, &foot))?;
+        page = page::markdown(&all, &synced, &foot);
+        write(&out.join("bench-vs.md"), &page)?;
         write(&out.join("bench-vs.svg"), &plot::figure(&all))?;
     }
     eprintln!("\nwritten: bench-vs.md and bench-vs.svg in {}", out.display());
+    std::io::stdout().write_all(page.as_bytes())?;
     Ok(page::caveats(&all))
 }
 

@@ -18,7 +18,7 @@ use mio::{Interest, Poll, Token};
 
 use super::commands::Commands;
 use super::replies::{NoReply, Reply};
-use super::requests::{Kind, Operation};
+use super::requests::{Kind, Operation, Requests};
 use super::tally::Tally;
 use super::wire::{Protocol, Wire};
 use crate::client::Client;
@@ -96,6 +96,22 @@ impl Connection {
         };
         let then_set = (kind == Kind::Modify).then_some((key, value_bytes));
         self.pending.push_back(Pending { kind, due, sent, number, then_set });
+    }
+
+    /// If nothing is open, sends so many requests, or as many as there are.
+    pub(crate) fn refill(
+        &mut self,
+        requests: &mut Requests,
+        commands: &Commands,
+        count: usize,
+    ) -> io::Result<()> {
+        if self.pending.is_empty() {
+            let now = Instant::now();
+            for operation in requests.take(count) {
+                self.ask(operation, commands, now, now);
+            }
+        }
+        self.flush()
     }
 
     /// Writes what the socket takes.

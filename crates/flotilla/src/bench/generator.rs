@@ -131,9 +131,12 @@ impl Generator {
     ) -> anyhow::Result<Tally> {
         let start = Instant::now();
         let mut tally = Tally::new(start, false);
-        self.heard = (0..self.connections.len()).collect();
+        for slot in &mut self.connections {
+            attend(slot, &mut tally, |connection, _| {
+                connection.refill(requests, &self.commands, self.pipeline)
+            });
+        }
         loop {
-            self.send_batches(requests, &mut tally);
             let rest = match until {
                 Until::Elapsed(whole) => whole.saturating_sub(start.elapsed()),
                 Until::Ended(count) if tally.ended() >= count => Duration::ZERO,
@@ -143,7 +146,7 @@ impl Generator {
                 tally.finish();
                 return Ok(tally);
             }
-            let is_silent = !self.turn(rest.min(SILENCE_MAX), &mut tally)?;
+            let is_silent = !self.turn(rest.min(SILENCE_MAX), &mut tally, Some(&mut *requests))?;
             if is_silent && rest >= SILENCE_MAX {
                 bail!("no reply for {} seconds", SILENCE_MAX.as_secs());
             }
@@ -183,7 +186,7 @@ impl Generator {
                     }
                 },
             };
-            self.turn(wait, &mut tally)?;
+            self.turn(wait, &mut tally, None)?;
             for &at in &self.heard {
                 free.offer(at, self.connections[at].as_ref());
             }
@@ -198,7 +201,7 @@ impl Generator {
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         let mut tally = Tally::new(Instant::now(), false);
         while !self.is_idle() {
-            if !self.turn(SILENCE_MAX, &mut tally)? {
+            if !self.turn(SILENCE_MAX, &mut tally, None)? {
                 bail!("no reply for {} seconds", SILENCE_MAX.as_secs());
             }
         }
@@ -207,23 +210,6 @@ impl Generator {
 
     fn is_idle(&self) -> bool {
         self.connections.iter().flatten().all(|connection| connection.pending().is_empty())
-    }
-
-    /// Gives the connections that were heard of and have nothing open as many requests as they may
-    /// have, or as there are.
-    fn send_batches(&mut self, requests: &mut Requests, tally: &mut Tally) {
-        let Self { connections, commands, pipeline, heard, .. } = self;
-        for at in heard.drain(..) {
-            attend(&mut connections[at], tally, |connection, _| {
-                if connection.pending().is_empty() {
-                    let now = Instant::now();
-                    for operation in requests.by_ref().take(*pipeline) {
-                        connection.ask(operation, commands, now, now);
-                    }
-                }
-                connection.flush()
-            });
-        }
     }
 
     /// Sends what is due, as far as connections are free.
@@ -264,8 +250,14 @@ impl Generator {
         }
     }
 
-    /// Waits until something arrives, and takes it; says whether there was anything.
-    fn turn(&mut self, wait: Duration, tally: &mut Tally) -> anyhow::Result<bool> {
+    /// Waits until something arrives, takes it, and answers it with new requests if there are any;
+    /// says whether there was anything.
+    fn turn(
+        &mut self,
+        wait: Duration,
+        tally: &mut Tally,
+        mut requests: Option<&mut Requests>,
+    ) -> anyhow::Result<bool> {
         if self.connections.iter().all(Option::is_none) {
             let trouble = tally.first_trouble.take().unwrap_or_default();
             bail!("all connections broke: {trouble}");
@@ -279,14 +271,18 @@ impl Generator {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
             outcome => outcome.context("can't wait for replies")?,
         }
-        let Self { connections, commands, input, heard, .. } = self;
+        let Self { connections, commands, input, heard, pipeline, .. } = self;
         for event in self.events.iter().filter(|event| event.token() != TIMER) {
             let at = event.token().0;
             attend(&mut connections[at], tally, |connection, tally| {
                 if event.is_writable() {
                     connection.flush()?;
                 }
-                connection.receive(input, commands, tally)
+                connection.receive(input, commands, tally)?;
+                match &mut requests {
+                    Some(requests) => connection.refill(requests, commands, *pipeline),
+                    None => Ok(()),
+                }
             });
             heard.push(at);
         }

@@ -173,13 +173,15 @@ impl<'a> Session<'a> {
             let load = (rate, Span::Time(warmup), !seed);
             self.put_load(&mut generator, &mut requests, load, what)?;
         }
-        let sample = Sample::take(&system.pids);
+        // While one system is measured, the other one waits; to wait costs a little as well.
+        let known: Vec<u32> = self.systems.iter().flat_map(|one| one.pids.clone()).collect();
+        let sample = Sample::take(&system.pids, &known);
         let span = match self.bench.requests {
             Some(count) => Span::Count(count),
             None => Span::Time(Duration::from_secs_f64(self.bench.seconds)),
         };
         let tally = self.put_load(&mut generator, &mut requests, (rate, span, seed), what)?;
-        let samples = (sample, Sample::take(&system.pids));
+        let samples = (sample, Sample::take(&system.pids, &known));
         generator.finish()?;
         let after = self.probe()?;
         let mut row = Row::new(system, mix, rate, &tally, samples);

@@ -28,13 +28,13 @@ pub(crate) struct Sample {
     pub(crate) machine: Option<Duration>,
     /// What the machine wanted and its host did not give.
     pub(crate) stolen: Option<Duration>,
-    /// Of programs that are neither the servers nor this one; `None` if the servers are not known.
+    /// Of programs that are neither known nor this one; `None` if the servers are not known.
     pub(crate) foreign: Option<Duration>,
 }
 
 impl Sample {
-    /// Looks now.
-    pub(crate) fn take(servers: &[u32]) -> Self {
+    /// Looks now. Known are the programs that belong here: the servers, and those that wait.
+    pub(crate) fn take(servers: &[u32], known: &[u32]) -> Self {
         let time = |pid: &u32| process_time(Path::new(&format!("/proc/{pid}/task")));
         let (machine, stolen) = machine_time().unzip();
         Self {
@@ -42,18 +42,18 @@ impl Sample {
             generator: process_time(Path::new("/proc/self/task")),
             machine,
             stolen,
-            foreign: if servers.is_empty() { None } else { foreign_time(servers) },
+            foreign: if servers.is_empty() { None } else { foreign_time(known) },
         }
     }
 }
 
 /// The time of all programs but these and this one. The kernel's threads are no programs: they work
 /// for the servers too.
-fn foreign_time(servers: &[u32]) -> Option<Duration> {
+fn foreign_time(known: &[u32]) -> Option<Duration> {
     let mut ticks = 0;
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        let is_foreign = |pid: &u32| *pid != std::process::id() && !servers.contains(pid);
+        let is_foreign = |pid: &u32| *pid != std::process::id() && !known.contains(pid);
         if pid.as_ref().is_some_and(is_foreign) {
             // A program that has just ended is no reason to know nothing.
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
@@ -204,14 +204,14 @@ mod tests {
     #[test]
     fn cpu_times_grow_with_work() {
         let me = [std::process::id()];
-        let before = Sample::take(&me).servers.expect("this kernel counts");
+        let before = Sample::take(&me, &[]).servers.expect("this kernel counts");
         let until = Instant::now() + Duration::from_secs(20);
         // To look is work too.
-        while Sample::take(&me).servers <= Some(before) {
+        while Sample::take(&me, &[]).servers <= Some(before) {
             assert!(Instant::now() < until, "20 s of work took no CPU time");
         }
-        assert_eq!(Sample::take(&[]).servers, None);
-        assert_eq!(Sample::take(&[u32::MAX]).servers, None);
+        assert_eq!(Sample::take(&[], &[]).servers, None);
+        assert_eq!(Sample::take(&[u32::MAX], &[]).servers, None);
     }
 
     #[test]
@@ -223,8 +223,8 @@ mod tests {
         assert_eq!(program_ticks(""), None);
         let me = fs::read_to_string("/proc/self/stat").expect("this is Linux");
         assert!(program_ticks(&me).is_some(), "{me}");
-        assert!(Sample::take(&[std::process::id()]).foreign.is_some());
-        assert_eq!(Sample::take(&[]).foreign, None);
+        assert!(Sample::take(&[std::process::id()], &[]).foreign.is_some());
+        assert_eq!(Sample::take(&[], &[]).foreign, None);
     }
 
     #[test]
