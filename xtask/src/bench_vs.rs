@@ -20,6 +20,7 @@ mod plot;
 mod points;
 mod raft;
 mod servers;
+mod snapshots;
 mod syncs;
 
 use std::fs;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::options::Options;
 use super::peers::{Kind, Peer};
 use super::points::{Clients, Group, Point, Setup};
-use super::servers::Ours;
+use super::servers::{OURS, Ours};
+use super::snapshots;
 use crate::cluster::{flotilla, json_of};
 
 /// How long there is load before and after a leader is killed.
@@ -87,7 +88,14 @@ impl<'a> Run<'a> {
             for (point, all) in points.iter().zip(&mut all) {
                 if point.peers.contains(&kind) {
                     eprintln!("- {}, beside {}", point.title, kind.name());
-                    all.push(self.bench(point, &ours, Some((kind, &peer)))?);
+                    let since = SystemTime::now();
+                    let mut one = self.bench(point, &ours, Some((kind, &peer)))?;
+                    if setup.snapshots {
+                        for of in [OURS, kind.name()] {
+                            one.caveats.extend(snapshots::caveat(of, &directory.join(of), since));
+                        }
+                    }
+                    all.push(one);
                 }
             }
         }

@@ -16,7 +16,8 @@ pub(super) fn markdown(all: &[Measurement], synced: &[Synced], foot: &str) -> St
     let mut out = "# Flotilla beside others\n\nA write of Flotilla and of etcd is on two disks of \
                    three before its reply, one of redis-server on its one disk. The last column is \
                    the median over pairs of runs, with the interval in which it lies with 95 %; \
-                   the CPU is that of all servers together, for one operation.\n\n\
+                   the CPU is that of all servers together, for one operation. Ours is measured \
+                   beside each of the others, and its line is that beside the first.\n\n\
                    ![The same as ratios](bench-vs.svg)\n"
         .to_owned();
     for group in all.chunk_by(|a, b| a.point.group == b.point.group) {

@@ -12,6 +12,8 @@ const CONNECTIONS: u32 = 64;
 /// With larger values there are fewer keys, so that filling takes no longer than measuring.
 const FILL_BYTES: u64 = 64 << 20;
 const KEYS: u64 = 100_000;
+/// Where no number is asked for, to see that everything works.
+const QUICK_KEYS: u64 = 2_000;
 /// Shares of the peak at which an open loop asks, in percent.
 const LOADS: [u32; 4] = [25, 50, 75, 90];
 
@@ -118,7 +120,10 @@ impl Group {
             Self::Shards => "Numbers of shards",
             Self::Snapshot => "While snapshots are written",
             Self::FollowerDead => "With a follower dead",
-            Self::LeaderKilled => "The leader is killed: the longest time without a reply",
+            Self::LeaderKilled => {
+                "The leader's process is killed, so that its connections close at once: the \
+                 longest time without a reply"
+            }
         }
     }
 
@@ -142,9 +147,16 @@ impl Group {
                 point
             })
             .collect();
-        if options.quick && points.len() > 2 {
-            // The first and the last: the ends of what is varied.
-            points.drain(1..points.len() - 1);
+        if options.quick {
+            // No group is without rows. The first and the last: the ends of what is varied.
+            let last = points.len() - 1;
+            let mut at = 0..;
+            points.retain(|_| at.next().is_some_and(|at| at == 0 || at == last));
+            for Point { arguments, .. } in &mut points {
+                if !arguments.iter().any(|argument| argument == "--keys") {
+                    arguments.extend(["--keys".to_owned(), QUICK_KEYS.to_string()]);
+                }
+            }
         }
         points
     }
@@ -239,7 +251,7 @@ fn sizes() -> Vec<Point> {
 }
 
 fn ycsb(quick: bool) -> Vec<Point> {
-    let keys = if quick { KEYS / 10 } else { 10 * KEYS };
+    let keys = if quick { QUICK_KEYS } else { 10 * KEYS };
     let workloads = [
         ("ycsb-a", "A: half reads, half updates"),
         ("ycsb-b", "B: 95 % reads"),

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::points::{Clients, Setup};
 use crate::cluster::{Cluster, Shape};
 
+/// The directory of its data.
+pub(super) const OURS: &str = "flotilla";
 /// Nodes of a cluster.
 const NODES: u16 = 3;
 /// The first node's port; every cluster takes others, since the one before may still be closing.
@@ -35,7 +37,7 @@ impl Ours {
     pub(super) fn start(setup: Setup, data: &Path, number: u16) -> anyhow::Result<Self> {
         let port = FIRST_PORT + PORTS_PER_CLUSTER * (number % CLUSTERS);
         let more: &[&str] = if setup.snapshots { &SNAPSHOTS } else { &[] };
-        let data = &data.join("flotilla");
+        let data = &data.join(OURS);
         let shape = Shape { nodes: NODES, shards: setup.shards, port, data, more };
         let cluster = Cluster::start(&shape)?;
         let nodes = nodes(cluster.process(), port)?;
