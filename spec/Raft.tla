@@ -158,6 +158,45 @@ InitLed ==
     /\ left = [crashes |-> Crashes, wipes |-> Wipes, changes |-> Changes,
                snapshots |-> Snapshots, reads |-> Reads, transfers |-> Transfers]
 
+\* What is asked and granted on the way to the state below.
+RivalsAsked == {[t |-> 1, c |-> 1, lt |-> 0, li |-> 0], [t |-> 2, c |-> 3, lt |-> 0, li |-> 0],
+                [t |-> 3, c |-> 1, lt |-> 1, li |-> 1]}
+RivalsGranted == {<<1, 1, 1>>, <<2, 1, 1>>, <<3, 2, 3>>, <<2, 2, 3>>, <<1, 3, 1>>, <<2, 3, 1>>}
+
+\* Figure 8 of the paper, at (c): 1 leads again, in term 3, with an entry of term 1 that nobody else
+\* has, and 3, which led term 2, has another one in its place. That it is reached is checked.
+InitRivals ==
+    LET e1 == Entry(1, NoConf)
+        e2 == Entry(2, NoConf)
+        has == << <<e1>>, <<>>, <<e2>> >>
+        at == <<3, 3, 2>>
+        for == <<1, 1, 3>>
+    IN
+    /\ term = at
+    /\ vote = for
+    /\ log = has
+    /\ base = [n \in Server |-> 0]
+    /\ commit = [n \in Server |-> 0]
+    /\ role = <<"L", "F", "L">>
+    /\ leaderOf = <<1, Nil, 3>>
+    /\ loyal = [n \in Server |-> FALSE]
+    /\ agreed = [n \in Server |-> 0]
+    /\ disk = [n \in Server |-> [term |-> at[n], vote |-> for[n], log |-> has[n], base |-> 0]]
+    /\ dead = {}
+    /\ top = 3
+    /\ pre = {}
+    /\ asked = RivalsAsked
+    /\ xfer = {}
+    /\ granted = RivalsGranted
+    /\ acked = [n \in Server |-> [t \in Terms |-> 0]]
+    /\ led = [t \in Terms |-> CASE t \in {1, 3} -> {1} [] t = 2 -> {3} [] OTHER -> {}]
+    /\ llog = [t \in Terms |-> CASE t \in {1, 3} -> <<e1>> [] t = 2 -> <<e2>> [] OTHER -> <<>>]
+    /\ lcommit = [t \in Terms |-> 0]
+    /\ committed = <<>>
+    /\ read = [st |-> "none"]
+    /\ left = [crashes |-> Crashes, wipes |-> Wipes, changes |-> Changes,
+               snapshots |-> Snapshots, reads |-> Reads, transfers |-> Transfers]
+
 -----------------------------------------------------------------------------
 (* What may be said after a step: a vote, and a campaign's question, once term and vote are on   *)
 (* disk; that a log agrees with the leader's, as far as it is on disk, in a term that is.        *)
@@ -521,6 +560,7 @@ Next == ((\E n \in Server \ dead : Act(n)) \/ BeginRound \/ EndRound) /\ Says
 
 Spec == Init /\ [][Next]_vars
 LedSpec == InitLed /\ [][Next]_vars
+RivalsSpec == InitRivals /\ [][Next]_vars
 
 \* States come breadth first: what is left out is further away than all that was seen.
 Bounded == TLCGet("distinct") < StatesMax
@@ -530,6 +570,11 @@ AtOnce == (\A n \in Server : disk[n] = Mem(n)) \/ disk' # disk
 
 \* Broken by any way from Init to InitLed: `cargo xtask spec` sees it broken.
 NeverLed == ~InitLed
+
+\* The same of InitRivals, from InitLed on; only what may be on the way there is looked at.
+NeverRivals == ~InitRivals
+TowardRivals == asked \subseteq RivalsAsked /\ granted \subseteq RivalsGranted
+                /\ \A n \in Server : \A t \in Terms : acked[n][t] = 0
 
 -----------------------------------------------------------------------------
 (* What holds in every state *)

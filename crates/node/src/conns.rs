@@ -8,7 +8,7 @@ use flotilla_shard::{NodeId, ShardId};
 
 use crate::client::{Client, Connected};
 use crate::io::ConnId;
-use crate::link::{FrameReader, Hello, Purpose};
+use crate::link::{FrameNumber, FrameReader, Hello, Purpose};
 
 /// One connection.
 #[derive(Debug)]
@@ -125,6 +125,8 @@ pub(crate) struct OpenRequests {
 pub(crate) struct Link {
     /// Puts its packets together.
     pub(crate) reader: FrameReader,
+    /// The number of the frame that this side sends next.
+    pub(crate) next_frame: FrameNumber,
     /// To which node: known at once where this node dialled, else from its hello.
     pub(crate) node: Option<NodeId>,
     /// What it is for.

@@ -9,7 +9,7 @@ use flotilla_raft::{Index, Input};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::io::{ConnId, Now, Output, ReadChunk, SnapshotChunk};
-use crate::link::{FrameWriter, LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
+use crate::link::{LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
 use crate::node::Node;
 use crate::snapshots::{KEPT_MICROS, Making, Receiving, STILL_MICROS, WINDOW_CHUNKS};
 
@@ -198,13 +198,8 @@ impl Node {
                 return Arrival::Refused;
             }
             if (&old.meta, old.digest) == (&packet.meta, packet.digest) {
-                // What comes late over a connection that another one has taken the place of.
-                if old.conn.is_some_and(|newer| newer > conn) {
-                    return Arrival::Refused;
-                }
-                old.conn = Some(conn);
-                old.moved_at = now.time;
-                return Arrival::GoesOn(old.number);
+                let taken_up = old.take_up(conn, now.time);
+                return if taken_up { Arrival::GoesOn(old.number) } else { Arrival::Refused };
             }
             if old.conn.is_some() && now.time.since(old.moved_at) < STILL_MICROS {
                 return Arrival::Refused;
@@ -230,10 +225,9 @@ impl Node {
     }
 
     pub(crate) fn reply_snapshot(&mut self, conn: Option<ConnId>, reply: &SnapshotReply, now: Now) {
-        let Some(conn) = conn.filter(|conn| self.conns.link_mut(*conn).is_some()) else { return };
-        let mut writer = FrameWriter::default();
-        writer.packet_with(PacketKind::SnapshotReply, now.wall_ms, |out| reply.encode(out));
-        self.outputs.push(Output::Send { conn, bytes: writer.take() });
+        if let Some(conn) = conn {
+            self.send_packet(conn, PacketKind::SnapshotReply, now, |out| reply.encode(out));
+        }
     }
 
     fn load_chunk(

@@ -8,8 +8,8 @@ use crate::conns::{Caller, Conn, Link, Newcomer, OpenByShard};
 use crate::founding::{FoundingMessage, Output as FoundingOutput, Standing};
 use crate::io::{ConnId, Face, Notice, Now, Output};
 use crate::link::{
-    Admitted, Asking, Claims, FORMAT, FrameReader, FrameWriter, Hello, LinkError, PREFACE, Packet,
-    PacketKind, Purpose, Sniff, decode_raft, sniff,
+    Admitted, Asking, Claims, FORMAT, FrameNumber, FrameReader, FrameWriter, Hello, LinkError,
+    PREFACE, Packet, PacketKind, Purpose, Sniff, decode_raft, sniff,
 };
 use crate::node::Node;
 use crate::peers::{DIAL_MICROS_MAX, Peer, SILENT_MICROS};
@@ -105,6 +105,7 @@ impl Node {
         }
         let link = Link {
             reader: FrameReader::default(),
+            next_frame: FrameNumber::default(),
             node: None,
             purpose: Purpose::Turns,
             hello: None,
@@ -123,6 +124,7 @@ impl Node {
         self.next_dial += 1;
         let link = Link {
             reader: FrameReader::default(),
+            next_frame: FrameNumber::default(),
             node: Some(node),
             purpose,
             hello: None,
@@ -187,12 +189,11 @@ impl Node {
             return;
         }
         let Some(node) = node else { return };
-        let mut bytes = PREFACE.to_vec();
-        bytes.extend(self.hello_bytes(node, purpose, now));
-        self.outputs.push(Output::Send { conn, bytes });
+        self.send_hello(conn, node, purpose, now);
     }
 
-    fn hello_bytes(&self, to: NodeId, purpose: Purpose, now: Now) -> Vec<u8> {
+    /// Sends the first packet of this side; what tells a link from a client goes before it.
+    fn send_hello(&mut self, conn: ConnId, to: NodeId, purpose: Purpose, now: Now) {
         let (disk, storage_id) = self.founding.own_disk();
         let hello = Hello {
             format: FORMAT,
@@ -210,9 +211,26 @@ impl Node {
             disk,
             known: self.known_disk(to),
         };
-        let mut writer = FrameWriter::default();
+        let Some(link) = self.conns.link_mut(conn) else { return };
+        let mut bytes = if link.dialed { PREFACE.to_vec() } else { Vec::new() };
+        let mut writer = FrameWriter::new(&mut link.next_frame);
         writer.packet_with(PacketKind::Hello, now.wall_ms, |out| hello.encode(out));
-        writer.take()
+        bytes.extend(writer.take());
+        self.outputs.push(Output::Send { conn, bytes });
+    }
+
+    /// Sends a packet on a link, if that is still there.
+    pub(crate) fn send_packet(
+        &mut self,
+        conn: ConnId,
+        kind: PacketKind,
+        now: Now,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(link) = self.conns.link_mut(conn) else { return };
+        let mut writer = FrameWriter::new(&mut link.next_frame);
+        writer.packet_with(kind, now.wall_ms, encode);
+        self.outputs.push(Output::Send { conn, bytes: writer.take() });
     }
 
     fn read_packets(&mut self, conn: ConnId, now: Now) {
@@ -341,17 +359,14 @@ impl Node {
         }
         // What was seen of the other side before this link is said before this link counts.
         if answers {
-            let bytes = self.hello_bytes(hello.from, hello.purpose, now);
-            self.outputs.push(Output::Send { conn, bytes });
+            self.send_hello(conn, hello.from, hello.purpose, now);
         }
         self.hear_of_own_disk(&hello, now)?;
         if !stranger {
             self.founding.see_boot(&hello);
         }
         if let Some(message) = self.founding.message() {
-            let mut writer = FrameWriter::default();
-            writer.packet_with(PacketKind::Founding, now.wall_ms, |out| message.encode(out));
-            self.outputs.push(Output::Send { conn, bytes: writer.take() });
+            self.send_packet(conn, PacketKind::Founding, now, |out| message.encode(out));
         }
         match hello.purpose {
             _ if stranger => {}
@@ -491,11 +506,11 @@ impl Node {
             self.claims = Claims { generation: self.claims.generation + 1, leads };
         }
         for peer in self.peers.map.values_mut() {
-            let Some(conn) = peer.link else { continue };
-            let bytes = peer.flush(&self.claims, self.durable_through, now.wall_ms);
-            if !bytes.is_empty() {
-                self.outputs.push(Output::Send { conn, bytes });
-            }
+            let Some(conn) = peer.link.filter(|_| peer.has_news(&self.claims)) else { continue };
+            let Some(link) = self.conns.link_mut(conn) else { continue };
+            let next_frame = &mut link.next_frame;
+            let bytes = peer.flush(next_frame, &self.claims, self.durable_through, now.wall_ms);
+            self.outputs.push(Output::Send { conn, bytes });
         }
     }
 }

@@ -294,6 +294,7 @@ impl Node {
             self.watch_loading(now);
             self.settle(now);
             self.walk_snapshot(now);
+            self.give_up_late_receivers(now);
             self.send_snapshots_on(now);
             self.free_memory();
             self.rest_idle_clients(now);
@@ -328,7 +329,7 @@ impl Node {
             .min(dial)
             .min(waiting)
             .min(work)
-            .min(self.snapshot_pace_at())
+            .min(self.next_sending_at())
             .min(self.offer_at)
             .min(self.next_tick_at())
             .min(self.unsure_until.unwrap_or(Time::NEVER))

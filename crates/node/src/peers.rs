@@ -11,7 +11,7 @@ use flotilla_raft::Time;
 use flotilla_shard::{Layout, NodeId};
 
 use crate::io::ConnId;
-use crate::link::{Claims, FrameWriter, Hello, PacketKind, begin_raft};
+use crate::link::{Claims, FrameNumber, FrameWriter, Hello, PacketKind, begin_raft};
 
 /// The first pause before a peer is dialled again, microseconds; doubles up to the longest.
 const REDIAL_MICROS: u64 = 20_000;
@@ -37,6 +37,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// How much waits, bytes.
+    fn bytes(&self) -> usize {
+        let Self { raft, replies, requests, first } = self;
+        let long: usize = first.iter().map(|(_, body)| body.len()).sum();
+        long + raft.len() + replies.len() + requests.len()
+    }
+
     /// Closes rows that have grown long, so that no packet comes near the limit of the wire.
     pub(crate) fn close_long_rows(&mut self) {
         let rows = [
@@ -127,17 +134,22 @@ impl Peer {
         })
     }
 
-    /// The bytes of everything that waits, in the order of the wire; empty if nothing does.
-    /// `durable_through` goes before everything that may rest on it.
-    pub(crate) fn flush(&mut self, claims: &Claims, durable_through: u64, wall_ms: u64) -> Vec<u8> {
-        let Outbox { raft, replies, requests, first } = &self.outbox;
-        let long: usize = first.iter().map(|(_, body)| body.len()).sum();
-        let rows = raft.len() + replies.len() + requests.len();
-        if long + rows == 0 && self.claims_sent == claims.generation {
-            return Vec::new();
-        }
-        let mut writer = FrameWriter::with_room(long + rows);
-        let put = |writer: &mut FrameWriter, kind, body: &[u8]| {
+    /// Whether anything waits to leave.
+    pub(crate) fn has_news(&self, claims: &Claims) -> bool {
+        self.outbox.bytes() > 0 || self.claims_sent != claims.generation
+    }
+
+    /// The bytes of everything that waits, in the order of the wire, from frame `next_frame` of the
+    /// link on. `durable_through` goes before everything that may rest on it.
+    pub(crate) fn flush(
+        &mut self,
+        next_frame: &mut FrameNumber,
+        claims: &Claims,
+        durable_through: u64,
+        wall_ms: u64,
+    ) -> Vec<u8> {
+        let mut writer = FrameWriter::with_room(next_frame, self.outbox.bytes());
+        let put = |writer: &mut FrameWriter<'_>, kind, body: &[u8]| {
             writer.packet_with(kind, wall_ms, |out| {
                 if kind == PacketKind::Raft {
                     begin_raft(out, durable_through);

@@ -63,12 +63,16 @@ impl Node {
 
     /// Reads what could not be read again, if it is time.
     pub(crate) fn look_for_states(&mut self, now: Now) {
+        let mut tried = false;
         for replica in self.replicas.values_mut() {
             if replica.raft.lacks_state() && replica.next_attempt.at <= now.time {
                 replica.attempt_again();
+                tried = true;
             }
         }
-        self.load_next();
+        if tried {
+            self.load_next();
+        }
     }
 
     /// A table is complete. If it stands for a state that was lost, the core goes on from there.

@@ -2,23 +2,24 @@
 //! bounded rate, a few chunks ahead of the answers.
 //!
 //! The first chunk goes alone; its answer says where to go on. So what a broken connection has
-//! delivered is not sent again, nor what a leader before this one has sent of the same file.
+//! delivered is not sent again, nor what a leader before this one has sent of the same file. A
+//! receiver that owes an answer for long is given up in the same way: no sender waits for ever,
+//! whatever became of the answer.
 //!
 //! Differs: [`flotilla_raft::chunks`] cuts a file of bytes into chunks of one size. A snapshot here
 //! may lie in several files, its chunks are of any size, already checked and numbered, and only
 //! their content travels. Of that module's ideas these are used: a name by digest, resuming at what
 //! is stored, a window, and that another file takes the place of one only if that stands still.
 
-use flotilla_raft::{Index, Input, ReplicaId, Term};
+use flotilla_raft::{Index, Input, ReplicaId, Term, Time};
 use flotilla_shard::ShardId;
 
 use crate::io::{ConnId, Notice, Now, Output, ReadChunk};
 use crate::link::{
-    ChunkView, FrameWriter, LinkError, PacketKind, Purpose, Snapshot, SnapshotOutcome,
-    SnapshotReply,
+    ChunkView, LinkError, PacketKind, Purpose, Snapshot, SnapshotOutcome, SnapshotReply,
 };
 use crate::node::Node;
-use crate::snapshots::{REFUSED_PAUSE_MICROS, Sending};
+use crate::snapshots::{PATIENCE_TIMEOUTS, REFUSED_PAUSE_MICROS, Sending};
 
 impl Node {
     /// A follower needs a snapshot: it goes over a connection of its own.
@@ -42,19 +43,41 @@ impl Node {
             self.step(shard, Input::SnapshotSent { to, delivered: None }, now);
             return;
         };
-        self.snapshots.sending.insert((shard, to), Sending::new(conn, from, term, meta));
+        let sending = Sending::new(conn, from, term, meta, now.time);
+        self.snapshots.sending.insert((shard, to), sending);
     }
 
     /// A connection for snapshots is ready: the first chunk is read.
     pub(crate) fn on_snapshot_link(&mut self, conn: ConnId, now: Now) {
-        if let Some(key) = self.snapshots.sent_over(conn) {
-            self.read_ahead(key, now);
+        let Some(key) = self.snapshots.sent_over(conn) else { return };
+        if let Some(sending) = self.snapshots.sending.get_mut(&key) {
+            sending.is_linked();
         }
+        self.read_ahead(key, now);
     }
 
-    /// When a snapshot may be sent on.
-    pub(crate) fn snapshot_pace_at(&self) -> flotilla_raft::Time {
-        self.snapshots.pace.deadline()
+    /// When a snapshot may be sent on, or its receiver is late.
+    pub(crate) fn next_sending_at(&self) -> Time {
+        let patience = self.sending_patience();
+        let late = self.snapshots.sending.values().map(|sending| sending.late_at(patience)).min();
+        self.snapshots.pace.deadline().min(late.unwrap_or(Time::NEVER))
+    }
+
+    /// How long a receiver may owe an answer, microseconds.
+    fn sending_patience(&self) -> u64 {
+        PATIENCE_TIMEOUTS * self.options.election_timeout_ms * 1_000
+    }
+
+    /// Gives up what has waited too long for an answer; the core asks again.
+    pub(crate) fn give_up_late_receivers(&mut self, now: Now) {
+        let patience = self.sending_patience();
+        let late = |(key, sending): (&(ShardId, ReplicaId), &Sending)| {
+            (sending.late_at(patience) <= now.time).then_some(*key)
+        };
+        let late: Vec<_> = self.snapshots.sending.iter().filter_map(late).collect();
+        for key in late {
+            self.end_sending(key, None, now);
+        }
     }
 
     /// Goes on with what has waited for its turn.
@@ -90,10 +113,7 @@ impl Node {
         let Some(sending) = self.snapshots.sending.get_mut(&key) else { return };
         match result {
             Ok(ReadChunk { digest, chunk, .. }) => {
-                let number = sending.sent;
-                sending.sent += 1;
-                sending.ended = chunk.is_none();
-                sending.chunk_bytes = chunk.as_ref().map_or(0, |chunk| chunk.content.len() as u64);
+                let number = sending.send(chunk.as_ref(), now.time);
                 let conn = sending.conn;
                 let packet = Snapshot {
                     shard,
@@ -107,9 +127,7 @@ impl Node {
                         .as_ref()
                         .map(|chunk| ChunkView { slots: chunk.slots, content: &chunk.content }),
                 };
-                let mut writer = FrameWriter::default();
-                writer.packet_with(PacketKind::Snapshot, now.wall_ms, |out| packet.encode(out));
-                self.outputs.push(Output::Send { conn, bytes: writer.take() });
+                self.send_packet(conn, PacketKind::Snapshot, now, |out| packet.encode(out));
             }
             Err(reason) => {
                 self.notice(Notice::Warning(format!(
@@ -143,7 +161,7 @@ impl Node {
         }
         match reply.outcome {
             SnapshotOutcome::Next => {
-                sending.answered(reply.number);
+                sending.answered(reply.number, now.time);
                 self.read_ahead(key, now);
             }
             SnapshotOutcome::Durable => self.end_sending(key, Some(reply.index), now),

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
 use flotilla_shard::ShardId;
 
-use crate::io::ConnId;
+use crate::io::{ConnId, SnapshotChunk};
 use crate::link::{Snapshot, SnapshotOutcome, SnapshotReply};
 
 /// Work of one walk, bytes: at most about 200 µs.
@@ -34,6 +34,12 @@ pub(crate) const STILL_MICROS: u64 = 2_000_000;
 pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 /// Whoever has refused a snapshot is offered none for so long, microseconds.
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
+/// A receiver that owes an answer for so many election timeouts, and the time that the largest chunk
+/// takes on the slowest wire, is given up: the sender begins again on another connection, and goes
+/// on from what the receiver has.
+pub(crate) const PATIENCE_TIMEOUTS: u64 = 10;
+/// The slowest wire on which snapshots still arrive, bytes per second.
+const SLOWEST_WIRE: u64 = 64 << 10;
 /// How far a sender that was late may catch up, microseconds of its rate.
 const BURST_MICROS: u64 = 10_000;
 
@@ -102,12 +108,24 @@ pub(crate) struct Sending {
     pub(crate) ended: bool,
     /// Size of the chunk sent last, by which the next one is paced.
     pub(crate) chunk_bytes: u64,
+    /// Size of the largest chunk sent.
+    largest_chunk: u64,
+    /// Since when the receiver has owed an answer; `None` while the next step is the sender's own.
+    owed_since: Option<Time>,
 }
 
 impl Sending {
-    /// Nothing is sent yet.
-    pub(crate) fn new(conn: ConnId, from: ReplicaId, term: Term, meta: SnapshotMeta) -> Self {
+    /// Nothing is sent yet, and the connection is being made since `now`.
+    pub(crate) fn new(
+        conn: ConnId,
+        from: ReplicaId,
+        term: Term,
+        meta: SnapshotMeta,
+        now: Time,
+    ) -> Self {
         Self {
+            owed_since: Some(now),
+            largest_chunk: 0,
             conn,
             from,
             term,
@@ -127,12 +145,36 @@ impl Sending {
         !self.ended && self.next_read - self.acked < window
     }
 
+    /// The connection is ready.
+    pub(crate) fn is_linked(&mut self) {
+        self.owed_since = None;
+    }
+
+    /// A chunk leaves, or the end of them; gives its number.
+    pub(crate) fn send(&mut self, chunk: Option<&SnapshotChunk>, now: Time) -> u32 {
+        let number = self.sent;
+        self.sent += 1;
+        self.ended = chunk.is_none();
+        self.chunk_bytes = chunk.map_or(0, |chunk| chunk.content.len() as u64);
+        self.largest_chunk = self.largest_chunk.max(self.chunk_bytes);
+        self.owed_since.get_or_insert(now);
+        number
+    }
+
+    /// When the receiver has owed an answer for `patience` microseconds, and for as long as a chunk
+    /// may be on its way.
+    pub(crate) fn late_at(&self, patience: u64) -> Time {
+        let travels = self.largest_chunk.saturating_mul(1_000_000) / SLOWEST_WIRE;
+        self.owed_since.map_or(Time::NEVER, |since| since + patience + travels)
+    }
+
     /// The receiver has all chunks below `number`, or will soon.
-    pub(crate) fn answered(&mut self, number: u32) {
+    pub(crate) fn answered(&mut self, number: u32, now: Time) {
         if !self.agreed {
             (self.agreed, self.acked, self.sent, self.next_read) = (true, number, number, number);
         }
         self.acked = self.acked.max(number.min(self.sent));
+        self.owed_since = (self.acked < self.sent).then_some(now);
     }
 }
 
@@ -176,6 +218,17 @@ impl Receiving {
             moved_at: now,
             finishing: false,
         }
+    }
+
+    /// The same file is offered over a connection: whether it goes on there. It does not over one
+    /// that another has taken the place of, from which this comes late: the answers would go where
+    /// nobody waits for them.
+    pub(crate) fn take_up(&mut self, conn: ConnId, now: Time) -> bool {
+        if self.conn.is_some_and(|newer| newer > conn) {
+            return false;
+        }
+        (self.conn, self.moved_at) = (Some(conn), now);
+        true
     }
 
     /// An answer to whoever sends it.
@@ -365,15 +418,41 @@ mod tests {
     const OTHER: (ShardId, ReplicaId) = (ShardId(1), ReplicaId(3));
 
     fn sending() -> Sending {
-        Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default())
+        let mut sending =
+            Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default(), Time(0));
+        sending.is_linked();
+        sending
     }
+
+    const CHUNK: SnapshotChunk = SnapshotChunk { slots: None, content: Vec::new() };
 
     /// Asks for and sends as many chunks as may be under way.
     fn send_all(sending: &mut Sending) {
         while sending.has_room() {
             sending.next_read += 1;
-            sending.sent += 1;
+            sending.send(Some(&CHUNK), Time(0));
         }
+    }
+
+    #[test]
+    fn only_an_answer_that_is_owed_can_be_late() {
+        let mut sending =
+            Sending::new(ConnId(1), ReplicaId(1), Term(1), SnapshotMeta::default(), Time(5));
+        assert_eq!(sending.late_at(10), Time(15), "the other side's hello");
+        sending.is_linked();
+        assert_eq!(sending.late_at(10), Time::NEVER, "the chunk is still being read");
+        sending.send(Some(&CHUNK), Time(20));
+        assert_eq!(sending.late_at(10), Time(30));
+        sending.answered(1, Time(21));
+        assert_eq!(sending.late_at(10), Time::NEVER);
+        sending.send(Some(&CHUNK), Time(40));
+        sending.send(None, Time(45));
+        assert_eq!(sending.late_at(10), Time(50), "since the oldest that has no answer");
+        sending.answered(2, Time(48));
+        assert_eq!(sending.late_at(10), Time(58), "that of the end");
+        let content = vec![0; 2 * SLOWEST_WIRE as usize];
+        sending.send(Some(&SnapshotChunk { slots: None, content }), Time(60));
+        assert_eq!(sending.late_at(10), Time(58 + 2_000_000), "a large chunk takes its time");
     }
 
     #[test]
@@ -381,10 +460,10 @@ mod tests {
         let mut sending = sending();
         send_all(&mut sending);
         assert_eq!(sending.sent, 1, "where to go on is not known yet");
-        sending.answered(1);
+        sending.answered(1, Time(0));
         send_all(&mut sending);
         assert_eq!(sending.sent, 1 + WINDOW_CHUNKS);
-        sending.answered(3);
+        sending.answered(3, Time(0));
         send_all(&mut sending);
         assert_eq!(sending.sent, 3 + WINDOW_CHUNKS);
     }
@@ -393,12 +472,34 @@ mod tests {
     fn what_the_receiver_has_is_not_sent_again() {
         let mut sending = sending();
         send_all(&mut sending);
-        sending.answered(40);
+        sending.answered(40, Time(0));
         send_all(&mut sending);
         assert_eq!((sending.sent, sending.next_read), (40 + WINDOW_CHUNKS, 40 + WINDOW_CHUNKS));
         // An answer that names what was never sent changes nothing.
-        sending.answered(1_000);
+        sending.answered(1_000, Time(0));
         assert_eq!(sending.acked, 40 + WINDOW_CHUNKS);
+    }
+
+    #[test]
+    fn what_comes_late_over_an_older_connection_takes_no_answers_with_it() {
+        let (from_replica, to_replica) = (ReplicaId(1), ReplicaId(2));
+        let (shard, term, meta) = (ShardId(1), Term(1), SnapshotMeta::default());
+        let first = Snapshot {
+            shard,
+            from_replica,
+            to_replica,
+            term,
+            meta,
+            digest: 9,
+            number: 0,
+            chunk: None,
+        };
+        let mut receiving = Receiving::new(ConnId(4), &first, Time(1));
+        assert!(receiving.take_up(ConnId(6), Time(2)), "the sender has begun again");
+        assert!(!receiving.take_up(ConnId(5), Time(3)), "what it had sent before that");
+        assert!(receiving.expects(ConnId(6), &first));
+        receiving.conn = None;
+        assert!(receiving.take_up(ConnId(5), Time(4)), "it is the only one left");
     }
 
     #[test]

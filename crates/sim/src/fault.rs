@@ -80,9 +80,10 @@ faults! {
     WireFlip,
     /// What one node sends another arrives twice.
     Duplicate,
-    /// What one node sends another is overtaken by what it sends next, unless it has clients'
-    /// requests in it: their order rests on TCP's.
+    /// What one node sends another is overtaken by what it sends next.
     Overtake,
+    /// A chunk of a snapshot, or an answer to one, is lost, and its connection lives on.
+    Vanish,
     /// A disk becomes slow.
     SlowDisk,
     /// A disk does not answer for a while.

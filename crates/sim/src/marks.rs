@@ -87,6 +87,8 @@ marks! {
     SealUnderWay,
     /// A node closed a link whose bytes made no sense.
     LinkRefused,
+    /// A node closed a link on which a frame was lost, came twice or changed places with another.
+    FrameOutOfTurn,
     /// A node stopped reading from somebody.
     ReaderPaused,
     /// Replies piled up that a client did not read.

@@ -76,9 +76,13 @@ pub(crate) enum Spoil {
     Twice,
     /// What is sent next overtakes it.
     Overtaken,
+    /// The same, if clients' requests are in it; until then others pass.
+    RequestsOvertaken,
+    /// It is lost, if it is about a snapshot; until then others pass.
+    Lost,
 }
 
-/// The first messages of a connection open it; they are spoiled only by flipped bits.
+/// The first messages of a connection open it; they are not repeated, nor overtaken.
 const OPENING: u64 = 4;
 
 /// A connection.
@@ -185,8 +189,14 @@ impl Network {
         (slow, self.lossy.get(&pair).copied().unwrap_or(0))
     }
 
-    /// A node sends something on a link: what becomes of it, if anything.
-    pub(crate) fn spoil(&mut self, id: u64, side: usize) -> Option<Spoil> {
+    /// A node sends something on a link: what becomes of it, if anything. `packets` names what is
+    /// in it.
+    pub(crate) fn spoil(
+        &mut self,
+        id: u64,
+        side: usize,
+        packets: impl FnOnce() -> String,
+    ) -> Option<Spoil> {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.ways[side].sends += 1;
         }
@@ -196,10 +206,13 @@ impl Network {
         let pair = self.machines(id, side)?;
         let spoil = *self.spoils.get(&pair)?;
         let opening = self.connections[&id].ways[side].sends <= OPENING;
-        if opening && spoil != Spoil::Flip {
-            return None;
-        }
-        self.spoils.remove(&pair)
+        let fits = match spoil {
+            Spoil::Flip => true,
+            Spoil::Twice | Spoil::Overtaken => !opening,
+            Spoil::RequestsOvertaken => !opening && packets().contains("Requests("),
+            Spoil::Lost => packets().contains("Snapshot"),
+        };
+        if fits { self.spoils.remove(&pair) } else { None }
     }
 
     /// Holds something back until the next is sent.

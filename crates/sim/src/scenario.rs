@@ -256,6 +256,7 @@ fn snapshots(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Isolate, 4),
         (Fault::DiskStall, 1),
         (Fault::Clog, 1),
+        (Fault::Vanish, 4),
     ]);
 }
 

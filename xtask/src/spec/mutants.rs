@@ -83,7 +83,7 @@ const MUTANTS: [Mutant; 22] = [
     ),
     mutant(
         "entries of earlier terms are committed by counting",
-        "terms",
+        "rivals",
         "/\\ llog[t][i].t = t",
         "/\\ TRUE",
     ),

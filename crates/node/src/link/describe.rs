@@ -11,7 +11,7 @@ pub fn describe_link(bytes: &[u8]) -> String {
         Some(rest) => (true, rest),
         None => (false, bytes),
     };
-    let mut reader = FrameReader::default();
+    let mut reader = FrameReader::amid();
     reader.feed(frames);
     let mut words: Vec<String> = opens.then(|| "opens".to_string()).into_iter().collect();
     while let Ok(Some(packet)) = reader.next_packet() {
@@ -53,12 +53,13 @@ fn body(body: &Body) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Claims, FrameWriter};
+    use super::super::{Claims, FrameNumber, FrameWriter};
     use super::*;
 
     #[test]
     fn packets_are_named_and_anything_else_is_counted() {
-        let mut writer = FrameWriter::with_room(64);
+        let mut number = FrameNumber(7);
+        let mut writer = FrameWriter::with_room(&mut number, 64);
         let mut body = Vec::new();
         Claims::default().encode(&mut body);
         writer.packet(PacketKind::Claims, &body, 5);

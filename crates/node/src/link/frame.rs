@@ -7,13 +7,21 @@
 //! | 3 | flags | u8, bit 0 = MORE: the packet goes on in the next frame, and this body is full |
 //! | 4..8 | length | u32, of the body, at most [`MAX_BODY`] |
 //! | 8..16 | wall_ms | u64, the sender's wall clock when it made the packet, for P9 |
-//! | 16..20 | head | u32, CRC-32C of bytes 0..16 |
+//! | 16..20 | head | u32, CRC-32C of bytes 0..16, exclusive-or the frame's number |
 //! | 20..24 | crc | u32, CRC-32C of bytes 0..16 and the body |
 //! | 24.. | body | |
 //!
 //! The header has a checksum of its own, since its length is believed before the body is there: one
 //! flipped bit of it would make the receiver wait for 256 KiB that nobody sends, and be deaf to all
 //! that comes meanwhile.
+//!
+//! Each direction of a connection numbers its frames from 0, modulo 2³² ([`FrameNumber`]). A number
+//! costs no byte: who receives knows which one is due, and what `head` says besides must be the
+//! checksum. So a frame that is missing, comes again or changes places with another is noticed by
+//! its first 24 bytes, as a wrong checksum is, and the connection is closed: that what is sent on
+//! one connection arrives in its order (P8) rests on these numbers, not on TCP alone. Frame 0, the
+//! hello's, looks as it did before frames had numbers, so that a program of another format is told
+//! that it is one.
 //!
 //! A packet is at most [`MAX_PACKET`] long; the frames of one packet follow each other.
 
@@ -36,17 +44,47 @@ const CHECKED: usize = 16;
 const BODY_CHECKED: usize = 20;
 const MORE: u8 = 1;
 
-/// Cuts packets into frames.
-#[derive(Debug, Default)]
-pub(crate) struct FrameWriter {
-    out: Vec<u8>,
+/// A damaged header seems to have a number too, most likely a wild one: only one that is at most so
+/// far from what is due is reported as that of a frame out of its turn.
+const NEAR: u32 = 1 << 16;
+
+/// The number of a frame on its way of a connection, from 0, modulo 2³².
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrameNumber(pub(crate) u32);
+
+impl FrameNumber {
+    /// This number, of which the next one takes the place.
+    fn take(&mut self) -> Self {
+        let number = *self;
+        self.0 = self.0.wrapping_add(1);
+        number
+    }
+
+    fn is_near(self, other: Self) -> bool {
+        let ahead = self.0.wrapping_sub(other.0);
+        ahead.min(ahead.wrapping_neg()) <= NEAR
+    }
 }
 
-impl FrameWriter {
-    /// A writer that can take a packet of so many bytes without growing.
-    pub(crate) fn with_room(bytes: usize) -> Self {
+/// Cuts packets into the next frames of a connection.
+#[derive(Debug)]
+pub(crate) struct FrameWriter<'a> {
+    out: Vec<u8>,
+    /// Of the frame that is written next.
+    next: &'a mut FrameNumber,
+}
+
+impl<'a> FrameWriter<'a> {
+    /// A writer of what a connection sends after all before it; `next` is that connection's, and
+    /// goes on with each frame.
+    pub(crate) fn new(next: &'a mut FrameNumber) -> Self {
+        Self { out: Vec::new(), next }
+    }
+
+    /// The same, with room for a packet of so many bytes.
+    pub(crate) fn with_room(next: &'a mut FrameNumber, bytes: usize) -> Self {
         let frames = bytes / MAX_BODY + 4;
-        Self { out: Vec::with_capacity(bytes + frames * HEADER) }
+        Self { out: Vec::with_capacity(bytes + frames * HEADER), next }
     }
 
     /// Appends a packet. Panics if `body` is longer than [`MAX_PACKET`].
@@ -96,17 +134,22 @@ impl FrameWriter {
     }
 
     fn seal(&mut self, frame: usize, body: usize, header: FrameHeader) {
+        let FrameNumber(number) = self.next.take();
         let bytes = &mut self.out[frame..frame + HEADER + body];
         bytes[..CHECKED].copy_from_slice(&header.encode());
         let (head, crc) = checksums(&bytes[..CHECKED], &bytes[HEADER..]);
-        bytes[CHECKED..BODY_CHECKED].copy_from_slice(&head);
-        bytes[BODY_CHECKED..HEADER].copy_from_slice(&crc);
+        bytes[CHECKED..BODY_CHECKED].copy_from_slice(&(head ^ number).to_le_bytes());
+        bytes[BODY_CHECKED..HEADER].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
 /// Puts packets together again from bytes that arrive in pieces of any length.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReader {
+    /// Of the frame that comes next.
+    due: FrameNumber,
+    /// Whether that is what the next frame says itself.
+    amid: bool,
     header: [u8; HEADER],
     header_length: usize,
     /// The header of the frame whose body is being received.
@@ -122,6 +165,11 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
+    /// A reader that begins amid a connection: the first frame may have any number.
+    pub(crate) fn amid() -> Self {
+        Self { amid: true, ..Self::default() }
+    }
+
     /// Takes the next bytes received. After an error they are ignored.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failed.is_none() {
@@ -178,6 +226,7 @@ impl FrameReader {
     }
 
     fn begin_frame(&mut self) -> Result<(), LinkError> {
+        self.check_header()?;
         let frame = FrameHeader::decode(&self.header)?;
         if self.goes_on.is_some_and(|kind| kind != frame.kind) {
             return Err(LinkError::Kind { kind: frame.kind });
@@ -190,9 +239,30 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Looks at what is not to be believed before: whether this is the header of the frame that is
+    /// due, as it was sent.
+    fn check_header(&mut self) -> Result<(), LinkError> {
+        if self.header[..2] != MAGIC.to_le_bytes() {
+            return Err(LinkError::Magic);
+        }
+        let mut head = [0; 4];
+        head.copy_from_slice(&self.header[CHECKED..BODY_CHECKED]);
+        let (checksum, _) = checksums(&self.header[..CHECKED], &[]);
+        let number = FrameNumber(u32::from_le_bytes(head) ^ checksum);
+        if std::mem::take(&mut self.amid) {
+            self.due = number;
+        }
+        let due = self.due.take();
+        if number == due {
+            return Ok(());
+        }
+        let turn = LinkError::Turn { number: number.0, due: due.0 };
+        Err(if number.is_near(due) { turn } else { LinkError::Checksum })
+    }
+
     fn end_frame(&mut self, frame: FrameHeader) -> Result<(), LinkError> {
         let (_, crc) = checksums(&self.header[..CHECKED], &self.body[self.frame_start..]);
-        if crc != self.header[BODY_CHECKED..] {
+        if crc.to_le_bytes() != self.header[BODY_CHECKED..] {
             return Err(LinkError::Checksum);
         }
         let kind = PacketKind::from_byte(frame.kind).ok_or(LinkError::Kind { kind: frame.kind })?;
@@ -230,14 +300,8 @@ impl FrameHeader {
         bytes
     }
 
+    /// Reads the fields of a header whose checksum is right.
     fn decode(bytes: &[u8; HEADER]) -> Result<Self, LinkError> {
-        if bytes[..2] != MAGIC.to_le_bytes() {
-            return Err(LinkError::Magic);
-        }
-        let (head, _) = checksums(&bytes[..CHECKED], &[]);
-        if head != bytes[CHECKED..BODY_CHECKED] {
-            return Err(LinkError::Checksum);
-        }
         let flags = bytes[3];
         let length = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
         if length as usize > MAX_BODY {
@@ -255,12 +319,12 @@ impl FrameHeader {
 }
 
 /// The checksum of the header's fields, and that of them and the body.
-fn checksums(fields: &[u8], body: &[u8]) -> ([u8; 4], [u8; 4]) {
+fn checksums(fields: &[u8], body: &[u8]) -> (u32, u32) {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     digest.update(fields);
     let head = digest.finalize() as u32;
     digest.update(body);
-    (head.to_le_bytes(), (digest.finalize() as u32).to_le_bytes())
+    (head, digest.finalize() as u32)
 }
 
 #[cfg(test)]
@@ -269,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_declared_length_reserves_nothing() {
-        let mut writer = FrameWriter::default();
+        let mut number = FrameNumber::default();
+        let mut writer = FrameWriter::new(&mut number);
         writer.packet(PacketKind::Snapshot, &vec![0; MAX_BODY], 1);
         let mut reader = FrameReader::default();
         reader.feed(&writer.take()[..=HEADER]);

@@ -7,7 +7,7 @@ use super::LinkError;
 use super::wire::Reader;
 
 /// The version of the link's format that this code speaks.
-pub(crate) const FORMAT: u16 = 2;
+pub(crate) const FORMAT: u16 = 3;
 
 /// No node ever has more disks.
 const DISKS_MAX: u64 = 1 << 24;

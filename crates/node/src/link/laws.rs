@@ -6,9 +6,9 @@ use flotilla_kv::args::Args;
 use flotilla_kv::entry::Chunk;
 
 use super::{
-    Admitted, Asking, Claims, FrameReader, FrameWriter, Hello, LinkError, MAX_BODY, Packet,
-    PacketKind, RaftEncoder, Replies, ReplyEncoder, Request, RequestEncoder, Requests, Snapshot,
-    SnapshotReply, begin_raft, decode_raft,
+    Admitted, Asking, Claims, FrameNumber, FrameReader, FrameWriter, Hello, LinkError, MAX_BODY,
+    Packet, PacketKind, RaftEncoder, Replies, ReplyEncoder, Request, RequestEncoder, Requests,
+    Snapshot, SnapshotReply, begin_raft, decode_raft,
 };
 use crate::founding::FoundingMessage;
 
@@ -19,7 +19,14 @@ const PIECES_MAX: usize = 2_048;
 
 /// The packets and the error that come of bytes which arrive in pieces of this size.
 fn read(bytes: &[u8], piece: usize) -> (Vec<Packet>, Option<LinkError>) {
-    let mut reader = FrameReader::default();
+    read_on(FrameReader::default(), bytes, piece)
+}
+
+fn read_on(
+    mut reader: FrameReader,
+    bytes: &[u8],
+    piece: usize,
+) -> (Vec<Packet>, Option<LinkError>) {
     let mut packets = Vec::new();
     for piece in bytes.chunks(piece) {
         reader.feed(piece);
@@ -74,25 +81,28 @@ impl<'a> Numbers<'a> {
 }
 
 /// Packets are the same however their bytes are cut, of noise, of frames with the right checksum
-/// and anything else wrong, and of what this code writes, which is read back as it was.
+/// and anything else wrong, and of what this code writes, which is read back as it was, up to the
+/// first frame that is not in its turn.
 pub(crate) fn frames(input: &[u8]) {
     let Some((&first, bytes)) = input.split_first() else { return };
     let piece = usize::from(first) + 1;
     is_read_alike(bytes, piece);
     forged(bytes, piece);
     written(bytes, piece);
+    out_of_turn(bytes, piece);
 }
 
 fn forged(bytes: &[u8], piece: usize) {
     let mut numbers = Numbers::of(bytes);
     let mut stream = Vec::new();
-    for _ in 0..FRAMES_MAX {
+    for number in 0..FRAMES_MAX as u32 {
         if numbers.is_over() {
             break;
         }
-        let (kind, flags, fill) = (numbers.next() % 10, numbers.next() % 3, numbers.next());
+        let (kind, flags, fill) = (numbers.next() % 10, numbers.next(), numbers.next());
+        let number = if flags < 250 { number } else { number ^ u32::from(fill) };
         let body = vec![fill; numbers.length().min(MAX_BODY)];
-        stream.extend(forged_frame(kind, flags, &body));
+        stream.extend(forged_frame(number, kind, flags % 3, &body));
     }
     let (packets, error) = is_read_alike(&stream, piece);
     let received: usize = packets.iter().map(|packet| packet.body.len()).sum();
@@ -100,26 +110,24 @@ fn forged(bytes: &[u8], piece: usize) {
     assert!(packets.len() <= FRAMES_MAX, "no packet without a frame: {error:?}");
 }
 
-/// One frame with the right checksums and whatever else.
-pub(crate) fn forged_frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
-    let mut writer = FrameWriter::default();
+/// The frame of this number with the right checksums and whatever else.
+pub(crate) fn forged_frame(number: u32, kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+    let mut number = FrameNumber(number);
+    let mut writer = FrameWriter::new(&mut number);
     writer.packet(PacketKind::Raft, body, 1);
     let mut bytes = writer.take();
     (bytes[2], bytes[3]) = (kind, flags);
-    seal_forged(&mut bytes);
+    seal_forged(number.0.wrapping_sub(1), &mut bytes);
     bytes
 }
 
-/// Makes the checksums of one frame right, whatever its header says.
-pub(crate) fn seal_forged(bytes: &mut [u8]) {
-    let crc = |bytes: &[u8]| {
-        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
-        crc.to_le_bytes()
-    };
-    let head = crc(&bytes[..16]);
+/// Makes the checksums of the frame of this number right, whatever its header says.
+pub(crate) fn seal_forged(number: u32, bytes: &mut [u8]) {
+    let crc = |bytes: &[u8]| crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
+    let head = crc(&bytes[..16]) ^ number;
     let whole = crc(&[&bytes[..16], &bytes[24..]].concat());
-    bytes[16..20].copy_from_slice(&head);
-    bytes[20..24].copy_from_slice(&whole);
+    bytes[16..20].copy_from_slice(&head.to_le_bytes());
+    bytes[20..24].copy_from_slice(&whole.to_le_bytes());
 }
 
 /// How many kinds of packets there are.
@@ -127,7 +135,8 @@ const KINDS: u8 = 10;
 
 fn written(bytes: &[u8], piece: usize) {
     let mut numbers = Numbers::of(bytes);
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     let mut expected = Vec::new();
     for _ in 0..FRAMES_MAX {
         if numbers.is_over() {
@@ -142,6 +151,45 @@ fn written(bytes: &[u8], piece: usize) {
     }
     let read = is_read_alike(&writer.take(), piece);
     assert_eq!(read, (expected, None), "what was written is read back");
+}
+
+/// One frame is lost, comes twice, or changes places with another.
+fn out_of_turn(bytes: &[u8], piece: usize) {
+    let mut numbers = Numbers::of(bytes);
+    let (fault, place, other) = (numbers.next() % 3, numbers.next(), numbers.next());
+    let mut number = FrameNumber(u32::MAX - 2);
+    let mut frames: Vec<Vec<u8>> = (0..FRAMES_MAX)
+        .map(|_| {
+            let body = vec![numbers.next(); usize::from(numbers.next())];
+            let mut writer = FrameWriter::new(&mut number);
+            writer.packet(PacketKind::Requests, &body, 1);
+            writer.take()
+        })
+        .collect();
+    // Not the first: who reads learns from it where this row begins.
+    let place = 1 + usize::from(place) % (FRAMES_MAX - 2);
+    let other = place + 1 + usize::from(other) % (FRAMES_MAX - 1 - place);
+    let wrong_at = match fault {
+        0 => {
+            frames.remove(place);
+            place
+        }
+        1 => {
+            frames.insert(other, frames[place].clone());
+            other
+        }
+        _ => {
+            frames.swap(place, other);
+            place
+        }
+    };
+    let row = frames.concat();
+    let piece = piece.max(row.len().div_ceil(PIECES_MAX));
+    for size in [row.len(), piece] {
+        let (packets, error) = read_on(FrameReader::amid(), &row, size);
+        assert_eq!(packets.len(), wrong_at, "what comes in its turn is taken, and no more");
+        assert!(matches!(error, Some(LinkError::Turn { .. })), "{error:?}");
+    }
 }
 
 /// A packet that is understood is written again with the same bytes: there is one way to say a

@@ -26,7 +26,8 @@
 //! - Nothing received makes this code panic: it is an error, after which the connection is of no
 //!   more use.
 //! - Buffers grow with the bytes received, never with a length that was declared (P15).
-//! - What is read was checked as a whole by the frame's CRC-32C first.
+//! - What is read was checked as a whole by the frame's CRC-32C first, and comes in the order in
+//!   which it was sent on this connection: each frame has a number, which is checked too.
 
 mod admission;
 mod describe;
@@ -46,7 +47,7 @@ mod tests;
 
 pub(crate) use admission::{Admitted, Asking};
 pub use describe::describe_link;
-pub(crate) use frame::{FrameReader, FrameWriter, MAX_BODY, MAX_PACKET};
+pub(crate) use frame::{FrameNumber, FrameReader, FrameWriter, MAX_BODY, MAX_PACKET};
 pub(crate) use hello::{FORMAT, Hello, KnownDisk, Purpose, Sighting};
 pub(crate) use packet::{Claims, Packet, PacketKind};
 #[cfg(test)]
@@ -91,6 +92,14 @@ pub(crate) enum LinkError {
     /// The checksum of a frame is wrong.
     #[error("the checksum of a frame of a link is wrong")]
     Checksum,
+    /// Frames were lost, repeated, or changed places.
+    #[error("frame {number} of a link came in the place of frame {due}")]
+    Turn {
+        /// Which frame it is.
+        number: u32,
+        /// Which one should have come.
+        due: u32,
+    },
     /// A frame declares a longer body than frames have.
     #[error("a frame of a link declares {length} bytes, the most is {MAX_BODY}")]
     FrameLength {

@@ -34,7 +34,8 @@ fn three_packets() -> (Vec<u8>, Vec<Packet>) {
         packet(PacketKind::Requests, b"some requests", 8),
         packet(PacketKind::Raft, &[0xA5; 40], u64::MAX),
     ];
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     for packet in &packets {
         writer.packet(packet.kind, &packet.body, packet.wall_ms);
     }
@@ -63,16 +64,22 @@ fn a_client_is_told_from_a_node_by_the_first_bytes() {
 
 #[test]
 fn the_bytes_of_a_frame_are_known() {
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     writer.packet(PacketKind::Replies, b"abc", 0x0102);
     let bytes = writer.take();
     assert_eq!(writer.take(), b"");
     assert_eq!(bytes[..16], [0x7A, 0xF1, 6, 0, 3, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
     let crc =
         |checked: &[u8]| crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, checked) as u32;
-    assert_eq!(bytes[16..20], crc(&bytes[..16]).to_le_bytes());
+    assert_eq!(bytes[16..20], crc(&bytes[..16]).to_le_bytes(), "frame 0, of any format");
     assert_eq!(bytes[20..24], crc(&[&bytes[..16], b"abc"].concat()).to_le_bytes());
     assert_eq!(bytes[24..], *b"abc");
+    let mut writer = FrameWriter::new(&mut number);
+    writer.packet(PacketKind::Replies, b"abc", 0x0102);
+    let next = writer.take();
+    assert_eq!(next[16..20], (crc(&bytes[..16]) ^ 1).to_le_bytes());
+    assert_eq!((&next[..16], &next[20..]), (&bytes[..16], &bytes[20..]));
 }
 
 #[test]
@@ -111,7 +118,8 @@ fn a_flipped_bit_is_never_a_packet() {
 /// A length that is believed wrongly would make a link deaf until as many bytes have come.
 #[test]
 fn a_flipped_bit_of_a_header_is_noticed_before_the_body_is_there() {
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     writer.packet(PacketKind::Raft, b"a heartbeat", 7);
     let bytes = writer.take();
     for bit in 0..20 * 8 {
@@ -126,7 +134,8 @@ fn a_flipped_bit_of_a_header_is_noticed_before_the_body_is_there() {
 #[test]
 fn long_packets_are_cut_and_joined() {
     let lengths = [MAX_BODY - 1, MAX_BODY, MAX_BODY + 1, 3 * MAX_BODY, 3 * MAX_BODY + 5];
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     let body = |length: usize| (0..length).map(|at| (at % 251) as u8).collect::<Vec<u8>>();
     for length in lengths {
         writer.packet(PacketKind::Snapshot, &body(length), length as u64);
@@ -144,7 +153,8 @@ fn long_packets_are_cut_and_joined() {
 
 #[test]
 fn an_encoder_may_write_straight_into_the_frame() {
-    let mut writer = FrameWriter::default();
+    let mut number = FrameNumber::default();
+    let mut writer = FrameWriter::new(&mut number);
     writer.packet(PacketKind::Hello, b"first", 1);
     writer.packet_with(PacketKind::Claims, 2, |out| out.extend(0..200));
     writer.packet_with(PacketKind::Raft, 3, |out| out.resize(out.len() + MAX_BODY + 9, 5));
@@ -162,33 +172,65 @@ fn an_encoder_may_write_straight_into_the_frame() {
 
 #[test]
 fn wrong_frames_are_named() {
-    assert_eq!(error_of(&forged_frame(4, 0, b"right")), None);
-    assert_eq!(error_of(&forged_frame(0, 0, b"")), Some(LinkError::Kind { kind: 0 }));
-    assert_eq!(error_of(&forged_frame(11, 0, b"")), Some(LinkError::Kind { kind: 11 }));
-    assert_eq!(error_of(&forged_frame(4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
-    assert_eq!(error_of(&forged_frame(4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
+    assert_eq!(error_of(&forged_frame(0, 4, 0, b"right")), None);
+    assert_eq!(error_of(&forged_frame(0, 0, 0, b"")), Some(LinkError::Kind { kind: 0 }));
+    assert_eq!(error_of(&forged_frame(0, 11, 0, b"")), Some(LinkError::Kind { kind: 11 }));
+    assert_eq!(error_of(&forged_frame(0, 4, 2, b"")), Some(LinkError::Flags { flags: 2 }));
+    assert_eq!(error_of(&forged_frame(0, 4, 1, b"not full")), Some(LinkError::Flags { flags: 1 }));
     assert_eq!(error_of(b"*1\r\n$4\r\nPING\r\nand so on and on"), Some(LinkError::Magic));
 
-    let mut long = forged_frame(4, 0, b"");
+    let mut long = forged_frame(0, 4, 0, b"");
     long[4..8].copy_from_slice(&(MAX_BODY as u32 + 1).to_le_bytes());
-    seal_forged(&mut long);
+    seal_forged(0, &mut long);
     let length = MAX_BODY as u32 + 1;
     assert_eq!(error_of(&long), Some(LinkError::FrameLength { length }));
 
-    let mut changed = forged_frame(4, 1, &vec![0; MAX_BODY]);
-    changed.extend(forged_frame(5, 0, b""));
+    let mut changed = forged_frame(0, 4, 1, &vec![0; MAX_BODY]);
+    changed.extend(forged_frame(1, 5, 0, b""));
     assert_eq!(error_of(&changed), Some(LinkError::Kind { kind: 5 }));
 }
 
 #[test]
+fn a_frame_out_of_its_turn_is_named() {
+    let read = |numbers: [u32; 3]| {
+        let mut reader = FrameReader::default();
+        for number in numbers {
+            reader.feed(&forged_frame(number, 4, 0, b"a row"));
+        }
+        let (packets, error) = read_all(&mut reader);
+        (packets.len(), error)
+    };
+    assert_eq!(read([0, 1, 2]), (3, None));
+    assert_eq!(read([0, 2, 1]), (1, Some(LinkError::Turn { number: 2, due: 1 })));
+    assert_eq!(read([0, 0, 1]), (1, Some(LinkError::Turn { number: 0, due: 1 })));
+    assert_eq!(read([1, 2, 3]), (0, Some(LinkError::Turn { number: 1, due: 0 })));
+    assert_eq!(read([0, 1, u32::MAX]), (2, Some(LinkError::Turn { number: u32::MAX, due: 2 })));
+    assert_eq!(read([0, 1, 1 << 31]), (2, Some(LinkError::Checksum)), "most likely damage");
+}
+
+#[test]
+fn numbers_of_frames_begin_again_after_the_last() {
+    let (mut sent, mut reader) = (FrameNumber(u32::MAX), FrameReader::amid());
+    for _ in 0..3 {
+        let mut writer = FrameWriter::new(&mut sent);
+        writer.packet(PacketKind::Raft, b"a row", 1);
+        reader.feed(&writer.take());
+    }
+    assert_eq!(sent, FrameNumber(2));
+    let (packets, error) = read_all(&mut reader);
+    assert_eq!((packets.len(), error), (3, None));
+}
+
+#[test]
 fn a_packet_ends_at_the_limit() {
-    let frame = forged_frame(7, 1, &vec![0; MAX_BODY]);
+    let frame = |number| forged_frame(number, 7, 1, &vec![0; MAX_BODY]);
     let mut reader = FrameReader::default();
-    for _ in 0..MAX_PACKET / MAX_BODY {
-        reader.feed(&frame);
+    let frames = (MAX_PACKET / MAX_BODY) as u32;
+    for number in 0..frames {
+        reader.feed(&frame(number));
         assert_eq!(reader.next_packet(), Ok(None));
     }
-    reader.feed(&frame);
+    reader.feed(&frame(frames));
     assert_eq!(reader.next_packet(), Err(LinkError::PacketLength));
     assert_eq!(reader.next_packet(), Err(LinkError::PacketLength), "for ever");
 }

@@ -62,7 +62,11 @@ impl World {
             }
             Fault::WireFlip => self.spoil_next(any, Spoil::Flip, random),
             Fault::Duplicate => self.spoil_next(any, Spoil::Twice, random),
-            Fault::Overtake => self.spoil_next(any, Spoil::Overtaken, random),
+            Fault::Overtake => {
+                let spoil = *random.pick(&[Spoil::Overtaken, Spoil::RequestsOvertaken]);
+                self.spoil_next(any, spoil, random)
+            }
+            Fault::Vanish => self.spoil_next(any, Spoil::Lost, random),
             Fault::SlowDisk
             | Fault::DiskStall
             | Fault::DiskHang

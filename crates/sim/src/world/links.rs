@@ -15,17 +15,11 @@ const DIALS_MAX: u32 = 3;
 /// A lost packet is sent again after this time, then twice as long, and so on.
 const RETRANSMITTED_AFTER: Micros = 200_000;
 
-/// Whether there are clients' requests in what goes over a link. A leader takes those as they come
-/// (decision 005), so their order is TCP's, and is not spoiled.
-fn has_requests(bytes: &[u8]) -> bool {
-    flotilla_node::describe_link(bytes).contains("Requests(")
-}
-
 impl World {
     /// A node sends bytes; on a link something may become of them.
     pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
         let held = self.network.take_held(id, side);
-        match self.network.spoil(id, side) {
+        match self.network.spoil(id, side, || flotilla_node::describe_link(&bytes)) {
             Some(Spoil::Flip) if !bytes.is_empty() => {
                 self.counters.fired(Fault::WireFlip);
                 let at = self.random.position(bytes.len());
@@ -35,15 +29,18 @@ impl World {
                 self.counters.fired(Fault::Duplicate);
                 self.send(id, side, bytes.clone());
             }
-            Some(Spoil::Overtaken) if held.is_none() && !has_requests(&bytes) => {
+            Some(Spoil::Overtaken | Spoil::RequestsOvertaken) if held.is_none() => {
                 self.counters.fired(Fault::Overtake);
                 return self.network.hold(id, side, bytes);
             }
+            Some(Spoil::Lost) => {
+                self.counters.fired(Fault::Vanish);
+                bytes.clear();
+            }
             _ => {}
         }
-        self.send(id, side, bytes);
-        if let Some(held) = held {
-            self.send(id, side, held);
+        for bytes in [Some(bytes), held].into_iter().flatten().filter(|bytes| !bytes.is_empty()) {
+            self.send(id, side, bytes);
         }
     }
 

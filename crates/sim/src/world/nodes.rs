@@ -365,6 +365,9 @@ impl World {
             Notice::Warning(text) if text.contains("a frame of a link") => {
                 self.counters.marks.reach(Mark::LinkRefused);
             }
+            Notice::Warning(text) if text.contains("of a link came in the place of frame") => {
+                self.counters.marks.reach(Mark::FrameOutOfTurn);
+            }
             _ => {}
         }
     }

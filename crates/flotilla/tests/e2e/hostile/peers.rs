@@ -11,6 +11,8 @@ use crate::support::{PATIENCE, Wire};
 
 /// What a node says first on a link.
 const PREFACE: &[u8] = b"\xF1flotlnk";
+/// The version of the link's format.
+const FORMAT: u16 = 3;
 /// The longest body of a frame, bytes.
 const MAX_BODY: usize = 256 << 10;
 /// What another client may wait meanwhile.
@@ -18,14 +20,19 @@ const P99_MAX: Duration = Duration::from_millis(250);
 /// Links at once.
 const LINKS: usize = 300;
 
-/// A frame as nodes send them; `declared` is the length it names.
+/// The first frame of a connection as nodes send them; `declared` is the length it names.
 fn frame(kind: u8, flags: u8, declared: usize, body: &[u8]) -> Vec<u8> {
+    numbered(0, kind, flags, declared, body)
+}
+
+/// The same as a later frame of a connection.
+fn numbered(number: u32, kind: u8, flags: u8, declared: usize, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x7A, 0xF1, kind, flags];
     bytes.extend_from_slice(&(declared as u32).to_le_bytes());
     bytes.extend_from_slice(&1_700_000_000_000_u64.to_le_bytes());
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     digest.update(&bytes);
-    let head = digest.finalize() as u32;
+    let head = digest.finalize() as u32 ^ number;
     digest.update(body);
     bytes.extend_from_slice(&head.to_le_bytes());
     bytes.extend_from_slice(&(digest.finalize() as u32).to_le_bytes());
@@ -34,8 +41,8 @@ fn frame(kind: u8, flags: u8, declared: usize, body: &[u8]) -> Vec<u8> {
 }
 
 /// The hello of a node of another cluster.
-fn stranger_hello() -> Vec<u8> {
-    let mut body = 1_u16.to_le_bytes().to_vec();
+fn stranger_hello(number: u32) -> Vec<u8> {
+    let mut body = FORMAT.to_le_bytes().to_vec();
     body.push(0);
     body.extend_from_slice(&[7; 32]);
     body.extend_from_slice(&1_u32.to_le_bytes());
@@ -43,9 +50,9 @@ fn stranger_hello() -> Vec<u8> {
     body.extend_from_slice(&[9; 16]);
     body.extend_from_slice(&1_u64.to_le_bytes());
     body.extend_from_slice(&1_u64.to_le_bytes());
-    body.extend_from_slice(&[0; 6]);
-    body.push(0);
-    frame(1, 0, body.len(), &body)
+    // Lane, ports, no cluster, disk 0, nothing known.
+    body.extend_from_slice(&[0; 6 + 1 + 8 + 1]);
+    numbered(number, 1, 0, body.len(), &body)
 }
 
 fn link(scene: &Scene, bytes: &[u8]) -> Wire {
@@ -83,7 +90,8 @@ fn noise_in_place_of_frames_ends_a_link() {
             ("an empty hello", frame(1, 0, 0, &[])),
             ("a hello of noise", frame(1, 0, 98, &noise(98))),
             ("a wrong checksum", [&frame(1, 0, 4, &[])[..], b"body"].concat()),
-            ("two hellos", [stranger_hello(), stranger_hello()].concat()),
+            ("two hellos", [stranger_hello(0), stranger_hello(1)].concat()),
+            ("a frame twice", [stranger_hello(0), stranger_hello(0)].concat()),
         ];
         for (name, bytes) in wrong {
             let outcome = link(&scene, &bytes).ended();
@@ -130,14 +138,15 @@ fn a_stranger_is_not_listened_to_at_length() {
     let scene = Scene::set();
     // A packet may have 128 MiB, and each of its frames is right: but a stranger has no business
     // with packets.
-    let piece = frame(4, 1, MAX_BODY, &vec![0; MAX_BODY]);
+    let full = vec![0; MAX_BODY];
     scene.bounded("long packets of strangers", 64 << 10, P99_MAX, || {
         let mut held = Vec::new();
         for _ in 0..8 {
-            let mut wire = link(&scene, &stranger_hello());
+            let mut wire = link(&scene, &stranger_hello(0));
             // What comes after the cut is read for a moment, and thrown away.
             let until = Instant::now() + PATIENCE;
-            while wire.send(&piece).is_ok() {
+            let mut pieces = (1..).map(|number| numbered(number, 4, 1, MAX_BODY, &full));
+            while pieces.next().is_some_and(|piece| wire.send(&piece).is_ok()) {
                 assert!(Instant::now() < until, "a stranger's packet is cut off");
             }
             held.push(wire);
