@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_told_from_other_files_and_from_an_older_one() {
         let directory = tempfile::tempdir().expect("a directory for the test");
-        let before = SystemTime::now() - Duration::from_secs(60);
+        let before = SystemTime::now() - Duration::from_mins(1);
         let told = |since| caveat("it", directory.path(), since);
         fs::create_dir_all(directory.path().join("member/snap")).expect("it can be made");
         fs::write(directory.path().join("member/snap/db"), "x").expect("it can be written");
@@ -45,7 +45,7 @@ mod tests {
             let path = directory.path().join(name);
             fs::write(&path, "x").expect("it can be written");
             assert_eq!(told(before), None, "{name}");
-            assert!(told(SystemTime::now() + Duration::from_secs(60)).is_some());
+            assert!(told(SystemTime::now() + Duration::from_mins(1)).is_some());
             fs::remove_file(path).expect("it is there");
         }
     }
