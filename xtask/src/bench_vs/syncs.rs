@@ -3,8 +3,8 @@
 //! One connection sets a key again and again, each time after the reply to the time before: nothing
 //! can be synced together. So a server that syncs before it acknowledges syncs at least once for
 //! each reply; of three that acknowledge by majority, two do. A sync is a call of `fdatasync` or
-//! `fsync`, or a write to a file that was opened with `O_DSYNC`; what goes through `io_uring` is not
-//! seen, and fails.
+//! `fsync`, or a write to a file that was opened with `O_DSYNC`; what goes through `io_uring` is
+//! not seen, and fails.
 
 use std::collections::BTreeSet;
 use std::fs;
