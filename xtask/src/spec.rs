@@ -108,8 +108,8 @@ fn check_models(tlc: &Tlc, models: &[&str], bound: u64) -> anyhow::Result<u64> {
     Ok(states)
 }
 
-/// Some models begin with a leader, or with two. That these are states which the specification comes
-/// to are invariants that have to be broken.
+/// Some models begin with a leader, or with two. That these are states which the specification
+/// comes to are invariants that have to be broken.
 fn see_where_searches_begin(tlc: &Tlc) -> anyhow::Result<()> {
     for (model, invariant) in [("led", "NeverLed"), ("met", "NeverRivals")] {
         let report = tlc.run(&directory(), "Raft", model, None)?;

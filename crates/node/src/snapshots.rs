@@ -34,9 +34,9 @@ pub(crate) const STILL_MICROS: u64 = 2_000_000;
 pub(crate) const KEPT_MICROS: u64 = 30_000_000;
 /// Whoever has refused a snapshot is offered none for so long, microseconds.
 pub(crate) const REFUSED_PAUSE_MICROS: u64 = 500_000;
-/// A receiver that owes an answer for so many election timeouts, and the time that the largest chunk
-/// takes on the slowest wire, is given up: the sender begins again on another connection, and goes
-/// on from what the receiver has.
+/// A receiver that owes an answer for so many election timeouts, and for the time that the largest
+/// chunk takes on the slowest wire, is given up: the sender begins again on another connection, and
+/// goes on from what the receiver has.
 pub(crate) const PATIENCE_TIMEOUTS: u64 = 10;
 /// The slowest wire on which snapshots still arrive, bytes per second.
 const SLOWEST_WIRE: u64 = 64 << 10;

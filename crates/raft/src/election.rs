@@ -27,9 +27,10 @@ impl Raft {
     /// Nobody led for an election timeout.
     pub(crate) fn on_election_timeout(&mut self, effects: &mut Vec<Effect>) {
         self.reset_election_timer();
+        let durable = self.log.writes().holds(self.hard_state);
         match &self.role {
             // Its disk has not kept its own vote yet; another term would only add to its work.
-            Role::Candidate(candidate) if !candidate.asked && !candidate.inquires => {}
+            Role::Candidate(candidate) if !(candidate.asked || candidate.inquires && durable) => {}
             // It could only hand over again; unless nobody else could lead.
             _ if self.stall().is_some() && !self.is_sole_voter() => {}
             _ => self.become_pre_candidate(effects),

@@ -28,6 +28,8 @@ pub struct Config {
     pub drift_ppm: u64,
     /// Out of 100 sends so many arrive in several pieces.
     pub shred_percent: u64,
+    /// The last machine is switched on so much later than the others, microseconds.
+    pub latecomer: Micros,
     /// The clients.
     pub workload: Workload,
     /// What goes wrong, by time.
@@ -106,8 +108,13 @@ pub struct Workload {
     pub read_percent: u64,
     /// Bytes added to some values, so that logs and snapshots grow.
     pub filler: usize,
+    /// Keys that are written at the beginning and never again.
+    pub ballast: u64,
     /// Out of 1000 batches of requests, so many are not waited for.
     pub impatient_permille: u64,
+    /// Out of 100 batches of requests, so many are followed by another one on the same connection
+    /// before they are answered.
+    pub eager_percent: u64,
 }
 
 /// A known mistake, made by the world around the nodes, which the checkers must notice.

@@ -40,6 +40,9 @@ faults! {
     CrashInRecovery,
     /// All nodes lose their power.
     PowerLoss,
+    /// A process that writes its log is killed: what it wrote can be read, synced or not, and goes
+    /// if the power does, soon after it is back.
+    Kill,
     /// A process stands still for less than an election timeout.
     Pause,
     /// A process stands still for longer than an election timeout, and wakes up late.

@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) disk_slowness: u64,
     /// The disk completes nothing before this moment.
     pub(crate) disk_stalled_until: Micros,
+    /// Whether only the log suffers from both: other files are on another queue of it.
+    pub(crate) only_log_suffers: bool,
     /// What the disk does to the next write or read.
     pub(crate) disk_trouble: Option<DiskTrouble>,
     /// The power goes once more while the next process reads its log.
@@ -85,6 +87,7 @@ impl Machine {
             ghosts: Vec::new(),
             disk_slowness: 1,
             disk_stalled_until: 0,
+            only_log_suffers: false,
             disk_trouble: None,
             crashes_in_recovery: false,
             lying: false,

@@ -11,10 +11,12 @@
 //! 5. The histories are checked.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_node::Face;
+use flotilla_shard::ShardId;
 
 use crate::check::linearizability::{Verdict, check};
 use crate::check::{expiry, once, order};
@@ -37,6 +39,10 @@ const KEPT_UP_WITHIN: Micros = SECOND;
 const GRACE: Micros = 4 * SECOND;
 /// A change of membership ends when a newcomer was silent for ten election timeouts.
 const SILENT_FOR: Micros = 12;
+/// The sender of a snapshot of which a message was lost begins again after ten election timeouts.
+const UNANSWERED_FOR: Micros = 12;
+/// What peers have comes back within this time, once all agree.
+const MENDED_WITHIN: Micros = 10 * SECOND;
 /// Every request is answered within this time after the repair.
 const ANSWERED_WITHIN: Micros = 10 * SECOND;
 /// All replicas agree within this time after the last request.
@@ -141,7 +147,7 @@ impl World {
         let reached = self.reached();
         self.run_until(repair + GRACE)?;
         self.await_members()?;
-        self.keep_up(&reached)?;
+        self.await_followers(&reached)?;
         for client in &mut self.clients {
             client.improvises = false;
         }
@@ -162,6 +168,7 @@ impl World {
         self.read_every_key();
         self.await_answers(0, self.now() + ANSWERED_WITHIN)?;
         self.await_agreement(self.now() + CONVERGED_WITHIN)?;
+        self.await_repair(self.now() + MENDED_WITHIN)?;
         self.went_beyond(&before)?;
         self.check_logs()?;
         self.judge_damage();
@@ -173,6 +180,33 @@ impl World {
     fn await_members(&mut self) -> Result<(), String> {
         let until = self.now() + SILENT_FOR * self.config.node.election_timeout_ms * 1_000;
         while self.now() < until && !self.all_settled() {
+            self.run_until(self.now() + SECOND / 10)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until everybody has what was committed before. Who was sent a snapshot of which
+    /// a message was lost at last waits as long as its sender does.
+    fn await_followers(&mut self, reached: &BTreeMap<ShardId, u64>) -> Result<(), String> {
+        let timeout = self.config.node.election_timeout_ms * 1_000;
+        let until = self.now() + UNANSWERED_FOR * timeout + KEPT_UP_WITHIN;
+        while let Err(late) = self.keep_up(reached) {
+            if self.now() >= until {
+                return Err(late);
+            }
+            self.run_until(self.now() + SECOND / 10)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until what was damaged has come back, on disk too.
+    fn await_repair(&mut self, until: Micros) -> Result<(), String> {
+        let out = self.outcasts();
+        let lacks = |world: &Self, at: &usize| !out.contains(at) && world.lacks_payloads(*at);
+        while let Some(at) = (0..self.machines.len()).find(|at| lacks(self, at)) {
+            if self.now() >= until {
+                return Err(format!("node {} is never whole again", at + 1));
+            }
             self.run_until(self.now() + SECOND / 10)?;
         }
         Ok(())

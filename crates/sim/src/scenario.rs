@@ -15,7 +15,7 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
 /// one in ten that is of groups of cores.
-pub const FAMILIES: [&str; 17] = [
+pub const FAMILIES: [&str; 20] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -31,12 +31,15 @@ pub const FAMILIES: [&str; 17] = [
     "damage",
     "wires",
     "everything",
+    "streams",
+    "catching up",
+    "expiring parts",
     groups::FAMILY,
     "swarm",
 ];
 
 /// Families of which no seed is without being asked for.
-pub(crate) const APART: [&str; 4] = ["speed", "sectors", "catching up", "expiring parts"];
+pub(crate) const APART: [&str; 2] = ["speed", "sectors"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
 
@@ -76,7 +79,7 @@ pub fn family(name: &str, seed: u64) -> Config {
     match name {
         "founding" => founding(&mut config, &mut mix, random),
         "leaders crash" => mix.add(&[(Fault::CrashLeader, 8), (Fault::Crash, 2)]),
-        "power loss" => mix.add(&[(Fault::PowerLoss, 6), (Fault::Crash, 4)]),
+        "power loss" => power_loss(&mut mix),
         "partitions" => partitions(&mut mix),
         "snapshots" => snapshots(&mut config, &mut mix, random),
         "segments" => segments(&mut config, &mut mix),
@@ -89,6 +92,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "damage" => damage(&mut config, &mut mix, random),
         "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
+        "streams" => streams(&mut config, &mut mix, random),
         // Its runs have no nodes, and nothing of this is about them.
         groups::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
@@ -161,6 +165,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         skew_ms: random.between(0, 50),
         drift_ppm: 200,
         shred_percent: *random.pick(&[0, 2, 15]),
+        latecomer: 0,
         workload: workload(random),
         plan: Vec::new(),
         lasts_max: random.between(300, 1_800) * MILLI,
@@ -191,7 +196,9 @@ fn workload(random: &mut Random) -> Workload {
         expiring_percent: *random.pick(&[0, 0, 6]),
         read_percent: *random.pick(&[20, 40, 70]),
         filler: *random.pick(&[0, 0, 400]),
+        ballast: 0,
         impatient_permille: *random.pick(&[0, 10, 30]),
+        eager_percent: *random.pick(&[0, 0, 20]),
     }
 }
 
@@ -221,14 +228,24 @@ fn founding(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.every = random.between(20, 120) * MILLI;
     config.lasts_max = random.between(20, 150) * MILLI;
     config.faults_until = random.between(2, 4) * SECOND;
+    // Before all nodes were there, each may still come back with another disk.
+    if random.chance(40) {
+        config.latecomer = random.between(200, 1_500) * MILLI;
+        mix.add(&[(Fault::WipedDisk, 8)]);
+    }
     mix.add(&[
         (Fault::Crash, 5),
+        (Fault::Kill, 2),
         (Fault::PowerLoss, 1),
         (Fault::Reset, 5),
         (Fault::CrashLoop, 2),
         (Fault::Halves, 2),
         (Fault::Clog, 1),
     ]);
+}
+
+fn power_loss(mix: &mut Mix) {
+    mix.add(&[(Fault::PowerLoss, 6), (Fault::Crash, 4), (Fault::CrashWriter, 3), (Fault::Kill, 6)]);
 }
 
 fn partitions(mix: &mut Mix) {
@@ -253,7 +270,10 @@ fn snapshots(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.add(&[
         (Fault::Crash, 4),
         (Fault::CrashLeader, 3),
+        (Fault::CrashWriter, 6),
+        (Fault::Kill, 2),
         (Fault::Isolate, 4),
+        (Fault::SlowDisk, 4),
         (Fault::DiskStall, 1),
         (Fault::Clog, 1),
         (Fault::Vanish, 4),
@@ -269,6 +289,9 @@ fn segments(config: &mut Config, mix: &mut Mix) {
     config.workload.rest = 12 * MILLI;
     mix.add(&[
         (Fault::Crash, 4),
+        (Fault::CrashWriter, 8),
+        (Fault::Kill, 3),
+        (Fault::SlowDisk, 4),
         (Fault::PowerLoss, 2),
         (Fault::Isolate, 1),
         (Fault::CrashLoop, 1),
@@ -285,6 +308,7 @@ fn one_node(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.add(&[
         (Fault::Crash, 6),
         (Fault::CrashWriter, 3),
+        (Fault::Kill, 4),
         (Fault::CrashLoop, 2),
         (Fault::DiskStall, 1),
         (Fault::WriteError, 1),
@@ -333,6 +357,7 @@ fn votes(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.faults_until = random.between(4, 6) * SECOND;
     mix.add(&[
         (Fault::CrashWriter, 12),
+        (Fault::Kill, 3),
         (Fault::CrashLeader, 4),
         (Fault::Reset, 3),
         (Fault::IsolateLeader, 3),
@@ -421,6 +446,37 @@ fn everything(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.add(&weights);
 }
 
+/// Nodes ask for much at once of shards that they have no replica of, and leaders go, forget and
+/// refuse while it is under way.
+fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    let (nodes, shards) = (*random.pick(&[4, 5]), random.between(1, 3) as usize);
+    config.layout = local(nodes, shards, 3);
+    // Much is asked before what was asked first is durable.
+    config.latency = *random.pick(&[100, 500, 2_000]);
+    config.disk_latency = *random.pick(&[500, 3_000, 12_000]);
+    config.node.hold_ms = random.between(250, 900);
+    config.workload.plain_clients = random.between(4, 7) as usize;
+    config.workload.pipeline_max = 8;
+    config.workload.eager_percent = random.between(30, 80);
+    config.workload.rest = random.between(40, 90) * MILLI;
+    config.workload.read_percent = *random.pick(&[20, 40]);
+    config.workload.expiring_percent = *random.pick(&[0, 20, 30]);
+    mix.every = random.between(100, 500) * MILLI;
+    config.lasts_max = random.between(100, 900) * MILLI;
+    mix.add(&[
+        (Fault::CrashLeader, 6),
+        (Fault::IsolateLeader, 4),
+        (Fault::Reset, 8),
+        (Fault::LongPause, 4),
+        (Fault::Pause, 2),
+        (Fault::Clog, 2),
+        (Fault::SlowLink, 2),
+        (Fault::PairOff, 2),
+        (Fault::NoSpace, 3),
+        (Fault::DiskStall, 2),
+    ]);
+}
+
 /// Little data in many places, and nothing goes wrong.
 fn sectors(config: &mut Config, mix: &mut Mix) {
     config.layout = local(3, 2, 3);
@@ -440,7 +496,9 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         expiring_percent: 0,
         read_percent: 20,
         filler: 500,
+        ballast: 0,
         impatient_permille: 0,
+        eager_percent: 0,
     };
     mix.weights.clear();
 }
@@ -462,6 +520,8 @@ fn expiring_parts(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     snapshots(config, mix, random);
     config.workload.expiring_percent = 40;
     config.workload.filler = random.between(0, 300) as usize;
+    // A snapshot is built on the one before if most of that is as it was.
+    config.workload.ballast = random.between(50, 150);
 }
 
 /// What speed is measured with: three nodes with one shard, and all else as the swarm draws it; its

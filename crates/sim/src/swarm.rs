@@ -49,6 +49,7 @@ fn sizes(config: &mut Config, random: &mut Random) {
     config.workload.filler = *random.pick(&[0, 0, 0, 300, 2_000]);
     config.workload.expiring_percent = *random.pick(&[0, 0, 10, 40]);
     config.workload.read_percent = *random.pick(&[5, 40, 90]);
+    config.workload.eager_percent = *random.pick(&[0, 0, 0, 30]);
     config.workload.pipeline_max = *random.pick(&[2, 4, 8]);
     config.workload.rest = *random.pick(&[25, 50, 75]) * MILLI;
 }

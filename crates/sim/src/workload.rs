@@ -10,6 +10,9 @@ use crate::random::Random;
 
 /// A key is given up after so many operations.
 const OPERATIONS_MAX: u64 = 130;
+/// A key with a time to live is given up after so many, so that it expires unless it was written
+/// again soon.
+const MORTAL_OPERATIONS_MAX: u64 = 16;
 /// A key is given up after so many operations without a known outcome.
 const UNKNOWN_MAX: u64 = 8;
 /// Nobody uses a key with so many operations without an answer.
@@ -192,6 +195,13 @@ impl Commands {
         }
     }
 
+    /// Writes a key that nobody writes again.
+    pub(crate) fn ballast(number: u64, random: &mut Random) -> Command {
+        let length = random.between(10, 200);
+        let value: Vec<u8> = (0..length).map(|_| b'a' + (random.word() % 26) as u8).collect();
+        Command::set(&format!("b{number}"), &value)
+    }
+
     /// The next command.
     pub(crate) fn next(&mut self, random: &mut Random) -> Command {
         match random.below(100) {
@@ -322,8 +332,9 @@ impl Commands {
     }
 
     fn key(&mut self, kind: Kind, random: &mut Random) -> String {
+        let most = if kind == Kind::Expiring { MORTAL_OPERATIONS_MAX } else { OPERATIONS_MAX };
         let keys = &mut self.keys[kind as usize];
-        keys.retain(|key| key.operations < OPERATIONS_MAX && key.unknown < UNKNOWN_MAX);
+        keys.retain(|key| key.operations < most && key.unknown < UNKNOWN_MAX);
         let usable = |key: &&mut Key| key.open < OPEN_MAX && key.open + key.unknown < UNKNOWN_MAX;
         while keys.iter_mut().filter(usable).count() < KEYS {
             self.last_key += 1;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses another part of the cluster")]
 
 pub(crate) mod alone;
+pub(crate) mod cut_off;
 pub(crate) mod host;
 pub(crate) mod judge;
 pub(crate) mod runs;

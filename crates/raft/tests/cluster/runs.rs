@@ -1,13 +1,14 @@
 //! The kinds of runs: a group under faults that must come to life after them, and may lose all but
 //! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
-//! hangs, or who is deaf; one that begins with a long log in a low term and a short log in a high
-//! one.
+//! hangs, or who is deaf, or is cut off while clients read; one that begins with a long log in a
+//! low term and a short log in a high one.
 
 use flotilla_raft::{
     Config, Entry, EntryKind, HardState, Index, Input, Payload, Recovered, ReplicaId, RequestId,
     Term, Time,
 };
 
+use super::cut_off::run_cut_off;
 use super::world::{Dice, MS, World};
 use super::{Cluster, id, voters};
 
@@ -17,7 +18,7 @@ const KINDS: u64 = 16;
 impl World {
     /// No more faults: the group elects a leader, which commits a new entry on every replica and
     /// serves a read.
-    fn heal_and_check(&mut self) {
+    pub(super) fn heal_and_check(&mut self) {
         self.cut.clear();
         self.restart_all();
         (self.loss_percent, self.repeat_percent) = (0, 0);
@@ -97,6 +98,7 @@ impl World {
 pub(crate) fn run(seed: u64) -> World {
     match seed % KINDS {
         3 => run_alike(seed),
+        5 | 9 => run_cut_off(seed),
         7 => run_hung(seed),
         11 => run_deaf(seed),
         13 => run_cohorts(seed),

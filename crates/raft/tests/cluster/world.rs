@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(super) disks: Vec<(ReplicaId, Time)>,
     /// Pairs that can't hear each other, in this direction.
     pub(super) cut: Vec<(ReplicaId, ReplicaId)>,
+    /// Pairs between which messages take up to so long, in this direction.
+    pub(super) slow: Vec<((ReplicaId, ReplicaId), u64)>,
     pub(super) loss_percent: u64,
     pub(super) repeat_percent: u64,
     pub(super) delay_max: u64,
@@ -48,6 +50,10 @@ pub(crate) struct World {
     pub(super) load_percent: u64,
     /// How likely what was applied is reported at the next event.
     pub(super) report_percent: u64,
+    /// How likely who does not lead is asked to read, where only some are.
+    pub(super) read_percent: u64,
+    /// How likely who leads proposes, there.
+    pub(super) write_percent: u64,
     /// Every message and every write takes the longest time that it may.
     pub(super) even: bool,
     /// Who was asked to become a member and will never be there.
@@ -118,12 +124,15 @@ impl World {
             network: Vec::new(),
             disks: Vec::new(),
             cut: Vec::new(),
+            slow: Vec::new(),
             loss_percent: 0,
             repeat_percent: 0,
             delay_max: 2 * MS,
             write_max: MS,
             load_percent: 100,
             report_percent: 100,
+            read_percent: 100,
+            write_percent: 100,
             even: false,
             ghosts: Vec::new(),
         }
@@ -170,7 +179,8 @@ impl World {
             let (from, to) = parcel.ends();
             let lost = self.cut.contains(&(from, to)) || self.dice.percent(self.loss_percent);
             let now = self.cluster.now;
-            let delay = self.up_to(self.delay_max);
+            let slow = self.slow.iter().find(|(ends, _)| *ends == (from, to));
+            let delay = self.up_to(slow.map_or(self.delay_max, |(_, most)| *most));
             match parcel {
                 Parcel::Snapshot { from, to, .. } if lost => {
                     let report = Parcel::SnapshotReport { from: to, to: from, delivered: None };
@@ -277,7 +287,7 @@ impl World {
     }
 
     /// Asks for other voters and learners: some of those who are, some who are new.
-    fn change(&mut self) {
+    pub(super) fn change(&mut self) {
         let Some(leader) = self.cluster.leader() else { return };
         let mut candidates = self.cluster.raft(leader).configuration().members();
         for _ in 0..self.dice.below(3) {

@@ -22,6 +22,10 @@ const ERROR_REST: Micros = 30_000;
 const HURRY: Micros = 8;
 /// A client that only checks rests for about this time.
 const STRICT_REST: Micros = 2_000;
+/// A client that does not wait for answers asks for more after this time at most.
+const EAGER_WITHIN: Micros = 10_000;
+/// And has no more than so many requests without an answer.
+const EAGER_MAX: usize = 40;
 /// An impatient client waits this long.
 const PATIENCE: Micros = 300_000;
 
@@ -56,6 +60,7 @@ impl World {
     fn ask(&mut self, at: usize, id: u64) {
         let workload = &self.config.workload;
         let (pipeline, impatient) = (workload.pipeline_max, workload.impatient_permille);
+        let eager = workload.eager_percent;
         let mut count = if self.random.chance(60) { 1 } else { self.random.between(1, pipeline) };
         if self.clients[at].strict {
             count = 1;
@@ -83,10 +88,23 @@ impl World {
         } else if ends && self.random.chance(50) {
             self.send_piece(id, 0, Piece::Half);
             self.clients[at].half_closed = true;
+        } else if eager > 0 && self.clients[at].improvises && self.random.chance(eager) {
+            let delay = self.random.heavy_tailed(EAGER_WITHIN / 10).min(EAGER_WITHIN);
+            self.after(delay, Happening::AskOn { client: at, id });
         } else if !self.clients[at].strict && self.random.below(1_000) < impatient {
             let (dials, sent) = (self.clients[at].dials, self.now);
             let delay = self.random.below(PATIENCE);
             self.after(delay, Happening::Patience { client: at, dials, sent });
+        }
+    }
+
+    /// A client asks for more before it has the answers to what it has asked.
+    pub(crate) fn ask_on(&mut self, at: usize, id: u64) {
+        let client = &self.clients[at];
+        let waits = (1..EAGER_MAX).contains(&client.waiting.len());
+        let goes_on = client.improvises && !client.half_closed && !client.moves;
+        if client.link == Link::Up(id) && waits && goes_on {
+            self.ask(at, id);
         }
     }
 
@@ -300,9 +318,8 @@ impl World {
         if let Some(mark) = mark {
             self.counters.marks.reach(mark);
         }
-        // Of several shards some may have done their part.
-        let parts = pending.operations.len() > 1 && code != "CROSSSLOT" && code != "LOADING";
-        let unknown = code == "UNCERTAIN" || parts;
+        // Also of several shards none has done its part, or the answer is another one.
+        let unknown = code == "UNCERTAIN";
         for id in &pending.operations {
             let outcome = if unknown { Outcome::Unknown } else { Outcome::Refused };
             self.settle(*id, outcome);

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use flotilla_shard::{META, NodeId, ShardId};
+use flotilla_shard::{META, NodeId};
 use flotilla_storage::{Disk as _, MemoryDisk};
 
 use super::{Happening, META_VOTERS, World};
@@ -40,7 +40,8 @@ impl World {
             Fault::OlderDisk => return self.put_back(at, random),
             _ => {}
         }
-        if !self.may_lose(at) || !self.is_at_rest(at) {
+        let newborn = fault == Fault::WipedDisk && self.is_unborn();
+        if !(newborn || self.may_lose(at)) || !self.is_at_rest(at) {
             return false;
         }
         // Rot does not wait until a machine is off.
@@ -59,8 +60,10 @@ impl World {
                 true
             }
         };
-        self.machines[at].spoiled |= spoiled;
-        self.machines[at].ever_spoiled |= spoiled;
+        // A newborn that comes back as another one has lost nothing that anybody was promised.
+        let spoils = spoiled && !self.is_unborn();
+        self.machines[at].spoiled |= spoils;
+        self.machines[at].ever_spoiled |= spoils;
         spoiled
     }
 
@@ -83,6 +86,11 @@ impl World {
         true
     }
 
+    /// Whether a node was never there yet, so that none can have proposed anything (P1).
+    fn is_unborn(&self) -> bool {
+        self.machines.iter().any(|machine| machine.boots == 0)
+    }
+
     /// Whether every shard has a quorum without this node, and all that was spoiled before is whole
     /// again. Before the founding nothing can be told from a newborn.
     fn may_lose(&mut self, at: usize) -> bool {
@@ -94,14 +102,21 @@ impl World {
         founded && !self.machines.iter().any(hurt) && self.has_quorums(|node| node != at)
     }
 
+    /// Whether the log of a node that runs lacks payloads, or a replica there its state.
+    pub(crate) fn lacks_payloads(&self, at: usize) -> bool {
+        let shards = std::iter::once(META).chain(self.config.layout.shard_ids());
+        self.machines[at].process.as_ref().is_some_and(|process| {
+            let holes = shards.map(|shard| process.log.holes(shard)).sum::<usize>();
+            holes > 0 || !process.node.is_whole()
+        })
+    }
+
     /// Whether a node has all that it should, in memory and on its disk.
     pub(crate) fn is_whole(&self, at: usize) -> bool {
-        let layout = &self.config.layout;
-        let shards: Vec<ShardId> = std::iter::once(META).chain(layout.shard_ids()).collect();
+        let repaired = !self.lacks_payloads(at);
         self.machines[at].process.as_ref().is_some_and(|process| {
-            let repaired = shards.iter().all(|shard| process.log.holes(*shard) == 0);
             let looked = process.log.scrub_rounds() >= process.sound_after;
-            process.node.is_whole() && repaired && looked && !process.log.needs_frame()
+            repaired && looked && !process.log.needs_frame()
         })
     }
 

@@ -20,6 +20,15 @@ const DISK_DELAY_MAX: Micros = 1_000_000;
 /// So many of the latest writes are remembered, for faults that concern one of them.
 const RECENT: usize = 32;
 
+/// What of all that was written goes when a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Any part of what was not synced: the power is gone.
+    Unsynced,
+    /// Nothing yet: the machine goes on.
+    Nothing,
+}
+
 impl World {
     /// A node wants a batch in its log.
     pub(crate) fn write(&mut self, at: usize, batch: &WriteBatch) {
@@ -92,17 +101,20 @@ impl World {
         }
     }
 
-    /// The moment at which the disk is done with something begun now; `None` if never.
-    fn disk_done(&mut self, at: usize) -> Option<Micros> {
-        let usual = self.config.disk_latency * self.machines[at].disk_slowness;
-        let delay = self.delay(usual).min(DISK_DELAY_MAX);
+    /// The moment at which the disk is done with something begun now, a write of the log or not;
+    /// `None` if never.
+    fn disk_done(&mut self, at: usize, of_log: bool) -> Option<Micros> {
+        let spared = !of_log && self.machines[at].only_log_suffers;
+        let slowness = if spared { 1 } else { self.machines[at].disk_slowness };
+        let delay = self.delay(self.config.disk_latency * slowness).min(DISK_DELAY_MAX);
         let machine = &self.machines[at];
         let hangs = machine.disk_trouble == Some(DiskTrouble::Hangs);
-        (!hangs).then(|| (self.now + delay).max(machine.disk_stalled_until))
+        let stalled_until = if spared { 0 } else { machine.disk_stalled_until };
+        (!hangs).then(|| (self.now + delay).max(stalled_until))
     }
 
     fn begin_frame(&mut self, at: usize, frame: u64) {
-        let done = self.disk_done(at);
+        let done = self.disk_done(at, true);
         let inline = self.config.driver == Driver::Inline;
         let machine = &mut self.machines[at];
         if inline {
@@ -224,7 +236,7 @@ impl World {
 
     fn begin_job(&mut self, at: usize) {
         let boot = self.machines[at].boots;
-        if let Some(done) = self.disk_done(at) {
+        if let Some(done) = self.disk_done(at, false) {
             self.queue.push(done, Happening::HelperDone { at, boot });
         }
     }
@@ -293,8 +305,8 @@ impl World {
         self.after(delay, Happening::SwitchOn { at });
     }
 
-    /// What the power leaves of a disk: of the frames and the file under way, any part.
-    pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process) {
+    /// What a process leaves of a disk: of the frames and the file under way, any part.
+    pub(crate) fn tear_disk(&mut self, at: usize, process: &mut Process, loss: Loss) {
         let all = self.config.driver == Driver::Asynchronous;
         let machine = &mut self.machines[at];
         let count = if all { process.frames.len() } else { process.frames.len().min(1) };
@@ -315,6 +327,9 @@ impl World {
         if process.helper.tear(&mut machine.disk, steps as usize) {
             self.counters.torn_files += 1;
             self.counters.marks.reach(Mark::TornFile);
+        }
+        if loss == Loss::Nothing {
+            return;
         }
         let names = machine.disk.counters().lost_names;
         machine.disk.crash(seed);

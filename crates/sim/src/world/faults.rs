@@ -1,5 +1,6 @@
 //! What goes wrong: each planned fault at its moment, as a function of its own word.
 
+use super::disks::Loss;
 use super::{Happening, World};
 use crate::fault::{Fault, Planned};
 use crate::machine::DiskTrouble;
@@ -42,6 +43,7 @@ impl World {
             | Fault::CrashLoop
             | Fault::CrashInRecovery
             | Fault::PowerLoss
+            | Fault::Kill
             | Fault::Pause
             | Fault::LongPause
             | Fault::SlowNode => self.trouble_process(fault, any, random),
@@ -105,6 +107,7 @@ impl World {
                 let crashed = (0..self.machines.len()).filter(|&at| self.crash(at, random)).count();
                 crashed > 0
             }
+            Fault::Kill => self.kill(any, random),
             Fault::Pause => self.pause_process(any, random.between(DARK_MIN, timeout)),
             Fault::LongPause => {
                 let leader = self.leader(random).filter(|_| random.chance(60));
@@ -155,18 +158,35 @@ impl World {
 
     /// Of what such a node has promised, most is not on its disk.
     fn crash_writer(&mut self, random: &mut Random) -> bool {
+        let Some(at) = self.writer(random) else { return false };
+        let fired = self.power_goes(at);
+        let dark = random.between(DARK_MIN, 8 * DARK_MIN);
+        self.after(dark, Happening::SwitchOn { at });
+        fired
+    }
+
+    /// A machine whose log is being written to.
+    fn writer(&self, random: &mut Random) -> Option<usize> {
         let writes = |at: &usize| {
             let process = self.machines[*at].process.as_ref();
             process.is_some_and(|process| !process.frames.is_empty())
         };
         let writers: Vec<usize> = (0..self.machines.len()).filter(writes).collect();
-        if writers.is_empty() {
-            return false;
-        }
-        let at = *random.pick(&writers);
-        let fired = self.power_goes(at);
-        let dark = random.between(DARK_MIN, 8 * DARK_MIN);
+        (!writers.is_empty()).then(|| *random.pick(&writers))
+    }
+
+    /// What such a process reads when it is back, its machine may lose yet.
+    fn kill(&mut self, any: usize, random: &mut Random) -> bool {
+        let at = self.writer(random).unwrap_or(any);
+        let fired = self.process_ends(at, Loss::Nothing);
+        let mut dark = random.between(DARK_MIN, 8 * DARK_MIN);
         self.after(dark, Happening::SwitchOn { at });
+        if random.chance(60) {
+            let boot = self.machines[at].boots + 1;
+            dark += random.between(1_000, 100_000);
+            self.after(dark, Happening::PowerGoes { at, boot });
+            self.after(dark + DARK_MIN, Happening::SwitchOn { at });
+        }
         fired
     }
 
@@ -190,6 +210,9 @@ impl World {
         let timeout = self.config.node.election_timeout_ms * 1_000;
         let on = self.machines[at].process.is_some();
         let machine = &mut self.machines[at];
+        if matches!(fault, Fault::SlowDisk | Fault::DiskStall) {
+            machine.only_log_suffers = random.chance(50);
+        }
         match fault {
             Fault::SlowDisk => {
                 machine.disk_slowness = random.between(5, 60);

@@ -26,7 +26,7 @@ use flotilla_shard::{META, ShardId};
 
 use crate::check::Checkers;
 use crate::check::shard_clock::ShardClocks;
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::clock::Clocks;
 use crate::config::{Config, Driver, Mutant};
 use crate::counters::Counters;
@@ -103,6 +103,8 @@ pub(crate) enum Happening {
     Connected { party: Party, dials: u64, id: Option<u64> },
     /// A client may go on.
     Step { client: usize },
+    /// A client that waits for answers asks for more.
+    AskOn { client: usize, id: u64 },
     /// A client may lose its patience.
     Patience { client: usize, dials: u64, sent: Micros },
     /// A client that does not read asks for much.
@@ -171,7 +173,10 @@ impl World {
             config,
         };
         for at in 0..nodes {
-            let delay = world.random.below(SWITCHED_ON_WITHIN);
+            let mut delay = world.random.below(SWITCHED_ON_WITHIN);
+            if at + 1 == nodes {
+                delay += world.config.latecomer;
+            }
             world.after(delay, Happening::SwitchOn { at });
         }
         let workload = world.config.workload.clone();
@@ -179,6 +184,10 @@ impl World {
             let face = if number < workload.plain_clients { Face::Plain } else { Face::Cluster };
             let home = world.random.position(nodes);
             world.add_client(Client::new(face, home));
+        }
+        for number in 0..workload.ballast {
+            let command = Commands::ballast(number, &mut world.random);
+            world.clients[0].script.push_back(Ask { command, again: None });
         }
         world.schedule_fault(0);
         world
@@ -246,6 +255,7 @@ impl World {
             Happening::Dialed { dial } => self.dialed(dial),
             Happening::Connected { party, dials, id } => self.connected(party, dials, id),
             Happening::Step { client } => self.client_step(client),
+            Happening::AskOn { client, id } => self.ask_on(client, id),
             Happening::Patience { client, dials, sent } => self.patience(client, dials, sent),
             Happening::Gulp { client, id } => self.gulp(client, id),
             Happening::ReadsAgain { id } => self.reads_again(id),

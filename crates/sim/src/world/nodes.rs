@@ -5,6 +5,7 @@ use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::{NodeId, ShardId};
 use flotilla_storage::{Damage, Log, RecoveredLane};
 
+use super::disks::Loss;
 use super::{CLUSTER_PORT, Happening, World};
 use crate::check::Look;
 use crate::config::Mutant;
@@ -494,11 +495,17 @@ impl World {
     /// A machine loses its power: the process is gone, and of what was not synced, some is. True
     /// if it was on.
     pub(crate) fn power_goes(&mut self, at: usize) -> bool {
+        self.process_ends(at, Loss::Unsynced)
+    }
+
+    /// The process of a machine is gone, and so much of what it wrote. True if it ran.
+    pub(crate) fn process_ends(&mut self, at: usize, loss: Loss) -> bool {
         // Only the lie that comes out loses what was said to be synced.
         self.keep_the_word(at);
         let Some(mut process) = self.machines[at].process.take() else { return false };
         let boot = self.machines[at].boots;
-        self.counters.power_cuts += 1;
+        let killed = loss == Loss::Nothing;
+        self.counters.power_cuts += u64::from(!killed);
         if !self.machines[at].founded {
             self.counters.marks.reach(Mark::CrashBeforeFounding);
         }
@@ -507,10 +514,12 @@ impl World {
         }
         let leads = process.node.inspect().any(|replica| replica.leads);
         self.counters.leaders_lost += u64::from(leads);
-        self.tell(|| format!("node {} loses its power, leading: {leads}", at + 1));
+        let how = if killed { "is killed" } else { "loses its power" };
+        self.tell(|| format!("node {} {how}, leading: {leads}", at + 1));
         self.checkers.on_end(at);
-        self.tear_disk(at, &mut process);
-        let silent = self.random.chance(50);
+        self.tear_disk(at, &mut process, loss);
+        // The system closes what a process has left open.
+        let silent = !killed && self.random.chance(50);
         let mine = |party: Party| match party {
             Party::Node { at: a, boot: b, .. } => (a, b) == (at, boot),
             Party::Client { .. } => false,
