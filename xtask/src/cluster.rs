@@ -1,14 +1,16 @@
 //! Clusters of real processes on this machine, for what measures them.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::root;
+use crate::target;
 
 /// How long a cluster may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
@@ -46,7 +48,15 @@ impl Cluster {
             }
             thread::sleep(LOOK_EVERY);
         }
+        cluster.wait_for_banner()?;
         Ok(cluster)
+    }
+
+    /// Waits until `up` has seen for itself that all is ready: until then it ends with its first
+    /// node that does.
+    fn wait_for_banner(&mut self) -> anyhow::Result<()> {
+        let stdout = self.up.stdout.as_mut().context("it was started with a pipe")?;
+        stdout.read_exact(&mut [0]).context("flotilla up says nothing: see above why")
     }
 
     /// Starts it and waits for nothing.
@@ -55,7 +65,7 @@ impl Cluster {
         let mut up = flotilla();
         up.args(["up", "--nodes", &nodes.to_string(), "--shards", &shards.to_string()]);
         up.args(["--port", &port.to_string(), "--data"]).arg(data).args(*more);
-        let up = up.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("flotilla up")?;
+        let up = up.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("flotilla up")?;
         Ok(Self { up, first: format!("127.0.0.1:{port}") })
     }
 
@@ -81,7 +91,7 @@ impl Cluster {
     pub(crate) fn status(&self) -> anyhow::Result<Value> {
         let mut status = flotilla();
         status.args(["status", "--json", "--at", &self.first]).stderr(Stdio::null());
-        json_of(status)
+        parsed(status)
     }
 }
 
@@ -102,16 +112,31 @@ fn is_ready(status: &Value) -> bool {
         && all(&status["shards"], |shard| shard["leader"].is_u64())
 }
 
-/// The binary that was built.
+/// What is run instead of the binary that was built.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has [`flotilla`] run another binary from now on.
+pub(crate) fn use_program(program: &Path) {
+    let first = PROGRAM.set(program.to_owned()).is_ok();
+    assert!(first, "one run of a verb measures one binary");
+}
+
+/// The binary that was built, or the one that is to be run instead.
 pub(crate) fn flotilla() -> Command {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Command::new(target.join("release").join("flotilla"))
+    match PROGRAM.get() {
+        Some(program) => Command::new(program),
+        None => Command::new(target().join("release").join("flotilla")),
+    }
 }
 
 /// What a command prints.
 pub(crate) fn json_of(mut command: Command) -> anyhow::Result<Value> {
-    let output = command.stderr(Stdio::inherit()).output().context("can't be run")?;
+    command.stderr(Stdio::inherit());
+    parsed(command)
+}
+
+fn parsed(mut command: Command) -> anyhow::Result<Value> {
+    let output = command.output().context("can't be run")?;
     if !output.status.success() {
         bail!("it has failed ({})", output.status);
     }

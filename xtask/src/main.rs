@@ -4,7 +4,6 @@
 //! change after the tests.
 
 mod bench_restart;
-mod bench_table;
 mod bench_vs;
 mod chaos;
 mod cluster;
@@ -40,10 +39,16 @@ usage: cargo xtask <verb>
            [--entries N]        and at least so many entries in the logs behind snapshots
            [--rounds N]         so often [default: 1]
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
-  bench-table                 measure clusters and a redis-server, and print the README's table
-           [--seconds S]        each of them so long [default: 5]
-           [--rounds N]         and so often, showing the median [default: 3]
+  bench-vs                    a cluster, a redis-server and an etcd cluster side by side: a page
+           [--rows NAME,...]    these only: closed, placing, open, sizes, ycsb, shards, snapshot,
+                                follower-dead, leader-killed [default: all; takes hours]
+           [--peers NAME,...]   beside redis, etcd [default: both]
+           [--seconds S]        one run [default: 5]
+           [--rounds N]         runs of each system [default: 7]
+           [--quick]            few and short runs, to see that everything works
            [--data DIRECTORY]   on the disk of this directory [default: the current one]
+           [--out DIRECTORY]    write the page here [default: bench-vs in the target's directory]
+           [--program FILE]     this binary, instead of one that is built
   bench-vs raft [--rounds N]  the consensus core beside other crates: the table of decision 008
   chaos [--minutes N]         kill leaders of real processes for so long [default: 1]
   ci                          formatting, lints and documentation, with warnings as errors
@@ -111,8 +116,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
         ("bench-restart", options) => bench_restart::run(&bench_restart::Options::parse(options)?),
-        ("bench-table", options) => bench_table::run(&bench_table::Options::parse(options)?),
-        ("bench-vs", options) => bench_vs::run(&bench_vs::Options::parse(options)?),
+        ("bench-vs", options) => bench_vs::run(options),
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
         ("ci", []) => ci(),
         ("core-mutants", files) => core_mutants::hunt(files),

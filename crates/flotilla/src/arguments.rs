@@ -35,7 +35,7 @@ pub(crate) enum Verb {
     /// Fill a new, empty cluster from a backup
     Restore(Restore),
     /// Measure throughput, latency and CPU time per operation
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// Show what is on a node's disk; nothing is changed
     Inspect(Inspect),
     /// One node of `up`; not for people

@@ -36,6 +36,19 @@ impl Client {
         }
     }
 
+    /// Gives the password, without which some servers take no command.
+    pub(crate) fn authenticate(&mut self, password: &str) -> anyhow::Result<()> {
+        match self.command(&[b"AUTH", password.as_bytes()])? {
+            Value::Error(text) => bail!("the password is not accepted: {text}"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection itself, on which nothing is open.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     fn reply(&mut self) -> anyhow::Result<Value> {
         loop {
             let parsed = parse_value(&self.unread)

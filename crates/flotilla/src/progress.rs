@@ -40,6 +40,11 @@ impl Progress {
         }
     }
 
+    /// Takes away what is shown of something that is over.
+    pub(crate) fn clear(&mut self) {
+        self.begin("");
+    }
+
     /// Shows a line that stays.
     pub(crate) fn say(&mut self, line: &str) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };

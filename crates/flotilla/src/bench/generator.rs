@@ -1,78 +1,77 @@
-//! A closed loop: each connection sends its requests, waits for all replies, and sends again.
+//! Load on many connections from one thread, which sleeps while nothing is to be sent or read.
 //!
-//! All connections are on the caller's thread, which sleeps while no reply comes. A latency is the
-//! time from the moment before the requests are written to the moment after the reply is read; so
-//! with a pipeline the later replies of a batch have waited for the earlier ones, as they do for a
-//! client that pipelines.
+//! In a **closed loop** each connection sends its requests, waits for all replies, and sends again.
+//! A latency is the time from the moment before the requests are written to the moment after the
+//! reply is read; so with a pipeline the later replies of a batch have waited for the earlier ones,
+//! as they do for a client that pipelines. A closed loop hides waiting: while a server stalls,
+//! nothing more is asked of it. The longest latencies are therefore those of few requests.
 //!
-//! A closed loop hides waiting: while a server stalls, nothing more is asked of it. The longest
-//! latencies are therefore those of few requests.
-//!
-//! # Invariants
-//!
-//! - `unanswered` counts the requests whose bytes were handed to the socket or wait in `unsent`.
-//! - A socket is read until a read comes back short, which leaves nothing to be read: events are
-//!   told once, when something arrives [epoll(7)].
+//! In an **open loop** requests are due at moments that don't depend on the server. One that is due
+//! goes to the next connection that may have another one open, or waits until there is one; its
+//! latency counts from when it was due, so whatever a stall delays is counted ("coordinated
+//! omission" is the name of the mistake not to do so [Tene 2015]).
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::histogram::Histogram;
-use super::replies::{NoReply, Replies, Reply};
+use super::arrivals::Arrivals;
+use super::commands::Commands;
+use super::connection::Connection;
 use super::requests::Requests;
+use super::tally::Tally;
+use super::timer::Timer;
+use super::wire::Protocol;
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers that say nothing at all for so long are given up. A shard without a majority answers
 /// with an error before.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// After the last request of an open loop was due, replies are waited for so long.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// In an open loop, whether to give up is asked at least so often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A request that is due so soon is waited for without sleeping: to sleep takes longer.
+const SOON: Duration = Duration::from_micros(20);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// Sockets handled between two looks at the clock.
 const EVENTS: usize = 1_024;
 /// Files this process has open beside its connections, at most.
 const OTHER_FILES: u64 = 64;
+/// The token of the timer: no connection has so high a number.
+const TIMER: Token = Token(usize::MAX - 1);
 
-/// When to stop.
+/// When a closed loop stops.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     /// After this time.
     Elapsed(Duration),
-    /// After at least so many replies.
-    Replies(u64),
+    /// After at least so many operations have ended.
+    Ended(u64),
 }
 
-/// What came back.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
-    /// Replies that are no errors.
-    pub(crate) answered: u64,
-    /// Those of them that said that there is no value.
-    pub(crate) nulls: u64,
-    /// Replies that are errors.
-    pub(crate) errors: u64,
-    /// Connections that broke.
-    pub(crate) broken: u64,
-    /// What the first error or broken connection was.
-    pub(crate) first_trouble: Option<String>,
-    /// Of requests sent after the start.
-    pub(crate) latencies: Histogram,
-    /// From start to end.
-    pub(crate) elapsed: Duration,
-}
-
-impl Tally {
-    fn replies(&self) -> u64 {
-        self.answered + self.errors
-    }
+/// Where and how the load is put.
+#[derive(Clone, Debug)]
+pub(crate) struct Load<'a> {
+    /// Connections go to one after the other, and again to the first.
+    pub(crate) servers: &'a [SocketAddr],
+    pub(crate) connections: usize,
+    /// How many requests may be open on a connection.
+    pub(crate) pipeline: usize,
+    /// Of the largest value.
+    pub(crate) value_bytes_max: usize,
+    pub(crate) protocol: Protocol,
+    /// What servers want to hear first.
+    pub(crate) password: Option<&'a str>,
+    /// Ends every run.
+    pub(crate) interrupted: &'a Arc<AtomicBool>,
 }
 
 /// Connections under load.
@@ -80,45 +79,43 @@ impl Tally {
 pub(crate) struct Generator {
     poll: Poll,
     events: Events,
+    timer: Timer,
     /// `None` where a connection broke.
     connections: Vec<Option<Connection>>,
+    /// Connections that something came from in the last turn.
+    heard: Vec<usize>,
     pipeline: usize,
+    commands: Commands,
     input: Vec<u8>,
     interrupted: Arc<AtomicBool>,
 }
 
-#[derive(Debug)]
-struct Connection {
-    socket: TcpStream,
-    server: SocketAddr,
-    replies: Replies,
-    unsent: Vec<u8>,
-    unanswered: usize,
-    sent_at: Instant,
-}
+/// Is told, often, what has come back so far.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(&Tally);
 
 impl Generator {
-    /// Connects, each connection to the next server in turn. The flag ends every run.
-    pub(crate) fn connect(
-        servers: &[SocketAddr],
-        connections: usize,
-        pipeline: usize,
-        interrupted: &Arc<AtomicBool>,
-    ) -> anyhow::Result<Self> {
-        raise_file_limit(connections);
+    /// Connects.
+    pub(crate) fn connect(load: &Load<'_>) -> anyhow::Result<Self> {
+        raise_file_limit(load.connections);
         let poll = Poll::new()?;
-        let servers = servers.iter().cycle().take(connections);
+        let timer = Timer::new(&poll, TIMER)?;
+        let servers = load.servers.iter().cycle().take(load.connections);
         let connections = servers
             .enumerate()
-            .map(|(at, &server)| Connection::open(server, at, &poll).map(Some))
+            .map(|(at, &server)| {
+                Connection::open(server, (load.protocol, load.password), at, &poll).map(Some)
+            })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
+            timer,
             connections,
-            pipeline,
+            heard: Vec::new(),
+            pipeline: load.pipeline,
+            commands: Commands::new(load.value_bytes_max),
             input: vec![0; READ_BYTES],
-            interrupted: Arc::clone(interrupted),
+            interrupted: Arc::clone(load.interrupted),
         })
     }
 
@@ -126,78 +123,204 @@ impl Generator {
     /// their replies, or [`Self::finish`] does.
     ///
     /// Fails if no connection is left, if the servers fall silent, or on a signal.
-    pub(crate) fn run(&mut self, requests: &mut Requests, until: Until) -> anyhow::Result<Tally> {
+    pub(crate) fn run_closed(
+        &mut self,
+        requests: &mut Requests,
+        until: Until,
+        watch: Watch<'_>,
+    ) -> anyhow::Result<Tally> {
         let start = Instant::now();
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(start, false);
         for slot in &mut self.connections {
-            attend(slot, &mut tally, |connection, _| match connection.unanswered {
-                0 => connection.send(requests, self.pipeline),
-                _ => Ok(()),
+            attend(slot, &mut tally, |connection, _| {
+                connection.refill(requests, &self.commands, self.pipeline)
             });
         }
         loop {
             let rest = match until {
                 Until::Elapsed(whole) => whole.saturating_sub(start.elapsed()),
-                Until::Replies(count) if tally.replies() >= count => Duration::ZERO,
-                Until::Replies(_) => SILENCE_MAX,
+                Until::Ended(count) if tally.ended() >= count => Duration::ZERO,
+                Until::Ended(_) => SILENCE_MAX,
             };
             if rest.is_zero() {
-                tally.elapsed = start.elapsed();
+                tally.finish();
                 return Ok(tally);
             }
-            self.turn(rest, start, &mut tally, Some(&mut *requests))?;
+            let is_silent = !self.turn(rest.min(SILENCE_MAX), &mut tally, Some(&mut *requests))?;
+            if is_silent && rest >= SILENCE_MAX {
+                bail!("no reply for {} seconds", SILENCE_MAX.as_secs());
+            }
+            watch(&tally);
         }
+    }
+
+    /// Sends each operation when it is due, as far as connections may have another one open. Ends
+    /// when all have ended, or some time after the last was due: what is still open then counts as
+    /// unanswered.
+    ///
+    /// Fails if no connection is left, or on a signal.
+    pub(crate) fn run_open(
+        &mut self,
+        requests: &mut Requests,
+        mut arrivals: Arrivals,
+        watch: Watch<'_>,
+    ) -> anyhow::Result<Tally> {
+        let start = Instant::now();
+        let give_up = arrivals.duration() + DRAIN_MAX;
+        let mut tally = Tally::new(start, true);
+        let mut free = Free::all(&self.connections, self.pipeline);
+        loop {
+            self.send_due(requests, &mut arrivals, &mut free, &mut tally);
+            let next = arrivals.due();
+            let elapsed = start.elapsed();
+            if elapsed > give_up || (next.is_none() && self.is_idle()) {
+                break;
+            }
+            let wait = match next.filter(|_| !free.queue.is_empty()) {
+                None => LOOK_EVERY,
+                Some(due) => match due.saturating_sub(elapsed) {
+                    rest if rest < SOON => Duration::ZERO,
+                    rest => {
+                        self.timer.set(rest)?;
+                        LOOK_EVERY
+                    }
+                },
+            };
+            self.turn(wait, &mut tally, None)?;
+            for &at in &self.heard {
+                free.offer(at, self.connections[at].as_ref());
+            }
+            watch(&tally);
+        }
+        self.abandon(requests, &mut arrivals, &mut tally);
+        tally.finish();
+        Ok(tally)
     }
 
     /// Waits for the replies that are due, and ends all connections.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
-        let mut tally = Tally::default();
-        while self.connections.iter().flatten().any(|connection| connection.unanswered > 0) {
-            self.turn(SILENCE_MAX, Instant::now(), &mut tally, None)?;
+        let mut tally = Tally::new(Instant::now(), false);
+        while !self.is_idle() {
+            if !self.turn(SILENCE_MAX, &mut tally, None)? {
+                bail!("no reply for {} seconds", SILENCE_MAX.as_secs());
+            }
         }
         Ok(())
     }
 
-    /// Waits until something arrives, takes it, and answers it with new requests if there are any.
+    fn is_idle(&self) -> bool {
+        self.connections.iter().flatten().all(|connection| connection.pending().is_empty())
+    }
+
+    /// Sends what is due, as far as connections are free.
+    fn send_due(
+        &mut self,
+        requests: &mut Requests,
+        arrivals: &mut Arrivals,
+        free: &mut Free,
+        tally: &mut Tally,
+    ) {
+        let Self { connections, commands, heard, .. } = self;
+        heard.clear();
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(tally.start());
+        while let Some(due) = arrivals.due().filter(|due| *due <= elapsed) {
+            let Some(at) = free.take() else { break };
+            let Some(connection) = &mut connections[at] else { continue };
+            let Some(operation) = requests.next() else { break };
+            arrivals.advance();
+            connection.ask(operation, commands, tally.start() + due, now);
+            free.offer(at, Some(connection));
+            heard.push(at);
+        }
+        for &at in heard.iter() {
+            attend(&mut connections[at], tally, |connection, _| connection.flush());
+        }
+    }
+
+    /// Counts what has not ended, and what was due but never sent.
+    fn abandon(&self, requests: &mut Requests, arrivals: &mut Arrivals, tally: &mut Tally) {
+        let now = Instant::now();
+        for open in self.connections.iter().flatten().flat_map(Connection::pending) {
+            tally.count_unanswered(open.kind, open.due, now);
+        }
+        while let Some((due, operation)) = arrivals.due().zip(requests.next()) {
+            arrivals.advance();
+            tally.count_unanswered(operation.kind, tally.start() + due, now);
+        }
+    }
+
+    /// Waits until something arrives, takes it, and answers it with new requests if there are any;
+    /// says whether there was anything.
     fn turn(
         &mut self,
         wait: Duration,
-        start: Instant,
         tally: &mut Tally,
         mut requests: Option<&mut Requests>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         if self.connections.iter().all(Option::is_none) {
             let trouble = tally.first_trouble.take().unwrap_or_default();
             bail!("all connections broke: {trouble}");
         }
-        let polled = self.poll.poll(&mut self.events, Some(wait.min(SILENCE_MAX)));
+        self.heard.clear();
+        let polled = self.poll.poll(&mut self.events, Some(wait));
         if self.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
         match polled {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
             outcome => outcome.context("can't wait for replies")?,
         }
-        if self.events.is_empty() && wait >= SILENCE_MAX {
-            bail!("no reply for {} seconds", SILENCE_MAX.as_secs());
-        }
-        for event in &self.events {
-            attend(&mut self.connections[event.token().0], tally, |connection, tally| {
+        let Self { connections, commands, input, heard, pipeline, .. } = self;
+        for event in self.events.iter().filter(|event| event.token() != TIMER) {
+            let at = event.token().0;
+            attend(&mut connections[at], tally, |connection, tally| {
                 if event.is_writable() {
                     connection.flush()?;
                 }
-                connection.receive(
-                    &mut self.input,
-                    start,
-                    tally,
-                    |connection| match &mut requests {
-                        Some(requests) => connection.send(requests, self.pipeline),
-                        None => Ok(()),
-                    },
-                )
+                connection.receive(input, commands, tally)?;
+                match &mut requests {
+                    Some(requests) => connection.refill(requests, commands, *pipeline),
+                    None => Ok(()),
+                }
             });
+            heard.push(at);
         }
-        Ok(())
+        Ok(!self.events.is_empty())
+    }
+}
+
+/// Connections that may have another request open, the one that has been so for longest first.
+#[derive(Debug)]
+struct Free {
+    queue: VecDeque<usize>,
+    is_queued: Vec<bool>,
+    pipeline: usize,
+}
+
+impl Free {
+    fn all(connections: &[Option<Connection>], pipeline: usize) -> Self {
+        let is_queued = vec![false; connections.len()];
+        let mut free = Self { queue: VecDeque::new(), is_queued, pipeline };
+        for (at, connection) in connections.iter().enumerate() {
+            free.offer(at, connection.as_ref());
+        }
+        free
+    }
+
+    /// Remembers this one if it may have another request open.
+    fn offer(&mut self, at: usize, connection: Option<&Connection>) {
+        let has_room = connection.is_some_and(|one| one.pending().len() < self.pipeline);
+        if has_room && !self.is_queued[at] {
+            self.is_queued[at] = true;
+            self.queue.push_back(at);
+        }
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let at = self.queue.pop_front()?;
+        self.is_queued[at] = false;
+        Some(at)
     }
 }
 
@@ -209,111 +332,11 @@ fn attend(
 ) {
     let Some(connection) = slot else { return };
     if let Err(error) = act(connection, tally) {
-        let trouble = format!("the connection to {} broke: {error}", connection.server);
-        tally.first_trouble.get_or_insert(trouble);
+        let server = connection.server();
+        tally.tell_trouble(|| format!("the connection to {server} broke: {error}"));
         tally.broken += 1;
+        tally.unanswered += connection.pending().len() as u64;
         *slot = None;
-    }
-}
-
-impl Connection {
-    fn open(server: SocketAddr, at: usize, poll: &Poll) -> anyhow::Result<Self> {
-        let socket = std::net::TcpStream::connect_timeout(&server, CONNECT_TIMEOUT)
-            .with_context(|| format!("connection {} to {server}", at + 1))?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        let mut socket = TcpStream::from_std(socket);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut socket, Token(at), interest)?;
-        Ok(Self {
-            socket,
-            server,
-            replies: Replies::default(),
-            unsent: Vec::new(),
-            unanswered: 0,
-            sent_at: Instant::now(),
-        })
-    }
-
-    /// Sends so many requests, or as many as there are.
-    fn send(&mut self, requests: &mut Requests, count: usize) -> io::Result<()> {
-        self.sent_at = Instant::now();
-        while self.unanswered < count && requests.append_next(&mut self.unsent) {
-            self.unanswered += 1;
-        }
-        self.flush()
-    }
-
-    /// Writes what the socket takes.
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
-            match self.socket.write(&self.unsent) {
-                Ok(written) if written == self.unsent.len() => self.unsent.clear(),
-                Ok(written) => drop(self.unsent.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads all there is, and lets `on_idle` send once nothing is unanswered.
-    fn receive(
-        &mut self,
-        input: &mut [u8],
-        start: Instant,
-        tally: &mut Tally,
-        mut on_idle: impl FnMut(&mut Self) -> io::Result<()>,
-    ) -> io::Result<()> {
-        loop {
-            let read = match self.socket.read(input) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let was_busy = self.unanswered > 0;
-            self.count(&input[..read], start, tally)?;
-            if was_busy && self.unanswered == 0 {
-                on_idle(self)?;
-            }
-            if read < input.len() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn count(&mut self, bytes: &[u8], start: Instant, tally: &mut Tally) -> io::Result<()> {
-        let latency = self.sent_at.elapsed();
-        let mut replies: usize = 0;
-        let fed = self.replies.feed(bytes, |reply| {
-            replies += 1;
-            match reply {
-                Reply::Value => tally.answered += 1,
-                Reply::Null => {
-                    tally.answered += 1;
-                    tally.nulls += 1;
-                }
-                Reply::Error(text) => {
-                    tally.errors += 1;
-                    tally.first_trouble.get_or_insert_with(|| {
-                        format!("{} answered: {}", self.server, String::from_utf8_lossy(text))
-                    });
-                }
-            }
-        });
-        let unasked = self.unanswered < replies;
-        if fed.is_err() || unasked {
-            return Err(io::Error::new(ErrorKind::InvalidData, NoReply.to_string()));
-        }
-        self.unanswered -= replies;
-        // What was sent before the start has waited for whoever kept the start waiting.
-        if self.sent_at >= start && replies > 0 {
-            tally.latencies.record(latency, replies as u64);
-        }
-        Ok(())
     }
 }
 
@@ -329,73 +352,4 @@ fn raise_file_limit(connections: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-    use std::thread;
-
-    fn connect(server: SocketAddr, connections: usize, pipeline: usize) -> Generator {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        Generator::connect(&[server], connections, pipeline, &interrupted).expect("it listens")
-    }
-
-    /// Serves one connection, a reply per line end of a request, in replies cut into pieces.
-    fn serve(listener: &TcpListener, reply: &[u8]) {
-        let (mut socket, _) = listener.accept().expect("a connection");
-        socket.set_nodelay(true).expect("it is open");
-        let mut lines = 0;
-        let mut input = vec![0; READ_BYTES];
-        while let Ok(read @ 1..) = socket.read(&mut input) {
-            lines += input[..read].split(|&byte| byte == b'\n').count() - 1;
-            // A SET has seven lines.
-            let replies = reply.repeat(lines / 7);
-            lines %= 7;
-            for piece in replies.chunks(5) {
-                let _ = socket.write_all(piece);
-            }
-        }
-    }
-
-    #[test]
-    fn every_reply_is_counted_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = listener.local_addr().expect("it is bound");
-        let thread = thread::spawn(move || serve(&listener, b"+OK\r\n"));
-        let mut generator = connect(server, 1, 16);
-        let mut requests = Requests::fill(1_000, 100);
-        let first = generator.run(&mut requests, Until::Replies(320)).expect("it replies");
-        let rest = 1_000 - first.answered;
-        let second = generator.run(&mut requests, Until::Replies(rest)).expect("it replies");
-        assert_eq!((second.answered, second.errors, second.nulls), (rest, 0, 0));
-        assert!((984..=1_000).contains(&(first.latencies.count() + second.latencies.count())));
-        generator.finish().expect("nothing is open");
-        thread.join().expect("the server ends");
-    }
-
-    #[test]
-    fn errors_are_told_and_a_silent_server_does_not_hold_a_timed_run() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = listener.local_addr().expect("it is bound");
-        let thread = thread::spawn(move || serve(&listener, b"-ERR no\r\n"));
-        let mut generator = connect(server, 2, 1);
-        let mut requests = Requests::random(10, 10, 0.0, 1);
-        let until = Until::Elapsed(Duration::from_millis(50));
-        let tally = generator.run(&mut requests, until).expect("one connection replies");
-        assert!(tally.errors > 0 && tally.answered == 0);
-        let trouble = tally.first_trouble.expect("there was an error");
-        assert!(trouble.ends_with("answered: ERR no"), "{trouble}");
-        drop(generator);
-        thread.join().expect("the server ends");
-    }
-
-    #[test]
-    fn a_server_that_leaves_is_told() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = listener.local_addr().expect("it is bound");
-        let mut generator = connect(server, 1, 1);
-        drop(listener);
-        let mut requests = Requests::fill(1, 1);
-        let error = generator.run(&mut requests, Until::Replies(1)).expect_err("nobody replies");
-        assert!(error.to_string().contains("broke"), "{error}");
-    }
-}
+mod tests;

@@ -39,6 +39,41 @@ impl Histogram {
         self.count
     }
 
+    /// Counts what another one has counted as well.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+    }
+
+    /// Every latency that was seen, in ascending order, with the number of requests that did not
+    /// exceed it.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let mut seen = 0;
+        let filled = self.counts.iter().enumerate().filter(|&(_, &requests)| requests > 0);
+        filled.map(move |(bucket, requests)| {
+            seen += requests;
+            (Duration::from_nanos(highest(bucket).min(self.max_nanos)), seen)
+        })
+    }
+
+    /// Of how many requests the latency is longer.
+    #[cfg(test)]
+    pub(crate) fn count_above(&self, latency: Duration) -> u64 {
+        let within = self.steps().take_while(|&(step, _)| step <= latency).last();
+        self.count - within.map_or(0, |(_, seen)| seen)
+    }
+
+    /// The average.
+    pub(crate) fn mean(&self) -> Duration {
+        let sum: f64 = (self.counts.iter().enumerate())
+            .map(|(bucket, &requests)| highest(bucket).min(self.max_nanos) as f64 * requests as f64)
+            .sum();
+        Duration::from_nanos((sum / self.count.max(1) as f64) as u64)
+    }
+
     /// The longest.
     pub(crate) fn max(&self) -> Duration {
         Duration::from_nanos(self.max_nanos)
@@ -47,14 +82,7 @@ impl Histogram {
     /// The latency that a share of all requests, from 0 to 1, did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = ((share * self.count as f64).ceil() as u64).max(1);
-        let mut seen = 0;
-        for (bucket, requests) in self.counts.iter().enumerate() {
-            seen += requests;
-            if seen >= rank {
-                return Duration::from_nanos(highest(bucket).min(self.max_nanos));
-            }
-        }
-        self.max()
+        self.steps().find(|&(_, seen)| seen >= rank).map_or(self.max(), |(latency, _)| latency)
     }
 }
 
@@ -108,6 +136,25 @@ mod tests {
             assert!(said >= exact && said <= exact.mul_f64(1.008), "{share}: {said:?}");
         }
         assert_eq!((histogram.count(), histogram.max()), (10_000, Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn two_added_are_one() {
+        let (mut even, mut odd, mut all) =
+            (Histogram::default(), Histogram::default(), Histogram::default());
+        for micros in 1..=1_000 {
+            let latency = Duration::from_micros(micros * 7);
+            if micros % 2 == 0 { &mut even } else { &mut odd }.record(latency, 1);
+            all.record(latency, 1);
+        }
+        even.add(&odd);
+        assert!(even.steps().eq(all.steps()));
+        assert_eq!((even.count(), even.max()), (all.count(), all.max()));
+        assert_eq!(even.steps().last(), Some((all.max(), 1_000)));
+        let tenth = all.count_above(all.quantile(0.9));
+        assert!((92..=100).contains(&tenth), "less than a bucket is missing: {tenth}");
+        let mean = all.mean().as_secs_f64() / Duration::from_nanos(3_503_500).as_secs_f64();
+        assert!((1.0..1.008).contains(&mean), "{mean}");
     }
 
     #[test]

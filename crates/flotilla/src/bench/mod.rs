@@ -1,64 +1,84 @@
-//! `flotilla bench`: how many requests a second, how long they take, and what they cost.
+//! `flotilla bench`: how many requests a second, how long they take, and what they cost; of a
+//! cluster of Flotilla, of whatever else speaks the Redis protocol, or of etcd.
 //!
-//! One thread drives all connections in a closed loop ([`generator`]). Whatever is measured against
-//! each other is measured in turns in the same run, since what a machine gives changes from one
-//! minute to the next; the CPU time per operation changes least.
+//! One thread drives all connections, in a closed or in an open loop ([`generator`]). Two systems
+//! are measured in turns ([`measure`]).
 //!
 //! Numbers of a server whose acknowledgements do not outlast a loss of power are shown, and called
 //! not to be quoted, with everything else that speaks against them.
 
+mod arrivals;
+mod commands;
+mod connection;
+mod csv;
+mod etcd;
 mod generator;
+mod hgrm;
 mod histogram;
+mod keys;
+mod measure;
+mod noise;
 mod options;
+mod plot;
 mod processes;
+mod random;
+mod ratio;
 mod replies;
 mod report;
 mod requests;
+mod row;
+mod sizes;
 mod system;
+mod tally;
+mod timer;
+mod wire;
+mod workload;
 mod yardstick;
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use generator::{Generator, Until};
-use processes::Sample;
-use report::{Report, Row};
-use requests::Requests;
+use measure::Session;
+use plot::{Line, Panel};
+use report::Report;
+use row::Row;
 use system::System;
 use yardstick::Yardstick;
 
 pub(crate) use options::Bench;
 
-/// Before anything is measured, keys are set on connections of this number and pipeline.
-const FILL_CONNECTIONS: usize = 16;
-/// As [`FILL_CONNECTIONS`]; fewer if values are large.
-const FILL_PIPELINE: usize = 64;
-/// Bytes of values that a connection may have under way while keys are set.
-const FILL_BYTES: usize = 256 << 10;
+/// Where the password for servers is looked for, as `redis-cli` does: flags are seen by everybody.
+const PASSWORD: &str = "REDISCLI_AUTH";
 
 /// Runs the verb.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let interrupted = interruption()?;
-    let mut systems = vec![System::look_at(&bench.at, &bench.pids)?];
+    let password = std::env::var(PASSWORD).ok();
+    let mut systems = vec![System::look_at(&bench.at, &bench.pids, password.as_deref())?];
     let yardstick = bench.vs_redis.then(|| Yardstick::start(&bench.redis_data)).transpose()?;
     if let Some(yardstick) = &yardstick {
         systems.push(yardstick.system()?);
+    } else if !bench.vs.is_empty() {
+        systems.push(System::look_at(&bench.vs, &bench.vs_pids, password.as_deref())?);
     }
-    for system in &systems {
-        fill(bench, system, &interrupted)
-            .with_context(|| format!("setting the keys in {}", system.name))?;
+    system::tell_apart(&mut systems);
+    let mut session = Session::new(bench, &systems, password, interrupted);
+    session.fill()?;
+    let (mut rows, mut runs) = (Vec::new(), Vec::new());
+    for (number, mix) in bench.mixes().iter().enumerate() {
+        let measured = session.measure(mix, number)?;
+        rows.extend(measured.rows);
+        runs.extend(measured.runs);
     }
-    let mut results = Vec::new();
-    for (at, &read_share) in bench.read_shares().iter().enumerate() {
-        results.extend(measure(bench, &systems, read_share, at, &interrupted)?);
-    }
-    let report = Report::new(bench, &systems, results);
+    let report = Report::new(bench, &systems, rows, runs);
+    write_files(bench, &report)?;
     let mut out = std::io::stdout().lock();
     if bench.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -78,82 +98,45 @@ fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Sets every key once.
-fn fill(bench: &Bench, system: &System, interrupted: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    let pipeline = (FILL_BYTES / bench.value_bytes.max(1)).clamp(1, FILL_PIPELINE);
-    let mut generator =
-        Generator::connect(&system.targets, FILL_CONNECTIONS, pipeline, interrupted)?;
-    let mut requests = Requests::fill(bench.keys, bench.value_bytes);
-    let tally = generator.run(&mut requests, Until::Replies(bench.keys))?;
-    if let Some(trouble) = tally.first_trouble {
-        anyhow::bail!(trouble);
+/// Writes what the flags ask for beside standard output.
+fn write_files(bench: &Bench, report: &Report) -> anyhow::Result<()> {
+    if let Some(path) = &bench.csv {
+        write(path, &csv::lines(report))?;
     }
-    generator.finish()
-}
-
-/// The median runs of all systems under one workload. Systems take turns, A B B A …, so that a
-/// machine that grows slower is no system's advantage.
-fn measure(
-    bench: &Bench,
-    systems: &[System],
-    read_share: f64,
-    workload: usize,
-    interrupted: &Arc<AtomicBool>,
-) -> anyhow::Result<Vec<Row>> {
-    let mut runs: Vec<Vec<Row>> = vec![Vec::new(); systems.len()];
-    for round in 0..bench.rounds {
-        let mut turns: Vec<usize> = (0..systems.len()).collect();
-        if (round + workload) % 2 == 1 {
-            turns.reverse();
-        }
-        for at in turns {
-            // Every system gets the same requests, and every round others.
-            let seed = ((workload as u64) << 32) | round as u64;
-            let row = measure_once(bench, &systems[at], read_share, seed, interrupted)
-                .with_context(|| format!("measuring {}", systems[at].name))?;
-            runs[at].push(row);
+    if let Some(path) = &bench.svg {
+        write(path, &drawing(report))?;
+    }
+    if let Some(directory) = &bench.hgrm {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("can't create {}", directory.display()))?;
+        for row in &report.results {
+            let name = hgrm::file_name(&row.system, &row.label);
+            write(&directory.join(name), &hgrm::lines(&row.histogram))?;
         }
     }
-    let mut rows: Vec<Row> = runs.iter().map(|runs| Row::median(runs)).collect();
-    if let [ours, redis] = &mut rows[..] {
-        ours.ratio_to_redis = Some(median_ratio(&ours.rounds, &redis.rounds));
-    }
-    Ok(rows)
+    Ok(())
 }
 
-fn measure_once(
-    bench: &Bench,
-    system: &System,
-    read_share: f64,
-    seed: u64,
-    interrupted: &Arc<AtomicBool>,
-) -> anyhow::Result<Row> {
-    let mut generator =
-        Generator::connect(&system.targets, bench.connections, bench.pipeline, interrupted)?;
-    let mut requests = Requests::random(bench.keys, bench.value_bytes, read_share, seed);
-    let warmup = Until::Elapsed(Duration::from_secs_f64(bench.warmup));
-    generator.run(&mut requests, warmup)?;
-    let before = Sample::take(&system.pids);
-    let tally = generator.run(&mut requests, bench.until())?;
-    let after = Sample::take(&system.pids);
-    generator.finish()?;
-    Ok(Row::new(system, read_share, tally, (before, after)))
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
 }
 
-/// The median of the ratios of two rows' rounds.
-fn median_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    let mut ratios: Vec<f64> =
-        ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-    ratios.sort_by(f64::total_cmp);
-    ratios[(ratios.len() - 1) / 2]
+/// A panel for each workload; the rows of one follow each other.
+fn drawing(report: &Report) -> String {
+    let panels: Vec<Panel<'_>> = report
+        .results
+        .chunk_by(|former, next| former.label == next.label)
+        .map(|rows| Panel { title: &rows[0].label, lines: rows.iter().map(line).collect() })
+        .collect();
+    let settings = &report.settings;
+    let load = format!("{} loop", settings.r#loop);
+    let title = format!(
+        "Latency: {load}, {} connections × {}, values of {} bytes",
+        settings.connections, settings.pipeline, settings.value_bytes
+    );
+    plot::figure(&title, &panels)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratios_are_of_the_same_round() {
-        assert!((median_ratio(&[2.0, 10.0, 3.0], &[1.0, 10.0, 2.0]) - 1.5).abs() < 1e-9);
-    }
+fn line(row: &Row) -> Line<'_> {
+    Line { system: &row.system, histogram: &row.histogram }
 }

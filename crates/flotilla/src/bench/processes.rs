@@ -28,11 +28,13 @@ pub(crate) struct Sample {
     pub(crate) machine: Option<Duration>,
     /// What the machine wanted and its host did not give.
     pub(crate) stolen: Option<Duration>,
+    /// Of programs that are neither known nor this one; `None` if the servers are not known.
+    pub(crate) foreign: Option<Duration>,
 }
 
 impl Sample {
-    /// Looks now.
-    pub(crate) fn take(servers: &[u32]) -> Self {
+    /// Looks now. Known are the programs that belong here: the servers, and those that wait.
+    pub(crate) fn take(servers: &[u32], known: &[u32]) -> Self {
         let time = |pid: &u32| process_time(Path::new(&format!("/proc/{pid}/task")));
         let (machine, stolen) = machine_time().unzip();
         Self {
@@ -40,8 +42,38 @@ impl Sample {
             generator: process_time(Path::new("/proc/self/task")),
             machine,
             stolen,
+            foreign: if servers.is_empty() { None } else { foreign_time(known) },
         }
     }
+}
+
+/// The time of all programs but these and this one. The kernel's threads are no programs: they work
+/// for the servers too.
+fn foreign_time(known: &[u32]) -> Option<Duration> {
+    let mut ticks = 0;
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let is_foreign = |pid: &u32| *pid != std::process::id() && !known.contains(pid);
+        if pid.as_ref().is_some_and(is_foreign) {
+            // A program that has just ended is no reason to know nothing.
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            ticks += program_ticks(&stat).unwrap_or_default();
+        }
+    }
+    Some(Duration::from_millis(ticks * TICK_MILLIS))
+}
+
+/// What a program took, and its children that have ended; `None` for a thread of the kernel.
+fn program_ticks(stat: &str) -> Option<u64> {
+    /// The bit of a thread of the kernel among the flags [proc(5)].
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    // After the name, which may hold anything, come the state and six numbers, then the flags, and
+    // four further the times: user, system, and those of the children.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let numbers: Vec<u64> =
+        fields.split(' ').skip(6).take(9).map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    let [flags, _, _, _, _, times @ ..] = &numbers[..] else { return None };
+    (*flags & KERNEL_THREAD == 0).then(|| times.iter().sum())
 }
 
 fn process_time(tasks: &Path) -> Option<Duration> {
@@ -172,14 +204,27 @@ mod tests {
     #[test]
     fn cpu_times_grow_with_work() {
         let me = [std::process::id()];
-        let before = Sample::take(&me).servers.expect("this kernel counts");
+        let before = Sample::take(&me, &[]).servers.expect("this kernel counts");
         let until = Instant::now() + Duration::from_secs(20);
         // To look is work too.
-        while Sample::take(&me).servers <= Some(before) {
+        while Sample::take(&me, &[]).servers <= Some(before) {
             assert!(Instant::now() < until, "20 s of work took no CPU time");
         }
-        assert_eq!(Sample::take(&[]).servers, None);
-        assert_eq!(Sample::take(&[u32::MAX]).servers, None);
+        assert_eq!(Sample::take(&[], &[]).servers, None);
+        assert_eq!(Sample::take(&[u32::MAX], &[]).servers, None);
+    }
+
+    #[test]
+    fn programs_are_told_from_threads_of_the_kernel() {
+        let program = "1 (a (b) c) S 0 1 1 0 -1 4194560 9 9 9 9 10 20 3 4 20 0 1 0 5 6 7";
+        assert_eq!(program_ticks(program), Some(37));
+        let thread = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 5 0 0 20 0 1 0 5 6 7";
+        assert_eq!(program_ticks(thread), None);
+        assert_eq!(program_ticks(""), None);
+        let me = fs::read_to_string("/proc/self/stat").expect("this is Linux");
+        assert!(program_ticks(&me).is_some(), "{me}");
+        assert!(Sample::take(&[std::process::id()], &[]).foreign.is_some());
+        assert_eq!(Sample::take(&[], &[]).foreign, None);
     }
 
     #[test]

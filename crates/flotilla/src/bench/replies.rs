@@ -1,4 +1,4 @@
-//! Replies, counted without being kept.
+//! Replies of the Redis protocol, counted without being kept.
 //!
 //! A reader in the full sense would copy each value, which costs a load generator more than the
 //! rest of its work. Here a value's bytes are skipped, wherever they are cut into pieces; only what
@@ -29,13 +29,13 @@ pub(crate) enum Reply<'a> {
     Error(&'a [u8]),
 }
 
-/// Bytes that are no reply to SET or GET.
+/// Bytes that are no reply to what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoReply;
 
 impl fmt::Display for NoReply {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("it sent what is no reply to SET or GET")
+        formatter.write_str("it sent what is no reply to a request")
     }
 }
 

@@ -1,152 +1,144 @@
-//! Requests, encoded once: only a key's digits differ from one to the next.
+//! What is asked for, one operation after the other.
 
-use flotilla_resp::encode_command;
+use super::keys::{Distribution, Keys};
+use super::random::Random;
+use super::sizes::Sizes;
+use super::workload::Mix;
 
-/// Digits of a key's number.
-const DIGITS: usize = 12;
-/// More keys than this have no number of their own.
-pub(crate) const KEYS_MAX: u64 = 10_u64.pow(DIGITS as u32);
-/// What keys begin with; with its number a key has 16 bytes.
-const PREFIX: &[u8] = b"key:";
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// GET
+    Read,
+    /// SET
+    Write,
+    /// GET, and when its reply is there SET of the same key: one operation, two requests
+    Modify,
+}
 
-/// An endless or finite row of requests.
+impl Kind {
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Modify];
+
+    /// As in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Modify => "read_modify_write",
+        }
+    }
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) kind: Kind,
+    /// The key's number.
+    pub(crate) key: u64,
+    /// Of the value, if one is set.
+    pub(crate) value_bytes: usize,
+}
+
+/// An endless or finite row of operations.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    set: Template,
-    get: Template,
-    keys: u64,
+    random: Random,
+    keys: Keys,
+    sizes: Sizes,
     order: Order,
 }
 
 #[derive(Debug)]
 enum Order {
-    /// SETs, each key once, in order, from this one on.
-    Once(u64),
-    /// Any key at any time, a GET if a draw is below the limit.
-    Random { state: u64, read_limit: u64 },
+    /// SETs, each key once, in order, from the first up to, not including, the second.
+    Once(u64, u64),
+    /// A read if a draw is below the first limit, else a modification below the second.
+    Random { read_limit: u64, modify_limit: u64 },
 }
+
+/// How many different draws decide what an operation is.
+const DRAWS: u64 = 1 << 32;
 
 impl Requests {
     /// Sets every key once.
-    pub(crate) fn fill(keys: u64, value_bytes: usize) -> Self {
-        Self::new(keys, value_bytes, Order::Once(0))
+    pub(crate) fn fill(keys: u64, sizes: Sizes) -> Self {
+        let order = Order::Once(0, keys);
+        let keys = Keys::new(keys, Distribution::Uniform);
+        Self { random: Random::new(0), keys, sizes, order }
     }
 
-    /// Never ends: keys drawn evenly, and GETs in a share of all requests from 0 to 1.
-    pub(crate) fn random(keys: u64, value_bytes: usize, read_share: f64, seed: u64) -> Self {
-        let read_limit = (read_share * DRAWS as f64) as u64;
-        Self::new(keys, value_bytes, Order::Random { state: seed, read_limit })
+    /// Never ends.
+    pub(crate) fn random(keys: u64, sizes: Sizes, mix: &Mix, seed: u64) -> Self {
+        let limit = |share: f64| (share * DRAWS as f64) as u64;
+        let read_limit = limit(mix.reads);
+        let modify_limit = limit(mix.reads + mix.modifies);
+        let order = Order::Random { read_limit, modify_limit };
+        let keys = Keys::new(keys, mix.distribution);
+        Self { random: Random::new(seed), keys, sizes, order }
     }
+}
 
-    fn new(keys: u64, value_bytes: usize, order: Order) -> Self {
-        assert!((1..=KEYS_MAX).contains(&keys), "keys are numbered with {DIGITS} digits");
-        let key = [PREFIX, &[b'0'; DIGITS]].concat();
-        let value: Vec<u8> = (b'a'..=b'z').cycle().take(value_bytes).collect();
-        let set = Template::new(&[b"SET", &key, &value]);
-        Self { set, get: Template::new(&[b"GET", &key]), keys, order }
-    }
+impl Iterator for Requests {
+    type Item = Operation;
 
-    /// Appends the next request; `false` if there is none.
-    pub(crate) fn append_next(&mut self, out: &mut Vec<u8>) -> bool {
-        match &mut self.order {
-            Order::Once(next) if *next == self.keys => return false,
-            Order::Once(next) => {
-                self.set.append(*next, out);
+    fn next(&mut self) -> Option<Operation> {
+        let (kind, key) = match &mut self.order {
+            Order::Once(next, end) if next == end => return None,
+            Order::Once(next, _) => {
                 *next += 1;
+                (Kind::Write, *next - 1)
             }
-            Order::Random { state, read_limit } => {
-                let is_read = draw(state) & (DRAWS - 1) < *read_limit;
-                // The high half of a product is an even draw below the other factor.
-                let key = ((u128::from(draw(state)) * u128::from(self.keys)) >> u64::BITS) as u64;
-                let template = if is_read { &self.get } else { &self.set };
-                template.append(key, out);
+            Order::Random { read_limit, modify_limit } => {
+                let draw = self.random.draw() & (DRAWS - 1);
+                let kind = if draw < *read_limit {
+                    Kind::Read
+                } else if draw < *modify_limit {
+                    Kind::Modify
+                } else {
+                    Kind::Write
+                };
+                (kind, self.keys.draw(&mut self.random))
             }
-        }
-        true
-    }
-}
-
-/// How many different draws decide whether a request is a read.
-const DRAWS: u64 = 1 << 32;
-
-/// SplitMix64: evenly distributed, and quick [Steele, Lea and Flood 2014].
-fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// A request and where its key's digits are.
-#[derive(Debug)]
-struct Template {
-    bytes: Vec<u8>,
-    digits: usize,
-}
-
-impl Template {
-    fn new(command: &[&[u8]]) -> Self {
-        let mut bytes = Vec::new();
-        encode_command(command, &mut bytes);
-        let prefix = bytes.windows(PREFIX.len()).position(|window| window == PREFIX);
-        let digits = prefix.expect("the key comes before the value") + PREFIX.len();
-        Self { bytes, digits }
-    }
-
-    fn append(&self, mut key: u64, out: &mut Vec<u8>) {
-        let start = out.len() + self.digits;
-        out.extend_from_slice(&self.bytes);
-        for digit in out[start..start + DIGITS].iter_mut().rev() {
-            *digit = b'0' + (key % 10) as u8;
-            key /= 10;
-        }
+        };
+        let value_bytes = match kind {
+            Kind::Read => 0,
+            Kind::Write | Kind::Modify => self.sizes.draw(&mut self.random),
+        };
+        Some(Operation { kind, key, value_bytes })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_resp::{Value, parse_value};
-
-    fn texts(requests: &mut Requests, count: usize) -> Vec<Vec<String>> {
-        let mut bytes = Vec::new();
-        let appended = (0..count).take_while(|_| requests.append_next(&mut bytes)).count();
-        let mut rest = &bytes[..];
-        let mut commands = Vec::new();
-        for _ in 0..appended {
-            let (value, taken) = parse_value(rest).expect("RESP").expect("whole");
-            let Value::Array(words) = value else { panic!("a command is an array") };
-            let word = |value: &Value| {
-                String::from_utf8_lossy(value.as_bytes().expect("a bulk")).into_owned()
-            };
-            commands.push(words.iter().map(word).collect());
-            rest = &rest[taken..];
-        }
-        assert!(rest.is_empty());
-        commands
-    }
+    use crate::bench::workload::Workload;
 
     #[test]
     fn filling_sets_every_key_once() {
-        let commands = texts(&mut Requests::fill(11, 28), 100);
-        assert_eq!(commands.len(), 11);
-        assert_eq!(commands[0], ["SET", "key:000000000000", "abcdefghijklmnopqrstuvwxyzab"]);
-        assert_eq!(commands[10][1], "key:000000000010");
-        assert_eq!(texts(&mut Requests::fill(1, 0), 9), [["SET", "key:000000000000", ""]]);
+        let all: Vec<_> = Requests::fill(11, Sizes::of(28)).collect();
+        assert_eq!(all.len(), 11);
+        for (key, operation) in all.into_iter().enumerate() {
+            let expected = Operation { kind: Kind::Write, key: key as u64, value_bytes: 28 };
+            assert_eq!(operation, expected);
+        }
     }
 
     #[test]
     fn shares_and_keys_are_as_asked() {
         for share in [0.0, 0.25, 1.0] {
-            let commands = texts(&mut Requests::random(10, 1, share, 7), 10_000);
-            let reads = commands.iter().filter(|command| command[0] == "GET").count();
+            let mix = Mix::of_share(share);
+            let all: Vec<_> = Requests::random(10, Sizes::of(1), &mix, 7).take(10_000).collect();
+            let reads = all.iter().filter(|one| one.kind == Kind::Read).count();
             assert!((reads as f64 - share * 10_000.0).abs() < 200.0, "{share}: {reads}");
             for key in 0..10 {
-                let name = format!("key:{key:012}");
-                let hits = commands.iter().filter(|command| command[1] == name).count();
-                assert!((800..1_200).contains(&hits), "{name}: {hits}");
+                let hits = all.iter().filter(|one| one.key == key).count();
+                assert!((800..1_200).contains(&hits), "{key}: {hits}");
             }
         }
+        let mix = Workload::YcsbF.mix();
+        let all = Requests::random(10, Sizes::of(1), &mix, 7).take(10_000);
+        let modifies = all.filter(|one| one.kind == Kind::Modify).count();
+        assert!((4_800..5_200).contains(&modifies), "{modifies}");
     }
 }

@@ -71,7 +71,7 @@ impl Yardstick {
 
     /// The server as a system to put under load.
     pub(crate) fn system(&self) -> anyhow::Result<System> {
-        let mut system = System::look_at(&[self.address.to_string()], &[self.child.id()])?;
+        let mut system = System::look_at(&[self.address.to_string()], &[self.child.id()], None)?;
         let kind = rustix::fs::statfs(self.directory.path())?.f_type as u32;
         if matches!(kind, TMPFS | RAMFS) {
             let caveat = "redis-server's log is in memory: name another place with --redis-data";
