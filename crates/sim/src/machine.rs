@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) lying: bool,
     /// Writes of the log that were acknowledged, newest last: file, offset and length.
     pub(crate) recent: VecDeque<(Arc<str>, u64, usize)>,
+    /// Machines that were there before this one's disk was replaced, and have not met the new one.
+    pub(crate) unmet_by: BTreeSet<usize>,
     /// An image of the disk, to be put back, and the boots of all machines when it was taken.
     pub(crate) image: Option<(Box<MemoryDisk>, Vec<u64>)>,
     /// The boots of all machines when the disk began to lie.
@@ -83,6 +85,7 @@ impl Machine {
             disk: MemoryDisk::new(),
             clocks,
             boots: 0,
+            unmet_by: BTreeSet::new(),
             process: None,
             ghosts: Vec::new(),
             disk_slowness: 1,

@@ -60,6 +60,10 @@ impl World {
                 true
             }
         };
+        if newborn && spoiled {
+            let there = (0..self.machines.len()).filter(|&other| self.machines[other].boots > 0);
+            self.machines[at].unmet_by = there.filter(|&other| other != at).collect();
+        }
         // A newborn that comes back as another one has lost nothing that anybody was promised.
         let spoils = spoiled && !self.is_unborn();
         self.machines[at].spoiled |= spoils;

@@ -29,16 +29,29 @@ const SCRUB_EVERY: Micros = 200_000;
 const SCRUB_BYTES: u64 = 32 << 10;
 /// So many turns in a row without anything that happened or followed are a loop without end.
 const IDLE_TURNS_MAX: u32 = 5_000;
+/// Who is early looks again after this time.
+const MET_SOON: Micros = 20_000;
 /// All of Raft's invariants are checked at changes, and at every such turn.
 const INVARIANTS_EVERY: u64 = 64;
 
 impl World {
+    /// Whether a machine that was never there had better stay off, since some other has not met the
+    /// disk that took the place of a newborn's: it would agree to a record with the former one,
+    /// which only an operator could mend (P1).
+    fn is_early(&self, at: usize) -> bool {
+        self.machines[at].boots == 0
+            && self.machines.iter().any(|machine| !machine.unmet_by.is_empty())
+    }
+
     /// Starts the process of a machine, if none runs.
     pub(crate) fn switch_on(&mut self, at: usize) {
         let machine = &self.machines[at];
         let stays_off = self.dead.contains(&at) || machine.refused.is_some();
         if machine.process.is_some() || stays_off || self.failure.is_some() {
             return;
+        }
+        if self.is_early(at) {
+            return self.after(MET_SOON, Happening::SwitchOn { at });
         }
         self.machines[at].boots += 1;
         self.machines[at].paused_until = 0;
@@ -345,6 +358,12 @@ impl World {
     fn on_notice(&mut self, at: usize, notice: &Notice) {
         self.tell(|| format!("node {} says {notice:?}", at + 1));
         match notice {
+            Notice::Link { node, up: true } => {
+                let met = &mut self.machines[node.0 as usize - 1];
+                if met.process.is_some() {
+                    met.unmet_by.remove(&at);
+                }
+            }
             Notice::Restart(_) => {
                 self.counters.disks_renewed += 1;
                 self.counters.marks.reach(Mark::DiskRenewed);
