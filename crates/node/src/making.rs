@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// How much log there is and how much makes snapshots due, bytes, if there is so much.
-    fn log_and_limit(&self) -> Option<(u64, u64)> {
+    pub(crate) fn log_and_limit(&self) -> Option<(u64, u64)> {
         let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
         let log = entries.max(self.snapshots.on_disk.grown());
         if log < self.options.snapshot_log_bytes {

@@ -18,7 +18,8 @@ pub struct Options {
     /// A part of a snapshot that a later one may take over ends with the first slot that brings it
     /// to so many bytes.
     pub snapshot_part_bytes: usize,
-    /// The rate at which a node sends snapshots to other nodes, all together, bytes per second.
+    /// The rate at which a node sends snapshots to other nodes, all together, bytes per second. If
+    /// the log has grown to what makes snapshots due, they are sent as fast as can be.
     pub snapshot_bytes_per_second: u64,
     /// Entries that a leader sends in one message stop at so many bytes; a larger one goes alone.
     pub max_append_bytes: usize,

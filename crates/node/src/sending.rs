@@ -87,9 +87,19 @@ impl Node {
         }
     }
 
+    /// The rate at which snapshots are sent, bytes per second. None is kept to once the log has
+    /// grown so much that another one is due: that would take the place of the one that travels,
+    /// whose follower would never catch up.
+    fn sending_rate(&self) -> u64 {
+        match self.log_and_limit() {
+            Some(_) => u64::MAX,
+            None => self.options.snapshot_bytes_per_second,
+        }
+    }
+
     /// Asks for chunks to be read, as far as the receiver has answered and the rate allows.
     fn read_ahead(&mut self, key: (ShardId, ReplicaId), now: Now) {
-        let rate = self.options.snapshot_bytes_per_second;
+        let rate = self.sending_rate();
         while let Some(sending) = self.snapshots.sending.get_mut(&key)
             && sending.has_room()
         {
