@@ -11,6 +11,7 @@ use flotilla_shard::{NodeId, ShardId};
 use crate::io::{ConnId, Now, Output, ReadChunk, SnapshotChunk};
 use crate::link::{LinkError, PacketKind, Snapshot, SnapshotOutcome, SnapshotReply};
 use crate::node::Node;
+use crate::replica::Replica;
 use crate::snapshots::{KEPT_MICROS, Making, Receiving, STILL_MICROS, WINDOW_CHUNKS};
 
 /// What becomes of the first chunk of a snapshot.
@@ -80,12 +81,18 @@ impl Node {
         }
     }
 
-    /// Gives up what arrived of a snapshot and was left alone for long. True if nothing arrives.
+    /// Gives up what arrived of a snapshot and was left alone for long, or for a while if the log
+    /// has brought as much in the meantime. True if nothing arrives.
     pub(crate) fn give_up_abandoned(&mut self, shard: ShardId, now: Now) -> bool {
         let Some(receiving) = self.snapshots.receiving.get(&shard) else { return true };
-        let abandoned = receiving.conn.is_none()
+        let has_as_much = |replica: &Replica| {
+            !replica.raft.lacks_state() && replica.applied >= receiving.meta.index
+        };
+        let needless = self.replicas.get(&shard).is_some_and(has_as_much);
+        let kept = if needless { STILL_MICROS } else { KEPT_MICROS };
+        let abandoned = (needless || receiving.conn.is_none())
             && !receiving.finishing
-            && now.time.since(receiving.moved_at) >= KEPT_MICROS;
+            && now.time.since(receiving.moved_at) >= kept;
         if abandoned {
             self.give_up_receiving(shard);
         }
@@ -212,9 +219,7 @@ impl Node {
         }
         if making {
             self.outputs.push(Output::SnapshotAbort { shard });
-            if let Some(machine) =
-                self.replicas.get_mut(&shard).and_then(crate::replica::Replica::machine_mut)
-            {
+            if let Some(machine) = self.replicas.get_mut(&shard).and_then(Replica::machine_mut) {
                 machine.cancel_snapshot();
             }
         }

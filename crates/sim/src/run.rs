@@ -185,12 +185,13 @@ impl World {
         Ok(())
     }
 
-    /// Lets time pass until everybody has what was committed before. Who was sent a snapshot of
-    /// which a message was lost at last waits as long as its sender does.
+    /// Lets time pass until everybody has what was committed before, and serves it. Who was sent a
+    /// snapshot of which a message was lost at last waits as long as its sender does.
     fn await_followers(&mut self, reached: &BTreeMap<ShardId, u64>) -> Result<(), String> {
         let timeout = self.config.node.election_timeout_ms * 1_000;
         let until = self.now() + UNANSWERED_FOR * timeout + KEPT_UP_WITHIN;
-        while let Err(late) = self.keep_up(reached) {
+        let out = self.outcasts();
+        while let Err(late) = self.keep_up(reached).and_then(|()| self.are_ready(&out)) {
             if self.now() >= until {
                 return Err(late);
             }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_node::Face;
+use flotilla_node::{Face, Status};
 use flotilla_shard::{ShardId, slot_of};
 
 use crate::client::{Ask, Client};
@@ -29,10 +29,7 @@ impl World {
                 return Err(format!("node {} is not up again", at + 1));
             };
             let status = process.node.status(now);
-            if !status.ready {
-                let waiting_for = status.waiting_for.join("; ");
-                return Err(format!("node {} is not ready again: {waiting_for}", at + 1));
-            }
+            is_ready(at, &status)?;
             let judged = self.checkers.slots.check(at, &status);
             let judged = judged.map_err(|wrong| format!("node {}: {wrong}", at + 1))?;
             self.counters.maps_checked += u64::from(judged);
@@ -53,6 +50,15 @@ impl World {
                 }
             }
             self.add_client(auditor);
+        }
+        Ok(())
+    }
+
+    /// Every node but some serves all that it should.
+    pub(crate) fn are_ready(&self, but: &[usize]) -> Result<(), String> {
+        for (at, machine) in self.machines.iter().enumerate().filter(|(at, _)| !but.contains(at)) {
+            let Some(process) = &machine.process else { continue };
+            is_ready(at, &process.node.status(machine.clocks.read(self.now())))?;
         }
         Ok(())
     }
@@ -117,4 +123,11 @@ impl World {
             self.run_until(self.now() + LOOK_EVERY)?;
         }
     }
+}
+
+fn is_ready(at: usize, status: &Status) -> Result<(), String> {
+    if status.ready {
+        return Ok(());
+    }
+    Err(format!("node {} is not ready again: {}", at + 1, status.waiting_for.join("; ")))
 }
