@@ -85,10 +85,8 @@ impl Node {
     /// has brought as much in the meantime. True if nothing arrives.
     pub(crate) fn give_up_abandoned(&mut self, shard: ShardId, now: Now) -> bool {
         let Some(receiving) = self.snapshots.receiving.get(&shard) else { return true };
-        let has_as_much = |replica: &Replica| {
-            !replica.raft.lacks_state() && replica.applied >= receiving.meta.index
-        };
-        let needless = self.replicas.get(&shard).is_some_and(has_as_much);
+        let replica = self.replicas.get(&shard);
+        let needless = replica.is_some_and(|it| it.has_state_at(receiving.meta.index));
         let kept = if needless { STILL_MICROS } else { KEPT_MICROS };
         let abandoned = (needless || receiving.conn.is_none())
             && !receiving.finishing
@@ -161,7 +159,7 @@ impl Node {
             theirs && packet.to_replica == replica.id && !replica.is_halted()
         });
         let Some(replica) = replica else { return Some((number, SnapshotOutcome::Refused)) };
-        if packet.meta.index <= replica.applied && !replica.raft.lacks_state() {
+        if replica.has_state_at(packet.meta.index) {
             return Some((number, SnapshotOutcome::Durable));
         }
         let arrival =

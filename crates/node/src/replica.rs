@@ -243,6 +243,11 @@ impl Replica {
         }
     }
 
+    /// Whether its table has everything up to `index`: a snapshot of that says nothing new.
+    pub(crate) fn has_state_at(&self, index: Index) -> bool {
+        index <= self.applied && !self.raft.lacks_state()
+    }
+
     /// Whether committed entries wait that could be applied now.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.queue.is_empty() && self.machine().is_some()

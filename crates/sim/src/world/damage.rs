@@ -65,7 +65,7 @@ impl World {
             self.machines[at].unmet_by = there.filter(|&other| other != at).collect();
         }
         // A newborn that comes back as another one has lost nothing that anybody was promised.
-        let spoils = spoiled && !self.is_unborn();
+        let spoils = spoiled && !newborn;
         self.machines[at].spoiled |= spoils;
         self.machines[at].ever_spoiled |= spoils;
         spoiled
