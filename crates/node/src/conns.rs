@@ -1,7 +1,6 @@
 //! The connections of a node: clients, links to other nodes, and those that have not said yet.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use flotilla_kv::command::Spec;
 use flotilla_shard::{NodeId, ShardId};
@@ -221,17 +220,17 @@ impl Conns {
         self.map.iter().filter_map(wanted).collect()
     }
 
-    /// The connections after `last` in their order, so many at most, for those of them that are
-    /// clients; and which the last one was, `None` at the end.
-    pub(crate) fn next_clients(
+    /// The connections before `last`, the newest first and so many at most, for those of them that
+    /// are clients; and which the last one was, `None` if there was none. Against the order of
+    /// their numbers, since newcomers would keep a walk along it from ever ending.
+    pub(crate) fn earlier_clients(
         &mut self,
         last: ConnId,
         count: usize,
         mut each: impl FnMut(&mut Caller),
     ) -> Option<ConnId> {
         let mut reached = None;
-        let later = (Bound::Excluded(last), Bound::Unbounded);
-        for (id, conn) in self.map.range_mut(later).take(count) {
+        for (id, conn) in self.map.range_mut(..last).rev().take(count) {
             reached = Some(*id);
             if let Conn::Client(caller) = conn {
                 each(caller);
@@ -262,28 +261,57 @@ mod tests {
     use crate::client::Next;
     use crate::{Face, Now, Options};
 
-    #[test]
-    fn a_parked_command_keeps_its_arguments() {
-        let (options, now) = (Options::default(), Now { time: Time(0), wall_ms: 0 });
+    /// A client that has just connected.
+    fn caller() -> Caller {
+        let now = Now { time: Time(0), wall_ms: 0 };
         let (remote, local) = (String::new(), String::new());
         let connected = Connected { id: 1, face: Face::Plain, remote, local };
-        let mut client = Client::new(connected, &options, now);
-        client.feed(b"GET key\r\n", now);
-        let Next::Command(spec) = client.next(&options) else { panic!("a whole command") };
-        let mut caller = Caller {
-            client,
-            parked: Some(spec),
+        Caller {
+            client: Client::new(connected, &Options::default(), now),
+            parked: None,
             open: OpenByShard::default(),
-            stalled: true,
+            stalled: false,
             paused: false,
             ended: false,
             congested: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_parked_command_keeps_its_arguments() {
+        let (options, now) = (Options::default(), Now { time: Time(0), wall_ms: 0 });
+        let mut caller = caller();
+        caller.client.feed(b"GET key\r\n", now);
+        let Next::Command(spec) = caller.client.next(&options) else { panic!("a whole command") };
+        (caller.parked, caller.stalled) = (Some(spec), true);
         caller.rest();
         assert_eq!(caller.client.args().get(1), Some(&b"key"[..]));
         (caller.parked, caller.stalled) = (None, false);
         caller.rest();
         assert_eq!(caller.client.args().len(), 0);
+    }
+
+    #[test]
+    fn a_walk_over_all_clients_ends_however_many_come_meanwhile() {
+        let mut conns = Conns::default();
+        let mut newest = 0;
+        let mut connect = |conns: &mut Conns, count| {
+            for _ in 0..count {
+                newest += 1;
+                conns.insert(ConnId(newest), Conn::Client(Box::new(caller())));
+            }
+        };
+        connect(&mut conns, 10);
+        let mut last = ConnId(u64::MAX);
+        let mut seen = 0;
+        for _ in 0..5 {
+            let reached = conns.earlier_clients(last, 2, |_| seen += 1);
+            last = reached.expect("not all were seen yet");
+            connect(&mut conns, 3);
+        }
+        assert_eq!((seen, last), (10, ConnId(1)));
+        assert_eq!(conns.earlier_clients(last, 2, |_| seen += 1), None);
+        assert_eq!(seen, 10);
     }
 
     #[test]

@@ -38,11 +38,11 @@ impl Node {
             return;
         }
         self.rested_at = now.time;
-        let reached = self.conns.next_clients(self.rested, LOOKED_AT, |caller| {
+        let reached = self.conns.earlier_clients(self.rested, LOOKED_AT, |caller| {
             if now.time.since(caller.client.heard()) >= IDLE_MICROS {
                 caller.rest();
             }
         });
-        self.rested = reached.unwrap_or(ConnId(0));
+        self.rested = reached.unwrap_or(ConnId(u64::MAX));
     }
 }
