@@ -42,6 +42,11 @@ pub const FAMILIES: [&str; 20] = [
 pub(crate) const APART: [&str; 2] = ["speed", "sectors"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
+/// Keys of each kind that clients use at a time, unless they are to meet more often.
+const KEYS: usize = 3;
+
+/// The longest time to live of a key, milliseconds.
+const LIVES_MAX_MS: u64 = 1_500;
 
 /// The families take turns with this period.
 const TURN: u64 = 40;
@@ -90,7 +95,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "figure 8" => figure_8(&mut config, &mut mix, random),
         "failing disks" => failing_disks(&mut config, &mut mix, random),
         "damage" => damage(&mut config, &mut mix, random),
-        "wires" => wires(&mut mix, random),
+        "wires" => wires(&mut config, &mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
         "streams" => streams(&mut config, &mut mix, random),
         // Its runs have no nodes, and nothing of this is about them.
@@ -193,7 +198,9 @@ fn workload(random: &mut Random) -> Workload {
         pipeline_max: random.between(2, 8),
         rest: random.between(15, 50) * MILLI,
         pace: PACE,
+        keys: KEYS,
         expiring_percent: *random.pick(&[0, 0, 6]),
+        lives_max_ms: LIVES_MAX_MS,
         read_percent: *random.pick(&[20, 40, 70]),
         filler: *random.pick(&[0, 0, 400]),
         ballast: 0,
@@ -245,7 +252,13 @@ fn founding(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 }
 
 fn power_loss(mix: &mut Mix) {
-    mix.add(&[(Fault::PowerLoss, 6), (Fault::Crash, 4), (Fault::CrashWriter, 3), (Fault::Kill, 6)]);
+    mix.add(&[
+        (Fault::PowerLoss, 6),
+        (Fault::Crash, 4),
+        (Fault::CrashWriter, 3),
+        (Fault::CrashAtMoment, 3),
+        (Fault::Kill, 6),
+    ]);
 }
 
 fn partitions(mix: &mut Mix) {
@@ -271,6 +284,7 @@ fn snapshots(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Crash, 4),
         (Fault::CrashLeader, 3),
         (Fault::CrashWriter, 6),
+        (Fault::CrashAtMoment, 12),
         (Fault::Kill, 2),
         (Fault::Isolate, 4),
         (Fault::SlowDisk, 4),
@@ -290,6 +304,7 @@ fn segments(config: &mut Config, mix: &mut Mix) {
     mix.add(&[
         (Fault::Crash, 4),
         (Fault::CrashWriter, 8),
+        (Fault::CrashAtMoment, 8),
         (Fault::Kill, 3),
         (Fault::SlowDisk, 4),
         (Fault::PowerLoss, 2),
@@ -384,13 +399,21 @@ fn figure_8(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.lasts_max = random.between(150, 600) * MILLI;
     config.faults_until = random.between(5, 11) * SECOND;
     mix.weights.clear();
-    mix.add(&[(Fault::Figure8, 10), (Fault::PairOff, 2), (Fault::CrashLeader, 1)]);
+    mix.add(&[
+        (Fault::Figure8, 10),
+        (Fault::PairOff, 2),
+        (Fault::CrashLeader, 1),
+        (Fault::CrashAtMoment, 6),
+    ]);
 }
 
 fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_log_bytes = random.between(3, 24) << 10;
     config.storage.segment_bytes = random.between(48, 96) << 10;
     config.workload.filler = 500;
+    if random.chance(50) {
+        return full_disks(config, mix, random);
+    }
     mix.add(&[
         (Fault::WriteError, 4),
         (Fault::ReadError, 4),
@@ -400,6 +423,29 @@ fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::DiskStall, 2),
         (Fault::SlowDisk, 2),
         (Fault::CrashWriter, 2),
+    ]);
+}
+
+/// Several disks are full at a time, and slow: leaders go, or their links do, while they hold writes
+/// that are answered to nobody, and whoever is asked again has no room for them.
+fn full_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.storage.segment_bytes = 48 << 10;
+    config.storage.max_segments = *random.pick(&[3, 4]);
+    config.storage.spare_segments = 1;
+    config.disk_latency = *random.pick(&[500, 3_000, 12_000]);
+    config.workload.rest = 12 * MILLI;
+    config.workload.eager_percent = random.between(20, 60);
+    config.lasts_max = random.between(500, 2_500) * MILLI;
+    mix.every = random.between(80, 300) * MILLI;
+    mix.weights.clear();
+    mix.add(&[
+        (Fault::NoSpace, 10),
+        (Fault::Reset, 8),
+        (Fault::CrashLeader, 2),
+        (Fault::IsolateLeader, 3),
+        (Fault::LongPause, 2),
+        (Fault::SlowDisk, 3),
+        (Fault::DiskStall, 2),
     ]);
 }
 
@@ -424,8 +470,12 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 }
 
 /// Links that do what TCP should not let through.
-fn wires(mix: &mut Mix, random: &mut Random) {
+fn wires(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     mix.every = random.between(30, 200) * MILLI;
+    if random.chance(60) {
+        eager(config, random);
+        mix.add(&[(Fault::Overtake, 16)]);
+    }
     mix.add(&[
         (Fault::WireFlip, 8),
         (Fault::Duplicate, 8),
@@ -461,6 +511,12 @@ fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.workload.rest = random.between(40, 90) * MILLI;
     config.workload.read_percent = *random.pick(&[20, 40]);
     config.workload.expiring_percent = *random.pick(&[0, 20, 30]);
+    if random.chance(50) {
+        // Reads that wait for an expiry meet others of the same connection that do not.
+        eager(config, random);
+        config.workload.expiring_percent = 30;
+        config.workload.lives_max_ms = random.between(100, 400);
+    }
     mix.every = random.between(100, 500) * MILLI;
     config.lasts_max = random.between(100, 900) * MILLI;
     mix.add(&[
@@ -475,6 +531,16 @@ fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::NoSpace, 3),
         (Fault::DiskStall, 2),
     ]);
+}
+
+/// Clients ask for more of the few keys that all of them use before they are answered, so that what
+/// one connection has asked for one key is under way in several messages.
+fn eager(config: &mut Config, random: &mut Random) {
+    config.workload.keys = *random.pick(&[1, 1, 2]);
+    config.workload.eager_percent = random.between(40, 90);
+    config.workload.pipeline_max = random.between(2, 8);
+    config.workload.read_percent = *random.pick(&[20, 40]);
+    config.workload.rest = random.between(20, 60) * MILLI;
 }
 
 /// Little data in many places, and nothing goes wrong.
@@ -492,8 +558,10 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         cluster_clients: 1,
         pipeline_max: 4,
         pace: PACE,
+        keys: KEYS,
         rest: 25 * MILLI,
         expiring_percent: 0,
+        lives_max_ms: LIVES_MAX_MS,
         read_percent: 20,
         filler: 500,
         ballast: 0,
@@ -507,12 +575,25 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
 /// connections break while they are on their way.
 fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     snapshots(config, mix, random);
-    config.layout = local(3, 1, 3);
+    // Of five nodes two may lag at a time, and who has caught up may have to send to the other.
+    let nodes = *random.pick(&[3, 5]);
+    config.layout = local(nodes, 1, nodes);
     config.node.snapshot_bytes_per_second = random.between(96, 256) << 10;
+    if random.chance(40) {
+        // No newer one soon takes the place of one that travels.
+        config.node.snapshot_log_bytes = random.between(24, 128) << 10;
+        config.node.snapshot_bytes_per_second = random.between(16, 64) << 10;
+        config.workload.ballast = random.between(50, 150);
+    }
     config.workload.filler = random.between(600, 2_000) as usize;
     config.workload.read_percent = 10;
     mix.every = random.between(300, 900) * MILLI;
-    mix.add(&[(Fault::Reset, 8), (Fault::IsolateLeader, 3), (Fault::Flapping, 2)]);
+    mix.add(&[
+        (Fault::Reset, 8),
+        (Fault::Halves, 3),
+        (Fault::IsolateLeader, 3),
+        (Fault::Flapping, 2),
+    ]);
 }
 
 /// Snapshots keep parts of those before, while keys go by themselves.

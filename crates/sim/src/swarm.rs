@@ -52,6 +52,7 @@ fn sizes(config: &mut Config, random: &mut Random) {
     config.workload.eager_percent = *random.pick(&[0, 0, 0, 30]);
     config.workload.pipeline_max = *random.pick(&[2, 4, 8]);
     config.workload.rest = *random.pick(&[25, 50, 75]) * MILLI;
+    config.workload.keys = *random.pick(&[1, 3, 3, 3]);
 }
 
 fn weighted(items: &[(usize, u64)], random: &mut Random) -> usize {
