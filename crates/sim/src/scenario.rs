@@ -15,7 +15,7 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
 /// one in ten that is of groups of cores.
-pub const FAMILIES: [&str; 20] = [
+pub const FAMILIES: [&str; 24] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -34,6 +34,10 @@ pub const FAMILIES: [&str; 20] = [
     "streams",
     "catching up",
     "expiring parts",
+    "full disks",
+    "crowded wires",
+    "crowded streams",
+    "stragglers",
     groups::FAMILY,
     "swarm",
 ];
@@ -95,7 +99,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "figure 8" => figure_8(&mut config, &mut mix, random),
         "failing disks" => failing_disks(&mut config, &mut mix, random),
         "damage" => damage(&mut config, &mut mix, random),
-        "wires" => wires(&mut config, &mut mix, random),
+        "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
         "streams" => streams(&mut config, &mut mix, random),
         // Its runs have no nodes, and nothing of this is about them.
@@ -105,6 +109,10 @@ pub fn family(name: &str, seed: u64) -> Config {
         "sectors" => sectors(&mut config, &mut mix),
         "catching up" => catching_up(&mut config, &mut mix, random),
         "expiring parts" => expiring_parts(&mut config, &mut mix, random),
+        "full disks" => full_disks(&mut config, &mut mix, random),
+        "crowded wires" => crowded_wires(&mut config, &mut mix, random),
+        "crowded streams" => crowded_streams(&mut config, &mut mix, random),
+        "stragglers" => stragglers(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -411,9 +419,6 @@ fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_log_bytes = random.between(3, 24) << 10;
     config.storage.segment_bytes = random.between(48, 96) << 10;
     config.workload.filler = 500;
-    if random.chance(50) {
-        return full_disks(config, mix, random);
-    }
     mix.add(&[
         (Fault::WriteError, 4),
         (Fault::ReadError, 4),
@@ -429,6 +434,8 @@ fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 /// Several disks are full at a time, and slow: leaders go, or their links do, while they hold writes
 /// that are answered to nobody, and whoever is asked again has no room for them.
 fn full_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.node.snapshot_log_bytes = random.between(3, 24) << 10;
+    config.workload.filler = 500;
     config.storage.segment_bytes = 48 << 10;
     config.storage.max_segments = *random.pick(&[3, 4]);
     config.storage.spare_segments = 1;
@@ -470,12 +477,8 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 }
 
 /// Links that do what TCP should not let through.
-fn wires(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+fn wires(mix: &mut Mix, random: &mut Random) {
     mix.every = random.between(30, 200) * MILLI;
-    if random.chance(60) {
-        eager(config, random);
-        mix.add(&[(Fault::Overtake, 16)]);
-    }
     mix.add(&[
         (Fault::WireFlip, 8),
         (Fault::Duplicate, 8),
@@ -511,12 +514,6 @@ fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.workload.rest = random.between(40, 90) * MILLI;
     config.workload.read_percent = *random.pick(&[20, 40]);
     config.workload.expiring_percent = *random.pick(&[0, 20, 30]);
-    if random.chance(50) {
-        // Reads that wait for an expiry meet others of the same connection that do not.
-        eager(config, random);
-        config.workload.expiring_percent = 30;
-        config.workload.lives_max_ms = random.between(100, 400);
-    }
     mix.every = random.between(100, 500) * MILLI;
     config.lasts_max = random.between(100, 900) * MILLI;
     mix.add(&[
@@ -533,9 +530,25 @@ fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     ]);
 }
 
+/// What one message has of a connection's requests is overtaken by the next, which has more.
+fn crowded_wires(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    wires(mix, random);
+    crowd(config, random);
+    mix.add(&[(Fault::Overtake, 16)]);
+}
+
+/// Reads that wait for an expiry, or for their leader, meet others of the same connection that do
+/// not.
+fn crowded_streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    streams(config, mix, random);
+    crowd(config, random);
+    config.workload.expiring_percent = 30;
+    config.workload.lives_max_ms = random.between(100, 400);
+}
+
 /// Clients ask for more of the few keys that all of them use before they are answered, so that what
 /// one connection has asked for one key is under way in several messages.
-fn eager(config: &mut Config, random: &mut Random) {
+fn crowd(config: &mut Config, random: &mut Random) {
     config.workload.keys = *random.pick(&[1, 1, 2]);
     config.workload.eager_percent = random.between(40, 90);
     config.workload.pipeline_max = random.between(2, 8);
@@ -575,25 +588,23 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
 /// connections break while they are on their way.
 fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     snapshots(config, mix, random);
-    // Of five nodes two may lag at a time, and who has caught up may have to send to the other.
-    let nodes = *random.pick(&[3, 5]);
-    config.layout = local(nodes, 1, nodes);
+    config.layout = local(3, 1, 3);
     config.node.snapshot_bytes_per_second = random.between(96, 256) << 10;
-    if random.chance(40) {
-        // No newer one soon takes the place of one that travels.
-        config.node.snapshot_log_bytes = random.between(24, 128) << 10;
-        config.node.snapshot_bytes_per_second = random.between(16, 64) << 10;
-        config.workload.ballast = random.between(50, 150);
-    }
     config.workload.filler = random.between(600, 2_000) as usize;
     config.workload.read_percent = 10;
     mix.every = random.between(300, 900) * MILLI;
-    mix.add(&[
-        (Fault::Reset, 8),
-        (Fault::Halves, 3),
-        (Fault::IsolateLeader, 3),
-        (Fault::Flapping, 2),
-    ]);
+    mix.add(&[(Fault::Reset, 8), (Fault::IsolateLeader, 3), (Fault::Flapping, 2)]);
+}
+
+/// Two of five nodes lag, and whoever has caught up may have to send to the other what it has just
+/// received: snapshots are rare, so that no newer one soon takes the place of one that travels.
+fn stragglers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    catching_up(config, mix, random);
+    config.layout = local(5, 1, 5);
+    config.node.snapshot_log_bytes = random.between(12, 96) << 10;
+    config.node.snapshot_bytes_per_second = random.between(16, 128) << 10;
+    config.workload.ballast = random.between(50, 150);
+    mix.add(&[(Fault::Halves, 8), (Fault::PairOff, 4)]);
 }
 
 /// Snapshots keep parts of those before, while keys go by themselves.
