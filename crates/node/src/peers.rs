@@ -44,6 +44,17 @@ impl Outbox {
         long + raft.len() + replies.len() + requests.len()
     }
 
+    /// Whether answers to requests wait.
+    fn has_answers(&self) -> bool {
+        !self.replies.is_empty() || self.first.iter().any(|(kind, _)| *kind == PacketKind::Replies)
+    }
+
+    /// Whether answers wait, and nothing of a core is sent ahead of them.
+    fn answers_first(&self) -> bool {
+        let is_long = self.first.iter().any(|(kind, _)| *kind == PacketKind::Replies);
+        is_long || (self.raft.is_empty() && !self.replies.is_empty())
+    }
+
     /// Closes rows that have grown long, so that no packet comes near the limit of the wire.
     pub(crate) fn close_long_rows(&mut self) {
         let rows = [
@@ -82,6 +93,8 @@ pub(crate) struct Peer {
     pub(crate) claims_sent: u64,
     /// The generation of the latest claims that came on this link.
     pub(crate) claims_heard: u64,
+    /// Up to which frame it was told on this link that the log here is durable.
+    durable_told: u64,
     pause: u64,
 }
 
@@ -99,6 +112,7 @@ impl Peer {
             outbox: Outbox::default(),
             claims_sent: 0,
             claims_heard: 0,
+            durable_told: 0,
             pause: REDIAL_MICROS,
         }
     }
@@ -110,6 +124,7 @@ impl Peer {
         self.hello = Some(hello);
         self.claims_sent = 0;
         self.claims_heard = 0;
+        self.durable_told = 0;
         self.pause = REDIAL_MICROS;
         self.outbox = Outbox::default();
     }
@@ -140,7 +155,8 @@ impl Peer {
     }
 
     /// The bytes of everything that waits, in the order of the wire, from frame `next_frame` of the
-    /// link on. `durable_through` goes before everything that may rest on it.
+    /// link on. `durable_through` goes before everything that may rest on it: what cores say, and
+    /// answers to writes, since a leader's own disk counts for a commit.
     pub(crate) fn flush(
         &mut self,
         next_frame: &mut FrameNumber,
@@ -149,6 +165,12 @@ impl Peer {
         wall_ms: u64,
     ) -> Vec<u8> {
         let mut writer = FrameWriter::with_room(next_frame, self.outbox.bytes());
+        if self.durable_told < durable_through && self.outbox.answers_first() {
+            writer.packet_with(PacketKind::Raft, wall_ms, |out| begin_raft(out, durable_through));
+        }
+        if self.outbox.has_answers() || !self.outbox.raft.is_empty() {
+            self.durable_told = durable_through;
+        }
         let put = |writer: &mut FrameWriter<'_>, kind, body: &[u8]| {
             writer.packet_with(kind, wall_ms, |out| {
                 if kind == PacketKind::Raft {
@@ -203,5 +225,44 @@ impl Peers {
     /// Whether the link to a node is up.
     pub(crate) fn is_linked(&self, node: NodeId) -> bool {
         self.map.get(&node).is_some_and(|peer| peer.link.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{FrameReader, decode_raft};
+
+    /// What of a row of packets is from cores: how far a log is durable.
+    fn durable_in(bytes: &[u8], reader: &mut FrameReader) -> Vec<u64> {
+        reader.feed(bytes);
+        let mut told = Vec::new();
+        while let Some(packet) = reader.next_packet().expect("the bytes are sound") {
+            if packet.kind == PacketKind::Raft {
+                let packet = decode_raft(&packet.body).expect("it is sound");
+                told.push(packet.durable_through);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn an_answer_never_goes_ahead_of_the_frame_that_it_rests_on() {
+        let mut peer = Peer::new(String::new());
+        let (claims, mut reader) =
+            (Claims { generation: 0, leads: Vec::new() }, FrameReader::default());
+        let mut next_frame = FrameNumber::default();
+        let mut flush = |peer: &mut Peer, durable| {
+            let bytes = peer.flush(&mut next_frame, &claims, durable, 0);
+            durable_in(&bytes, &mut reader)
+        };
+        peer.outbox.replies.push(0);
+        assert_eq!(flush(&mut peer, 7), [7]);
+        peer.outbox.replies.push(0);
+        assert!(flush(&mut peer, 7).is_empty(), "it knows that");
+        peer.outbox.requests.push(0);
+        assert!(flush(&mut peer, 8).is_empty(), "nothing rests on it");
+        peer.outbox.first.push((PacketKind::Replies, vec![0]));
+        assert_eq!(flush(&mut peer, 8), [8]);
     }
 }

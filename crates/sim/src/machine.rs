@@ -43,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) unmet_by: BTreeSet<usize>,
     /// An image of the disk, to be put back, and the boots of all machines when it was taken.
     pub(crate) image: Option<(Box<MemoryDisk>, Vec<u64>)>,
+    /// When the first frame was durable that an image lacks, or that is a lie.
+    pub(crate) untold_since: Option<Micros>,
     /// The boots of all machines when the disk began to lie.
     pub(crate) lying_since: Vec<u64>,
     /// The process does nothing before this moment.
@@ -103,6 +105,7 @@ impl Machine {
             lying: false,
             recent: VecDeque::new(),
             image: None,
+            untold_since: None,
             lying_since: Vec::new(),
             paused_until: 0,
             turn_micros: 0,

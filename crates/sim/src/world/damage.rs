@@ -21,6 +21,8 @@ use crate::random::Random;
 
 /// For so long and three election timeouts nothing else goes wrong.
 const CALM: Micros = 500_000;
+/// What is sent has arrived by then.
+const TOLD_WITHIN: Micros = 50_000;
 /// The grain of writes of the log.
 const BLOCK: usize = 4_096;
 
@@ -33,6 +35,7 @@ impl World {
                 }
                 self.machines[at].lying = true;
                 self.machines[at].lying_since = self.boots();
+                self.machines[at].untold_since = None;
                 let lasts = self.lasting_by(random);
                 self.after(lasts, Happening::LieComesOut { at });
                 return false;
@@ -160,6 +163,15 @@ impl World {
         self.machines.iter().enumerate().all(runs)
     }
 
+    /// Whether peers know of a frame that a disk is about to lack, if there is one: they hear how
+    /// far a log is durable with whatever is sent to them, which is a heartbeat later at last. Who
+    /// counts itself for a commit and answers a client of its own in between has told nobody else.
+    fn was_told(&self, at: usize) -> bool {
+        let heartbeats = 3 * self.config.node.heartbeat_ms * 1_000;
+        let told = |since: Micros| self.now >= since + heartbeats + TOLD_WITHIN;
+        self.machines[at].untold_since.is_none_or(told)
+    }
+
     /// For a while nothing goes wrong but what is about to happen to `at`.
     fn make_calm(&mut self, at: usize) {
         let timeout = self.config.node.election_timeout_ms * 1_000;
@@ -282,10 +294,11 @@ impl World {
             if self.machines.iter().all(|machine| machine.founded) {
                 let image = Box::new(self.machines[at].disk.clone());
                 self.machines[at].image = Some((image, self.boots()));
+                self.machines[at].untold_since = None;
             }
             return false;
         };
-        if !self.may_lose(at) {
+        if !self.was_told(at) || !self.may_lose(at) {
             self.machines[at].image = Some((image, boots));
             return false;
         }
@@ -311,7 +324,7 @@ impl World {
         }
         let since = self.machines[at].lying_since.clone();
         let on = self.machines[at].process.is_some() && self.machines[at].boots == since[at];
-        if !on || !self.have_run_since(at, &since) || !self.may_lose(at) {
+        if !on || !self.have_run_since(at, &since) || !self.was_told(at) || !self.may_lose(at) {
             return self.keep_the_word(at);
         }
         self.make_calm(at);

@@ -173,6 +173,7 @@ impl World {
         machine.recent.push_back((write.file.clone(), write.offset, write.data.len()));
         process.log.written(frame);
         process.last_written = now;
+        machine.untold_since.get_or_insert(now);
         let durable = process.log.durable_through();
         self.tell(|| format!("node {} has frame {frame} on disk, all to {durable}", at + 1));
         if place > 0 {
