@@ -285,9 +285,13 @@ fn want_of_room_is_known_before_the_next_attempt() {
     let mut lane = Lane::new(tiny());
     let chores = lane.log.housekeeping();
     assert!(!chores.is_empty() && !lane.log.lacks_room());
-    chores.iter().for_each(|chore| lane.log.chore_fails(chore));
+    for chore in &chores {
+        lane.log.chore_fails(chore);
+    }
     assert!(lane.log.lacks_room());
-    chores.iter().for_each(|chore| lane.log.chore_failed(chore));
+    for chore in &chores {
+        lane.log.chore_failed(chore);
+    }
     assert!(lane.log.lacks_room());
     lane.chores();
     assert!(!lane.log.lacks_room(), "there is room after all");
