@@ -27,7 +27,7 @@ const STATES: u64 = 150_000;
 /// All models together have at least so many distinct states in CI.
 const FLOOR: u64 = 1_000_000;
 /// So many distinct states of each model in a long run.
-const LONG_STATES: u64 = 3_000_000;
+const LONG_STATES: u64 = 2_250_000;
 /// All models together have at least so many distinct states in a long run.
 const LONG_FLOOR: u64 = 20_000_000;
 

@@ -134,9 +134,10 @@ impl World {
                 out.extend(self.outcasts());
                 let repair = self.now();
                 self.run_until(repair + GRACE)?;
+                self.await_all(|world| world.are_ready(&out))?;
                 let first = self.clients.len();
                 self.ask_every_shard(&out)?;
-                self.await_answers(first, repair + ANSWERED_WITHIN)?;
+                self.await_answers(first, self.now() + ANSWERED_WITHIN - GRACE)?;
                 self.counters.marks.reach(Mark::QuorumAlone);
             }
         }
@@ -185,13 +186,18 @@ impl World {
         Ok(())
     }
 
-    /// Lets time pass until everybody has what was committed before, and serves it. Who was sent a
-    /// snapshot of which a message was lost at last waits as long as its sender does.
+    /// Lets time pass until everybody has what was committed before, and serves it.
     fn await_followers(&mut self, reached: &BTreeMap<ShardId, u64>) -> Result<(), String> {
+        let out = self.outcasts();
+        self.await_all(|world| world.keep_up(reached).and_then(|()| world.are_ready(&out)))
+    }
+
+    /// Lets time pass until nobody lags. Who was sent a snapshot of which a message was lost at
+    /// last waits as long as its sender does.
+    fn await_all(&mut self, check: impl Fn(&Self) -> Result<(), String>) -> Result<(), String> {
         let timeout = self.config.node.election_timeout_ms * 1_000;
         let until = self.now() + UNANSWERED_FOR * timeout + KEPT_UP_WITHIN;
-        let out = self.outcasts();
-        while let Err(late) = self.keep_up(reached).and_then(|()| self.are_ready(&out)) {
+        while let Err(late) = check(self) {
             if self.now() >= until {
                 return Err(late);
             }
