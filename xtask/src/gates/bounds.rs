@@ -4,6 +4,7 @@
 //! A measure fails at 5 % more than the last one. At 5 % less somebody should write it down, or the
 //! next loss would pass for nothing; who reads the run is told.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -88,12 +89,14 @@ impl Bounds {
     fn text(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
-            text += &match line {
-                Line::Other(line) => format!("{line}\n"),
+            let written = match line {
+                Line::Other(line) => writeln!(text, "{line}"),
                 Line::Measure { name, measured, must, aim } => {
-                    format!("{name:<36} {:>10} {must:>8} {aim:>8}\n", number(*measured))
+                    let measured = number(*measured);
+                    writeln!(text, "{name:<36} {measured:>10} {must:>8} {aim:>8}")
                 }
             };
+            written.expect("a string takes everything");
         }
         text
     }

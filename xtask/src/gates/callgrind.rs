@@ -28,7 +28,7 @@ impl Profile {
         let (mut function, mut of_calls) = (String::new(), false);
         for line in text.lines() {
             if let Some(name) = line.strip_prefix("fn=") {
-                function = plain(name).to_owned();
+                plain(name).clone_into(&mut function);
             } else if line.starts_with("calls=") {
                 of_calls = true;
             } else if line.starts_with(|first: char| first.is_ascii_digit()) {
