@@ -76,14 +76,22 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     settle(&measures, write)
 }
 
+/// Fails without valgrind; says by which versions is counted, since the counts depend on them.
 fn check_installed() -> anyhow::Result<()> {
-    match Command::new("valgrind").arg("--version").stdout(Stdio::null()).status() {
+    let valgrind = match version("valgrind") {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("not installed: `apt-get install valgrind` on Debian and its kin brings it")
         }
-        outcome => ensure!(outcome?.success(), "valgrind does not run"),
-    }
+        version => version.context("valgrind does not run")?,
+    };
+    let rustc = version("rustc").context("rustc does not run")?;
+    println!("{rustc}, {valgrind}, {}\n", std::env::consts::ARCH);
     Ok(())
+}
+
+fn version(program: &str) -> std::io::Result<String> {
+    let output = Command::new(program).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn start(program: &Path, placing: &str, directory: &Path) -> anyhow::Result<Child> {

@@ -31,9 +31,10 @@ const STEP: u64 = 20_000;
 /// Memory has settled when it has not changed by a hundredth for so long.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The longest time until memory has settled, or a server is there.
-const PATIENCE: Duration = Duration::from_mins(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The longest time until memory has settled, or a server is there, or snapshots are written: ten
+/// seconds on a quiet machine.
+const PATIENCE: Duration = Duration::from_mins(15);
 /// The answer to a SET.
 const OK: &[u8] = b"+OK\r\n";
 
@@ -130,7 +131,7 @@ fn measure_node(program: &Path, keys: u64, directory: &Path) -> anyhow::Result<T
     eprintln!("setting {keys} keys");
     let mut client = Client::connect(address)?;
     client.set_all(0..keys)?;
-    nodes.wait_for_rest()?;
+    wait_for_snapshots(&nodes)?;
     let filled = settled(memory)?;
     eprintln!("setting keys again until snapshots are due");
     let mut next = 0;
@@ -140,9 +141,22 @@ fn measure_node(program: &Path, keys: u64, directory: &Path) -> anyhow::Result<T
         client.set_all(next..(next + STEP).min(keys))?;
         next = if next + STEP < keys { next + STEP } else { 0 };
     }
-    nodes.wait_for_rest()?;
+    wait_for_snapshots(&nodes)?;
     let at_rest = settled(memory)?;
     Ok(Taken { filled: per_key(filled), before: per_key(before), at_rest: per_key(at_rest) })
+}
+
+/// Waits until none has been written for a while: the shards' come one after the other.
+fn wait_for_snapshots(nodes: &Nodes) -> anyhow::Result<()> {
+    let (until, mut since) = (Instant::now() + PATIENCE, Instant::now());
+    while since.elapsed() < SETTLED {
+        ensure!(Instant::now() < until, "snapshots are written all the time");
+        if nodes.look().writes_any() {
+            since = Instant::now();
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 /// Memory once it does not change any more.
