@@ -1,7 +1,7 @@
 //! `cargo xtask allocations`: how often a SET asks for memory on its way, by node.
 //!
-//! A table has to ask for the entry of a key that is new; everything else is a cost of the way. What
-//! counts is therefore what a node asks for besides what its table, measured alone, asks for.
+//! A table has to ask for the entry of a key that is new; everything else is a cost of the way.
+//! What counts is therefore what a node asks for besides what its table, measured alone, asks for.
 
 use std::process::Command;
 

@@ -96,10 +96,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     fs::remove_dir_all(&directory)
         .with_context(|| format!("can't remove {}", directory.display()))?;
     let taken = taken?;
-    println!(
-        "| bytes per key, {} keys of 16 bytes, values of 32 | filled | before snapshots | at rest |",
-        options.keys
-    );
+    let what = format!("bytes per key, {} keys of 16 bytes, values of 32", options.keys);
+    println!("| {what} | filled | before snapshots | at rest |");
     println!("|---|--:|--:|--:|");
     let [filled, before, at_rest] = [taken.filled, taken.before, taken.at_rest].map(number);
     println!("| a node, all included | {filled} | {before} | {at_rest} |");
