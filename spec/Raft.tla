@@ -624,9 +624,10 @@ SnapshotsAreCommitted ==
 PreVoted ==
     PreVotes => \A n \in Server : role[n] = "C" /\ term[n] \notin xfer => PreQuorum(n, term[n])
 
+\* Of the changes that a leader has, it may not know yet which are committed.
 OneChangeAtATime ==
     \A n \in Server : role[n] = "L" =>
-        Cardinality({i \in ConfIndexes(log[n]) : i > commit[n]}) <= 1
+        Cardinality({i \in ConfIndexes(log[n]) : i > Len(committed)}) <= 1
 
 \* A read sees all that was committed before it was asked for.
 ReadsAreLinearizable == read.st = "done" => read.index >= read.floor

@@ -77,7 +77,7 @@ usage: cargo xtask <verb>
            [--base N]           with the seeds of an earlier hunt
            [--table]            and write what came of it into mutants/README.md
   spec                        the TLA+ specification under TLC: every model of CI
-           [--long]             far more states
+           [--long [MODEL]...]  far more states, of all models or of these
            [--mutants [WORDS]]  break it in each way that is listed, and see TLC notice
            [--traces]           walk traces of the simulator along it
            [--traces --spoil]   and see it notice spoiled ones

@@ -20,8 +20,8 @@ use tlc::{Tlc, Verdict};
 const MODELS: [&str; 8] =
     ["elections", "replication", "figure8", "snapshots", "handover", "membership", "reads", "dead"];
 /// Models that see further into less, mostly for mutants. They have to hold themselves.
-const NARROW_MODELS: [&str; 6] =
-    ["durability", "conflicts", "rivals", "terms", "compaction", "stale"];
+const NARROW_MODELS: [&str; 7] =
+    ["durability", "conflicts", "rivals", "compaction", "succession", "terms", "stale"];
 /// So many distinct states of each model in CI.
 const STATES: u64 = 150_000;
 /// All models together have at least so many distinct states in CI.
@@ -35,6 +35,8 @@ const LONG_FLOOR: u64 = 20_000_000;
 pub(crate) enum Task {
     /// Check the models.
     Check { long: bool },
+    /// The same as a long run, of these models only.
+    CheckSome { models: Vec<String> },
     /// Break the model in every way that is listed, or in those whose names have these words, and
     /// see TLC notice.
     Mutants { words: String },
@@ -43,11 +45,14 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// Reads `[--long | --mutants [WORDS] | --traces [--spoil]]`.
+    /// Reads `[--long [MODELS] | --mutants [WORDS] | --traces [--spoil]]`.
     pub(crate) fn parse(words: &[String]) -> anyhow::Result<Self> {
         match words {
             [] => Ok(Self::Check { long: false }),
             [word] if word == "--long" => Ok(Self::Check { long: true }),
+            [word, models @ ..] if word == "--long" => {
+                Ok(Self::CheckSome { models: models.to_vec() })
+            }
             [word, words @ ..] if word == "--mutants" => {
                 Ok(Self::Mutants { words: words.join(" ") })
             }
@@ -65,6 +70,10 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
     let tlc = Tlc::find()?;
     match task {
         Task::Check { long } => check(&tlc, *long),
+        Task::CheckSome { models } => {
+            let models: Vec<&str> = models.iter().map(String::as_str).collect();
+            check_models(&tlc, &models, LONG_STATES).map(drop)
+        }
         Task::Mutants { words } => mutants::refute(&tlc, words),
         Task::Traces { spoil } => traces::check(&tlc, *spoil),
     }

@@ -345,6 +345,20 @@ fn a_string_can_grow_to_the_limit_and_not_beyond() {
     assert_eq!(shown(&shard.answer(request("STRLEN k").as_args())), ":16777216");
 }
 
+/// It may name one long value many times.
+#[test]
+fn a_reply_beyond_the_limit_is_not_made() {
+    let mut shard = Shard::new();
+    let value = vec![b'x'; 1 << 20];
+    shard.answer(ArgsBuf::from_slices(&[b"SET", b"long", &value]).as_args());
+    let mut mget = |count: usize| {
+        let words = [vec![&b"MGET"[..]], vec![&b"long"[..]; count]].concat();
+        shard.answer(ArgsBuf::from_slices(&words).as_args())
+    };
+    assert!(mget(63).len() > 63 << 20);
+    assert_eq!(mget(65), execute::REPLY_TOO_LONG);
+}
+
 #[test]
 fn ttl_is_counted_from_the_later_clock() {
     let mut shard = Shard::new();

@@ -260,3 +260,33 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_raft::{ReplicaId, SnapshotMeta, Term};
+
+    use super::*;
+    use crate::alone::{Host, PEER};
+
+    /// Its sender waits for an answer, and the replica may be about to come to life.
+    #[test]
+    fn what_is_sent_to_a_replica_that_is_not_there_is_answered() {
+        let (mut host, conn) = Host::with_peer();
+        let packet = Snapshot {
+            shard: ShardId(7),
+            from_replica: ReplicaId(1),
+            to_replica: ReplicaId(2),
+            term: Term(1),
+            meta: SnapshotMeta::default(),
+            digest: 9,
+            number: 0,
+            chunk: None,
+        };
+        let mut body = Vec::new();
+        packet.encode(&mut body);
+        assert_eq!(host.sent.get(&conn), None);
+        host.node.on_snapshot(conn, PEER, &body, host.now).expect("it can be read");
+        host.wait(10_000);
+        assert!(host.sent.contains_key(&conn));
+    }
+}

@@ -357,11 +357,30 @@ mod tests {
 
     const SHARD: ShardId = ShardId(1);
 
+    const ORIGIN: Origin = Origin { node: 1, incarnation: 1, nonce: 1, lane: 0 };
+
     fn read(id: u64) -> LeaderRead {
-        let (origin, args) = (Origin { node: 1, incarnation: 1, nonce: 1, lane: 0 }, ["GET", "k"]);
+        let (origin, args) = (ORIGIN, ["GET", "k"]);
         let args = ArgsBuf::from_slices(&args.map(str::as_bytes)).as_args().bytes().to_vec();
         let slot = slot_of(b"k").0;
         LeaderRead { origin, epoch: 1, id, slot, generation: 0, after_writes: false, args }
+    }
+
+    #[test]
+    fn what_the_core_has_no_room_for_waits_and_is_not_sent_again() {
+        let machine = Machine::new(1, &[(Slot(0), Slot(16_383))]);
+        let mut lead = Lead::new(Term(1));
+        let mut replies = Replies::default();
+        let bytes = b"a chunk".to_vec();
+        let chunk = CutChunk { epoch: 1, begins: true, first_seq: 1, bytes };
+        lead.take_chunk(SHARD, ORIGIN, chunk, &mut replies);
+        let entry = lead.entry(None, &machine);
+        lead.on_busy();
+        assert!(replies.items.is_empty(), "its origin would send everything again");
+        assert!(!lead.has_staged(), "there is no room yet");
+        lead.unblock();
+        assert!(lead.has_staged());
+        assert_eq!(lead.entry(None, &machine), entry);
     }
 
     /// The first of two pipelined reads waits for a write before it. The second was sent when that

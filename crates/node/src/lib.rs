@@ -25,6 +25,8 @@
 pub mod client;
 
 mod admission;
+#[cfg(test)]
+mod alone;
 mod clock;
 mod conns;
 mod consensus;

@@ -514,3 +514,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,3 +115,38 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::FIRST_PAUSE_MICROS;
+    use crate::alone::Host;
+
+    /// Peers that might have the state have met the same, or, as here, there are none.
+    #[test]
+    fn a_state_that_could_not_be_read_is_looked_for_again() {
+        let mut host = Host::start(None, BTreeMap::new());
+        for number in 0..8 {
+            host.ask(&format!("SET key{number} {}", "x".repeat(200 << 10)));
+            host.wait(20_000);
+        }
+        host.wait(1_000_000);
+        let mut host = host.restart();
+        host.may_warn = true;
+        while !host.reads.is_empty() {
+            host.fail_read();
+        }
+        host.wait(FIRST_PAUSE_MICROS / 2);
+        assert!(host.reads.is_empty() && !host.status().ready);
+        host.wait(FIRST_PAUSE_MICROS);
+        while !host.reads.is_empty() {
+            host.read();
+        }
+        host.wait(50_000);
+        assert!(host.status().ready, "{:?}", host.status().waiting_for);
+        host.take_answer();
+        host.ask("STRLEN key0");
+        assert_eq!(host.take_answer(), format!(":{}\r\n", 200 << 10));
+    }
+}

@@ -46,3 +46,19 @@ impl Node {
         self.rested = reached.unwrap_or(ConnId(u64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::alone::{CLIENT, Host};
+    use crate::io::Event;
+
+    #[test]
+    fn half_a_request_goes_with_its_client_at_once() {
+        let mut host = Host::start(None, BTreeMap::new());
+        host.tell(Event::Received { conn: CLIENT, bytes: b"*2\r\n$3\r\nGET\r\n$3\r\nke" });
+        host.tell(Event::Ended { conn: CLIENT });
+        assert_eq!(host.closed, [CLIENT]);
+    }
+}

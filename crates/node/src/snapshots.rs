@@ -468,6 +468,25 @@ mod tests {
         assert_eq!(sending.sent, 3 + WINDOW_CHUNKS);
     }
 
+    /// Two receivers are at the same chunk of one file, and one of them has not asked for it yet.
+    #[test]
+    fn a_chunk_goes_to_those_who_asked_for_it() {
+        let mut snapshots = Snapshots::default();
+        for key in [TO, OTHER] {
+            snapshots.sending.insert(key, sending());
+        }
+        let senders_of = |snapshots: &Snapshots| snapshots.senders_of(TO.0, Index(0), 0);
+        let asks = |snapshots: &mut Snapshots, key| {
+            snapshots.sending.get_mut(&key).expect("it is there").next_read = 1;
+        };
+        asks(&mut snapshots, TO);
+        assert_eq!(senders_of(&snapshots), [TO], "the other one would get it twice");
+        asks(&mut snapshots, OTHER);
+        assert_eq!(senders_of(&snapshots), [TO, OTHER], "one read is enough for both");
+        snapshots.sending.get_mut(&TO).expect("it is there").send(Some(&CHUNK), Time(0));
+        assert_eq!(senders_of(&snapshots), [OTHER], "the first one has it");
+    }
+
     #[test]
     fn what_the_receiver_has_is_not_sent_again() {
         let mut sending = sending();

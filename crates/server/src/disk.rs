@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_for_which_there_is_no_room_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let file = directory.path().join("segment");
+        std::os::unix::fs::symlink("/dev/full", file).expect("there is room");
+        let mut disk = FileDisk::new(directory.path(), WriteMode::WriteThenSync);
+        let error = disk.create("segment", BLOCK as u64).expect_err("it is full");
+        assert!(error.is_no_room(), "{error}");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    }
+
+    #[test]
     fn a_directory_is_locked_once() {
         let directory = tempfile::tempdir().expect("a directory for the test");
         let path = directory.path().join("new/node");

@@ -161,6 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_without_room_for_the_probe_is_taken_for_a_usual_one() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let file = directory.path().join(PROBE_FILE);
+        std::os::unix::fs::symlink("/dev/full", file).expect("there is room");
+        let probe = Probe::look_at(directory.path()).expect("a node can start there");
+        assert_eq!(
+            (probe.mode, probe.sync_micros),
+            (WriteMode::WriteThenSync, UNKNOWN_SYNC_MICROS)
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    }
+
+    #[test]
     fn blocks_must_be_multiples_of_what_the_file_system_wants() {
         assert!(alignment_fits(512, 512) && alignment_fits(4, 4096));
         assert!(!alignment_fits(512, 8192) && !alignment_fits(512, 0));

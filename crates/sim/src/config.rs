@@ -104,6 +104,10 @@ pub struct Workload {
     pub pace: u64,
     /// Out of 100 commands so many are about keys with a time to live.
     pub expiring_percent: u64,
+    /// The longest of those times, milliseconds.
+    pub lives_max_ms: u64,
+    /// Keys of each kind that are in use at a time.
+    pub keys: usize,
     /// Out of 100 commands so many are reads.
     pub read_percent: u64,
     /// Bytes added to some values, so that logs and snapshots grow.

@@ -34,6 +34,9 @@ faults! {
     CrashLeader,
     /// A node whose log is being written to loses its power, and is soon back.
     CrashWriter,
+    /// A node loses its power at the next moment of a kind: as a file goes, as entries are replaced,
+    /// as a snapshot is read or complete, as a segment begins.
+    CrashAtMoment,
     /// A node loses its power several times while it starts.
     CrashLoop,
     /// A node loses its power while it reads its log, and reads it again.

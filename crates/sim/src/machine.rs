@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) disk_trouble: Option<DiskTrouble>,
     /// The power goes once more while the next process reads its log.
     pub(crate) crashes_in_recovery: bool,
+    /// The power goes once more so long after the next process has begun.
+    pub(crate) crashes_after: Option<Micros>,
     /// The disk pretends to sync.
     pub(crate) lying: bool,
     /// Writes of the log that were acknowledged, newest last: file, offset and length.
@@ -51,6 +53,10 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
+    /// Whether its disk was blank when it was spoiled last: on that nothing can be damaged.
+    pub(crate) was_wiped: bool,
+    /// Whether one frame of its log, and nothing else ever, was made unreadable since its last boot.
+    pub(crate) lacks_frame: bool,
     /// Whether a read failed when its log was read last.
     pub(crate) misread: bool,
     /// Whether that, or an error of a read, ever happened to it: damage may be found much later.
@@ -93,6 +99,7 @@ impl Machine {
             only_log_suffers: false,
             disk_trouble: None,
             crashes_in_recovery: false,
+            crashes_after: None,
             lying: false,
             recent: VecDeque::new(),
             image: None,
@@ -102,6 +109,8 @@ impl Machine {
             founded: false,
             spoiled: false,
             ever_spoiled: false,
+            was_wiped: false,
+            lacks_frame: false,
             misread: false,
             unsettled: false,
             refused: None,
@@ -221,6 +230,8 @@ pub(crate) struct Frame {
     pub(crate) write: FrameWrite,
     /// The node's batch in it, to be reported.
     pub(crate) batch: Option<u64>,
+    /// Whether it puts other entries in the place of durable ones.
+    pub(crate) replaces: bool,
     /// Whether it is on the disk, and waits for those before it.
     pub(crate) done: bool,
     /// Whether there is no room yet for its file, or for that of a frame before it.

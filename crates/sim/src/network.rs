@@ -64,7 +64,15 @@ pub(crate) struct Way {
     /// How often something was sent.
     sends: u64,
     /// What is to be overtaken by what is sent next.
-    held: Option<Vec<u8>>,
+    held: Option<Held>,
+}
+
+/// Bytes that are held back.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    /// Whether only clients' requests overtake them.
+    for_requests: bool,
 }
 
 /// What becomes of the next thing that one machine sends another.
@@ -76,11 +84,14 @@ pub(crate) enum Spoil {
     Twice,
     /// What is sent next overtakes it.
     Overtaken,
-    /// The same, if clients' requests are in it; until then others pass.
+    /// The same, if clients' requests are in it, by the next that has some too; others pass.
     RequestsOvertaken,
     /// It is lost, if it is about a snapshot; until then others pass.
     Lost,
 }
+
+/// So a message with clients' requests is named.
+const REQUESTS: &str = "Requests(";
 
 /// The first messages of a connection open it; they are not repeated, nor overtaken.
 const OPENING: u64 = 4;
@@ -209,22 +220,34 @@ impl Network {
         let fits = match spoil {
             Spoil::Flip => true,
             Spoil::Twice | Spoil::Overtaken => !opening,
-            Spoil::RequestsOvertaken => !opening && packets().contains("Requests("),
+            Spoil::RequestsOvertaken => !opening && packets().contains(REQUESTS),
             Spoil::Lost => packets().contains("Snapshot"),
         };
         if fits { self.spoils.remove(&pair) } else { None }
     }
 
-    /// Holds something back until the next is sent.
-    pub(crate) fn hold(&mut self, id: u64, side: usize, bytes: Vec<u8>) {
+    /// Holds something back until the next is sent, or the next that has requests in it.
+    pub(crate) fn hold(&mut self, id: u64, side: usize, bytes: Vec<u8>, for_requests: bool) {
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.ways[side].held = Some(bytes);
+            connection.ways[side].held = Some(Held { bytes, for_requests });
         }
     }
 
-    /// What was held back, if anything.
-    pub(crate) fn take_held(&mut self, id: u64, side: usize) -> Option<Vec<u8>> {
-        self.connections.get_mut(&id)?.ways[side].held.take()
+    /// Whether something is held back.
+    pub(crate) fn holds(&self, id: u64, side: usize) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.ways[side].held.is_some())
+    }
+
+    /// What was held back, if it is overtaken by what is sent now; `packets` names what is in that.
+    pub(crate) fn take_held(
+        &mut self,
+        id: u64,
+        side: usize,
+        packets: impl FnOnce() -> String,
+    ) -> Option<Vec<u8>> {
+        let held = &mut self.connections.get_mut(&id)?.ways[side].held;
+        let held = held.take_if(|held| !held.for_requests || packets().contains(REQUESTS))?;
+        Some(held.bytes)
     }
 
     /// Sends from a side. Gives the moment it arrives; nothing is sent on what is closed.
@@ -333,7 +356,7 @@ impl Network {
         let mut held = Vec::new();
         for (&id, connection) in &mut self.connections {
             for (side, way) in connection.ways.iter_mut().enumerate() {
-                held.extend(way.held.take().map(|bytes| (id, side, bytes)));
+                held.extend(way.held.take().map(|held| (id, side, held.bytes)));
             }
         }
         held

@@ -15,7 +15,7 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
 /// one in ten that is of groups of cores.
-pub const FAMILIES: [&str; 20] = [
+pub const FAMILIES: [&str; 24] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -34,6 +34,10 @@ pub const FAMILIES: [&str; 20] = [
     "streams",
     "catching up",
     "expiring parts",
+    "full disks",
+    "crowded wires",
+    "crowded streams",
+    "stragglers",
     groups::FAMILY,
     "swarm",
 ];
@@ -42,6 +46,11 @@ pub const FAMILIES: [&str; 20] = [
 pub(crate) const APART: [&str; 2] = ["speed", "sectors"];
 /// A busy run has 50 operations per second; clients aim higher, since there are quiet times too.
 const PACE: u64 = 60;
+/// Keys of each kind that clients use at a time, unless they are to meet more often.
+const KEYS: usize = 3;
+
+/// The longest time to live of a key, milliseconds.
+const LIVES_MAX_MS: u64 = 1_500;
 
 /// The families take turns with this period.
 const TURN: u64 = 40;
@@ -100,6 +109,10 @@ pub fn family(name: &str, seed: u64) -> Config {
         "sectors" => sectors(&mut config, &mut mix),
         "catching up" => catching_up(&mut config, &mut mix, random),
         "expiring parts" => expiring_parts(&mut config, &mut mix, random),
+        "full disks" => full_disks(&mut config, &mut mix, random),
+        "crowded wires" => crowded_wires(&mut config, &mut mix, random),
+        "crowded streams" => crowded_streams(&mut config, &mut mix, random),
+        "stragglers" => stragglers(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -193,7 +206,9 @@ fn workload(random: &mut Random) -> Workload {
         pipeline_max: random.between(2, 8),
         rest: random.between(15, 50) * MILLI,
         pace: PACE,
+        keys: KEYS,
         expiring_percent: *random.pick(&[0, 0, 6]),
+        lives_max_ms: LIVES_MAX_MS,
         read_percent: *random.pick(&[20, 40, 70]),
         filler: *random.pick(&[0, 0, 400]),
         ballast: 0,
@@ -245,7 +260,13 @@ fn founding(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 }
 
 fn power_loss(mix: &mut Mix) {
-    mix.add(&[(Fault::PowerLoss, 6), (Fault::Crash, 4), (Fault::CrashWriter, 3), (Fault::Kill, 6)]);
+    mix.add(&[
+        (Fault::PowerLoss, 6),
+        (Fault::Crash, 4),
+        (Fault::CrashWriter, 3),
+        (Fault::CrashAtMoment, 3),
+        (Fault::Kill, 6),
+    ]);
 }
 
 fn partitions(mix: &mut Mix) {
@@ -271,6 +292,7 @@ fn snapshots(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Crash, 4),
         (Fault::CrashLeader, 3),
         (Fault::CrashWriter, 6),
+        (Fault::CrashAtMoment, 12),
         (Fault::Kill, 2),
         (Fault::Isolate, 4),
         (Fault::SlowDisk, 4),
@@ -290,6 +312,7 @@ fn segments(config: &mut Config, mix: &mut Mix) {
     mix.add(&[
         (Fault::Crash, 4),
         (Fault::CrashWriter, 8),
+        (Fault::CrashAtMoment, 8),
         (Fault::Kill, 3),
         (Fault::SlowDisk, 4),
         (Fault::PowerLoss, 2),
@@ -384,7 +407,12 @@ fn figure_8(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.lasts_max = random.between(150, 600) * MILLI;
     config.faults_until = random.between(5, 11) * SECOND;
     mix.weights.clear();
-    mix.add(&[(Fault::Figure8, 10), (Fault::PairOff, 2), (Fault::CrashLeader, 1)]);
+    mix.add(&[
+        (Fault::Figure8, 10),
+        (Fault::PairOff, 2),
+        (Fault::CrashLeader, 1),
+        (Fault::CrashAtMoment, 6),
+    ]);
 }
 
 fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
@@ -400,6 +428,31 @@ fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::DiskStall, 2),
         (Fault::SlowDisk, 2),
         (Fault::CrashWriter, 2),
+    ]);
+}
+
+/// Several disks are full at a time, and slow: leaders go, or their links do, while they hold writes
+/// that are answered to nobody, and whoever is asked again has no room for them.
+fn full_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    config.node.snapshot_log_bytes = random.between(3, 24) << 10;
+    config.workload.filler = 500;
+    config.storage.segment_bytes = 48 << 10;
+    config.storage.max_segments = *random.pick(&[3, 4]);
+    config.storage.spare_segments = 1;
+    config.disk_latency = *random.pick(&[500, 3_000, 12_000]);
+    config.workload.rest = 12 * MILLI;
+    config.workload.eager_percent = random.between(20, 60);
+    config.lasts_max = random.between(500, 2_500) * MILLI;
+    mix.every = random.between(80, 300) * MILLI;
+    mix.weights.clear();
+    mix.add(&[
+        (Fault::NoSpace, 10),
+        (Fault::Reset, 8),
+        (Fault::CrashLeader, 2),
+        (Fault::IsolateLeader, 3),
+        (Fault::LongPause, 2),
+        (Fault::SlowDisk, 3),
+        (Fault::DiskStall, 2),
     ]);
 }
 
@@ -477,6 +530,32 @@ fn streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     ]);
 }
 
+/// What one message has of a connection's requests is overtaken by the next, which has more.
+fn crowded_wires(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    wires(mix, random);
+    crowd(config, random);
+    mix.add(&[(Fault::Overtake, 16)]);
+}
+
+/// Reads that wait for an expiry, or for their leader, meet others of the same connection that do
+/// not.
+fn crowded_streams(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    streams(config, mix, random);
+    crowd(config, random);
+    config.workload.expiring_percent = 30;
+    config.workload.lives_max_ms = random.between(100, 400);
+}
+
+/// Clients ask for more of the few keys that all of them use before they are answered, so that what
+/// one connection has asked for one key is under way in several messages.
+fn crowd(config: &mut Config, random: &mut Random) {
+    config.workload.keys = *random.pick(&[1, 1, 2]);
+    config.workload.eager_percent = random.between(40, 90);
+    config.workload.pipeline_max = random.between(2, 8);
+    config.workload.read_percent = *random.pick(&[20, 40]);
+    config.workload.rest = random.between(20, 60) * MILLI;
+}
+
 /// Little data in many places, and nothing goes wrong.
 fn sectors(config: &mut Config, mix: &mut Mix) {
     config.layout = local(3, 2, 3);
@@ -492,8 +571,10 @@ fn sectors(config: &mut Config, mix: &mut Mix) {
         cluster_clients: 1,
         pipeline_max: 4,
         pace: PACE,
+        keys: KEYS,
         rest: 25 * MILLI,
         expiring_percent: 0,
+        lives_max_ms: LIVES_MAX_MS,
         read_percent: 20,
         filler: 500,
         ballast: 0,
@@ -513,6 +594,17 @@ fn catching_up(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.workload.read_percent = 10;
     mix.every = random.between(300, 900) * MILLI;
     mix.add(&[(Fault::Reset, 8), (Fault::IsolateLeader, 3), (Fault::Flapping, 2)]);
+}
+
+/// Two of five nodes lag, and whoever has caught up may have to send to the other what it has just
+/// received: snapshots are rare, so that no newer one soon takes the place of one that travels.
+fn stragglers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    catching_up(config, mix, random);
+    config.layout = local(5, 1, 5);
+    config.node.snapshot_log_bytes = random.between(12, 96) << 10;
+    config.node.snapshot_bytes_per_second = random.between(16, 128) << 10;
+    config.workload.ballast = random.between(50, 150);
+    mix.add(&[(Fault::Halves, 8), (Fault::PairOff, 4)]);
 }
 
 /// Snapshots keep parts of those before, while keys go by themselves.

@@ -17,8 +17,6 @@ const MORTAL_OPERATIONS_MAX: u64 = 16;
 const UNKNOWN_MAX: u64 = 8;
 /// Nobody uses a key with so many operations without an answer.
 const OPEN_MAX: u64 = 6;
-/// Keys of each kind that are in use at a time.
-const KEYS: usize = 3;
 /// Keys of a group: they share a slot and are written together.
 const GROUP: usize = 3;
 
@@ -281,7 +279,7 @@ impl Commands {
             return Command::get(&key);
         }
         let value = self.value(random);
-        let lives_ms = random.between(50, 1_500);
+        let lives_ms = random.between(50, self.options.lives_max_ms);
         let lives = lives_ms.to_string();
         let words: [&[u8]; 5] = [b"SET", key.as_bytes(), &value, b"PX", lives.as_bytes()];
         let command = Command::new(&words, &key, Call::Set(value.clone()), Shape::Ok);
@@ -336,12 +334,12 @@ impl Commands {
         let keys = &mut self.keys[kind as usize];
         keys.retain(|key| key.operations < most && key.unknown < UNKNOWN_MAX);
         let usable = |key: &&mut Key| key.open < OPEN_MAX && key.open + key.unknown < UNKNOWN_MAX;
-        while keys.iter_mut().filter(usable).count() < KEYS {
+        while keys.iter_mut().filter(usable).count() < self.options.keys {
             self.last_key += 1;
             let name = format!("{}{}", ["r", "c", "t", "x", "g"][kind as usize], self.last_key);
             keys.push(Key { name, operations: 0, unknown: 0, open: 0 });
         }
-        let at = random.position(KEYS);
+        let at = random.position(self.options.keys);
         let key = keys.iter_mut().filter(usable).nth(at).expect("there are so many");
         key.operations += 1;
         key.open += 1;

@@ -60,6 +60,9 @@ pub(crate) struct ReplayedShard {
     in_doubt: bool,
     /// It was in doubt once: what is missing is lost.
     was_in_doubt: bool,
+    /// What was carried since the doubt began: entries of the log as it was then, whatever stood
+    /// before. All that has happened to them since is known.
+    carried: BTreeMap<Index, Replayed>,
     pub(crate) lost: bool,
 }
 
@@ -106,6 +109,7 @@ impl Replay {
         self.table = None;
         for log in self.shards.values_mut() {
             (log.in_doubt, log.was_in_doubt) = (true, true);
+            log.carried.clear();
         }
     }
 
@@ -246,6 +250,7 @@ impl ReplayedShard {
             if joins != Some(previous_term) {
                 self.entries.clear();
             }
+            self.carried.split_off(&first);
         } else if first <= self.snapshot.index || first > self.last.0.next() {
             let (snapshot, last) = (self.snapshot.index, self.last.0);
             let log = format!("a log with snapshot {snapshot} and last {last}");
@@ -270,6 +275,9 @@ impl ReplayedShard {
             let known = self.term_at(index);
             let inside = index > self.snapshot.index && index <= self.last.0;
             if self.in_doubt && (!inside || known != Some(term)) {
+                if replayed.whole || !self.carried.contains_key(&index) {
+                    self.carried.insert(index, replayed);
+                }
                 continue;
             }
             if !inside || known.is_some_and(|known| known != term) {
@@ -301,8 +309,10 @@ impl ReplayedShard {
         }
         if keeps_later {
             self.entries = self.entries.split_off(&index.next());
+            self.carried = self.carried.split_off(&index.next());
         } else {
             self.entries.clear();
+            self.carried.clear();
             self.last = (index, meta.term);
         }
         self.snapshot = meta;
@@ -318,6 +328,12 @@ impl ReplayedShard {
             self.entries = self.entries.split_off(&said.snapshot.index.next());
         } else {
             self.entries.clear();
+        }
+        let above = said.snapshot.index.next();
+        for (index, replayed) in std::mem::take(&mut self.carried) {
+            if (above..=last).contains(&index) {
+                self.entries.entry(index).or_insert(replayed);
+            }
         }
         self.hard_state = said.hard_state;
         self.snapshot = said.snapshot.clone();

@@ -133,11 +133,11 @@ const MUTANTS: [Mutant; 22] = [
     ),
     mutant(
         "the new half of a joint configuration decides alone",
-        "handover",
+        "succession",
         "Majority(s, c.v) /\\ (c.o = {} \\/ Majority(s, c.o))",
         "Majority(s, c.v)",
     ),
-    mutant("voters change in one step", "handover", "Outgoing(c) == c.v", "Outgoing(c) == {}"),
+    mutant("voters change in one step", "succession", "Outgoing(c) == c.v", "Outgoing(c) == {}"),
     mutant(
         "a change before the one before is committed",
         "handover",

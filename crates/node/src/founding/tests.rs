@@ -2,9 +2,10 @@
 
 mod world;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
-use flotilla_shard::{Layout, NodeId, StorageId};
+use flotilla_shard::{ClusterId, Layout, NodeId, StorageId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -371,6 +372,21 @@ fn who_is_at_the_other_end_is_checked() {
     wiped.storage_id.0[0] ^= 1;
     assert_eq!(node.on_hello(&wiped), Ok(Standing::Stranger));
     assert!(!node.admits(&wiped));
+}
+
+/// Each packet of a link asks, and the record of many shards is long.
+#[test]
+fn who_may_come_in_is_asked_without_hashing_the_record_again() {
+    let mut world = World::founded(2);
+    world.crashes_left = 1;
+    world.step(Step::Crash(1));
+    world.run(&[Step::Start(1), Step::Connect(0, 1)]);
+    let hello = world.hello(1, 0);
+    let node = world.machines[0].running.as_mut().expect("it runs");
+    assert!(node.admits(&hello));
+    // What counts now is the name that was computed then.
+    node.cluster = OnceCell::from(ClusterId([7; 16]));
+    assert!(!node.admits(&hello));
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) mod cut_off;
 pub(crate) mod host;
 pub(crate) mod judge;
 pub(crate) mod runs;
+pub(crate) mod shrunk;
 pub(crate) mod transfer;
 pub(crate) mod witness;
 pub(crate) mod world;

@@ -1,7 +1,7 @@
 //! The kinds of runs: a group under faults that must come to life after them, and may lose all but
 //! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
-//! hangs, or who is deaf, or is cut off while clients read; one that begins with a long log in a
-//! low term and a short log in a high one.
+//! hangs, or who is deaf, or is cut off while clients read; one that becomes smaller and larger; one
+//! that begins with a long log in a low term and a short log in a high one.
 
 use flotilla_raft::{
     Config, Entry, EntryKind, HardState, Index, Input, Payload, Recovered, ReplicaId, RequestId,
@@ -9,6 +9,7 @@ use flotilla_raft::{
 };
 
 use super::cut_off::run_cut_off;
+use super::shrunk::run_shrunk;
 use super::world::{Dice, MS, World};
 use super::{Cluster, id, voters};
 
@@ -99,6 +100,7 @@ pub(crate) fn run(seed: u64) -> World {
     match seed % KINDS {
         3 => run_alike(seed),
         5 | 9 => run_cut_off(seed),
+        1 => run_shrunk(seed),
         7 => run_hung(seed),
         11 => run_deaf(seed),
         13 => run_cohorts(seed),

@@ -124,15 +124,20 @@ impl Checkers {
         }
     }
 
-    /// A node comes up with what its disk had.
+    /// A node comes up with what its disk had, of which perhaps `one_frame` was made unreadable.
     pub(crate) fn on_boot(
         &mut self,
         node: usize,
         lane: &RecoveredLane,
+        one_frame: bool,
         counters: &mut Counters,
     ) -> Result<(), String> {
         self.nodes[node].clear();
         counters.recoveries_checked += 1;
+        if one_frame {
+            recovery::forgets_nothing(lane)
+                .map_err(|error| format!("node {} {error}", node + 1))?;
+        }
         let mut lost = lane.lost.clone();
         if lane.incomplete {
             let missing = self.voters.keys().filter(|shard| !lane.shards.contains_key(shard));

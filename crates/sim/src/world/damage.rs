@@ -60,6 +60,15 @@ impl World {
                 true
             }
         };
+        if spoiled {
+            self.machines[at].was_wiped = fault == Fault::WipedDisk;
+        }
+        // What it does in order to come back is interrupted.
+        if spoiled && random.chance(35) {
+            let steps = *random.pick(&[2, 6, 20]);
+            let while_busy = steps * (self.config.disk_latency + self.config.latency);
+            self.machines[at].crashes_after = Some(random.below(while_busy.max(1)));
+        }
         if newborn && spoiled {
             let there = (0..self.machines.len()).filter(|&other| self.machines[other].boots > 0);
             self.machines[at].unmet_by = there.filter(|&other| other != at).collect();
@@ -75,6 +84,7 @@ impl World {
     /// that is written to, which is looked at later: then the machine is switched off and on.
     fn rot_alive(&mut self, at: usize, random: &mut Random) -> bool {
         let Some(file) = self.rot(at, random) else { return false };
+        self.machines[at].was_wiped = false;
         (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         let active = self.machines[at].recent.back().is_none_or(|(active, ..)| **active == *file);
         match self.machines[at].process.as_mut() {
@@ -240,6 +250,8 @@ impl World {
     fn lose_write(&mut self, at: usize, random: &mut Random) -> bool {
         let Some((file, offset, length)) = self.older_write(at, random) else { return false };
         self.tell(|| format!("node {} has lost what it wrote to {file} at {offset}", at + 1));
+        // The first write of a segment is more than one frame.
+        self.machines[at].lacks_frame = offset > 0 && !self.machines[at].ever_spoiled;
         self.machines[at].disk.write_durable(&file, offset, &vec![0; length]).is_ok()
     }
 
@@ -283,6 +295,7 @@ impl World {
         self.after(dark, Happening::SwitchOn { at });
         self.tell(|| format!("node {} gets an older disk", at + 1));
         self.machines[at].disk = *image;
+        self.machines[at].was_wiped = false;
         (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);
         self.checkers.trust_disk(at);
         true
@@ -303,7 +316,7 @@ impl World {
         }
         self.make_calm(at);
         // From here on it is no lie any more: what is not synced now is lost.
-        self.machines[at].lying = false;
+        (self.machines[at].lying, self.machines[at].was_wiped) = (false, false);
         self.tell(|| format!("node {} loses what its disk had said to be synced", at + 1));
         self.power_goes(at);
         (self.machines[at].spoiled, self.machines[at].ever_spoiled) = (true, true);

@@ -2,8 +2,9 @@
 //! what a crash leaves of them.
 
 use flotilla_node::WriteBatch;
-use flotilla_storage::{Disk as _, DiskError};
+use flotilla_storage::{Chore, Disk as _, DiskError};
 
+use super::ambush::Moment;
 use super::{Happening, World};
 use crate::config::{Driver, Mutant};
 use crate::helper::{Done, Job};
@@ -42,12 +43,14 @@ impl World {
             let sequence = batch.sequence;
             process.inbox.push_back(Incoming::Written { sequence, durable_through });
         }
+        let replaced = self.counters.marks.count(Mark::EntryReplaced);
         let seen = self.checkers.on_write(at, write.sequence, batch, &mut self.counters);
+        let replaces = self.counters.marks.count(Mark::EntryReplaced) > replaced;
         if let Err(broken) = seen {
             self.fail(broken);
         }
         let batch = (!early).then_some(batch.sequence);
-        self.submit(at, Frame { write, batch, done: false, waits: false });
+        self.submit(at, Frame { write, batch, replaces, done: false, waits: false });
         if early {
             self.stir(at);
         }
@@ -67,10 +70,14 @@ impl World {
             self.counters.marks.reach(Mark::SealUnderWay);
         }
         let follows = process.frames.back().is_some_and(|last| last.waits);
+        let begins = frame.write.offset == 0;
         process.frames.push_back(Frame { waits: true, ..frame });
         if !follows {
             let boot = machine.boots;
             self.make_files(at, boot);
+        }
+        if begins {
+            self.moment(at, Moment::SegmentBegun);
         }
     }
 
@@ -145,7 +152,8 @@ impl World {
             ));
             return self.die_of_disk(at, &error);
         }
-        let Frame { write, done, .. } = &mut process.frames[place];
+        let Frame { write, done, replaces, .. } = &mut process.frames[place];
+        let replaces = *replaces;
         let times = 1 + usize::from(trouble == Some(DiskTrouble::Repeats));
         for _ in 0..times {
             let result = if lying || machine.lying {
@@ -172,6 +180,9 @@ impl World {
             self.counters.marks.reach(Mark::FramesOutOfOrder);
         }
         self.checkers.on_durable(at, frame);
+        if replaces {
+            self.moment(at, Moment::EntriesReplaced);
+        }
         if self.trace.is_told() {
             self.tell_disk(at, boot);
         }
@@ -209,7 +220,10 @@ impl World {
         }
         if let Some(write) = process.log.seal() {
             self.checkers.on_seal(at, write.sequence);
-            self.submit(at, Frame { write, batch: None, done: false, waits: false });
+            self.submit(
+                at,
+                Frame { write, batch: None, replaces: false, done: false, waits: false },
+            );
         }
     }
 
@@ -219,14 +233,17 @@ impl World {
         if process.frames.is_empty() && process.log.needs_frame() {
             let write = process.log.append(None, &[]);
             self.checkers.on_seal(at, write.sequence);
-            self.submit(at, Frame { write, batch: None, done: false, waits: false });
+            self.submit(
+                at,
+                Frame { write, batch: None, replaces: false, done: false, waits: false },
+            );
         }
     }
 
     /// Gives the helper a job.
     pub(crate) fn help(&mut self, at: usize, job: Job) {
         let Some(process) = &mut self.machines[at].process else { return };
-        if matches!(&job, Job::Chore(flotilla_storage::Chore::Load(_))) {
+        if matches!(&job, Job::Chore(Chore::Load(_))) {
             self.counters.marks.reach(Mark::EntriesCarried);
         }
         if process.helper.give(job) {
@@ -247,6 +264,14 @@ impl World {
         let Some(process) = machine.process.as_mut().filter(|_| current) else { return };
         let done = process.helper.work(&mut machine.disk);
         let more = process.helper.is_busy();
+        let moment = match &done {
+            Ok(Done::Chore(Chore::Remove { .. })) if !process.frames.is_empty() => {
+                Some(Moment::FileGone)
+            }
+            Ok(Done::Stored(_)) => Some(Moment::SnapshotStored),
+            Ok(Done::Chunk { .. }) => Some(Moment::ChunkRead),
+            _ => None,
+        };
         let incoming = match done {
             Err(error) => return self.die_of_disk(at, &error),
             Ok(Done::Nothing) => None,
@@ -286,6 +311,9 @@ impl World {
         };
         if more {
             self.begin_job(at);
+        }
+        if let Some(moment) = moment {
+            self.moment(at, moment);
         }
         if let Some(incoming) = incoming {
             self.tell_node(at, boot, incoming);

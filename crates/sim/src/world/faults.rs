@@ -40,6 +40,7 @@ impl World {
             Fault::Crash
             | Fault::CrashLeader
             | Fault::CrashWriter
+            | Fault::CrashAtMoment
             | Fault::CrashLoop
             | Fault::CrashInRecovery
             | Fault::PowerLoss
@@ -97,6 +98,7 @@ impl World {
                 None => false,
             },
             Fault::CrashWriter => self.crash_writer(random),
+            Fault::CrashAtMoment => self.lie_in_ambush(random),
             Fault::CrashLoop => self.crash_loop(any, random),
             Fault::CrashInRecovery => {
                 let fired = self.crash(any, random);
@@ -154,6 +156,14 @@ impl World {
         let dark = self.lasting_by(random);
         self.after(dark, Happening::SwitchOn { at });
         fired
+    }
+
+    /// A process that has just begun is interrupted soon, if that was planned.
+    pub(crate) fn crash_again(&mut self, at: usize) {
+        let Some(soon) = self.machines[at].crashes_after.take() else { return };
+        let boot = self.machines[at].boots;
+        self.after(soon, Happening::PowerGoes { at, boot });
+        self.after(soon + DARK_MIN, Happening::SwitchOn { at });
     }
 
     /// Of what such a node has promised, most is not on its disk.

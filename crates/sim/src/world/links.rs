@@ -18,7 +18,7 @@ const RETRANSMITTED_AFTER: Micros = 200_000;
 impl World {
     /// A node sends bytes; on a link something may become of them.
     pub(crate) fn send_of_node(&mut self, id: u64, side: usize, mut bytes: Vec<u8>) {
-        let held = self.network.take_held(id, side);
+        let held = self.network.take_held(id, side, || flotilla_node::describe_link(&bytes));
         match self.network.spoil(id, side, || flotilla_node::describe_link(&bytes)) {
             Some(Spoil::Flip) if !bytes.is_empty() => {
                 self.counters.fired(Fault::WireFlip);
@@ -29,9 +29,12 @@ impl World {
                 self.counters.fired(Fault::Duplicate);
                 self.send(id, side, bytes.clone());
             }
-            Some(Spoil::Overtaken | Spoil::RequestsOvertaken) if held.is_none() => {
+            Some(spoil @ (Spoil::Overtaken | Spoil::RequestsOvertaken))
+                if held.is_none() && !self.network.holds(id, side) =>
+            {
                 self.counters.fired(Fault::Overtake);
-                return self.network.hold(id, side, bytes);
+                let for_requests = spoil == Spoil::RequestsOvertaken;
+                return self.network.hold(id, side, bytes, for_requests);
             }
             Some(Spoil::Lost) => {
                 self.counters.fired(Fault::Vanish);

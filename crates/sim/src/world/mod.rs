@@ -4,6 +4,7 @@
 //! the order of happenings, and nothing has an order of its own: so a run is a function of its
 //! configuration and its seed.
 
+mod ambush;
 mod clients;
 mod cores;
 mod damage;
@@ -69,6 +70,8 @@ pub struct World {
     pub(crate) partition: u64,
     /// The schedule of Figure 8, while it is played.
     pub(crate) figure_8: Option<figure_8::Figure8>,
+    /// The crashes that wait for their moment.
+    pub(crate) ambushes: ambush::Ambushes,
     /// Machines that are not switched on again.
     pub(crate) dead: BTreeSet<usize>,
     /// Whether things go wrong.
@@ -165,6 +168,7 @@ impl World {
             counters: Counters::default(),
             partition: 0,
             figure_8: None,
+            ambushes: Default::default(),
             dead: BTreeSet::new(),
             troubled: true,
             calm_until: 0,

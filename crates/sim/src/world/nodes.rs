@@ -77,7 +77,9 @@ impl World {
         self.checkers.on_stateless(at, lane.lost_snapshots.keys().copied());
         self.spoil_memory(&mut lane);
         self.tell_boot(at, &lane.shards);
-        if let Err(broken) = self.checkers.on_boot(at, &lane, &mut self.counters) {
+        let lacks_frame = std::mem::take(&mut self.machines[at].lacks_frame);
+        let one_frame = lacks_frame && !self.machines[at].misread;
+        if let Err(broken) = self.checkers.on_boot(at, &lane, one_frame, &mut self.counters) {
             return self.fail(broken);
         }
         let mut storage_id = [0; 16];
@@ -109,6 +111,7 @@ impl World {
                 self.machines[at].process = Some(Process::new(node, log));
                 self.reset_ghosts(at);
                 self.stir(at);
+                self.crash_again(at);
             }
             Err(reason) if self.machines[at].misread && self.troubled => {
                 // The only replica of a shard has nobody to repair it: it is read again later.
@@ -124,6 +127,9 @@ impl World {
     /// A node refuses a disk that had been spoiled, as it must: it stays out (P4).
     fn refuse(&mut self, at: usize, reason: String) {
         self.tell(|| format!("node {} refuses its disk: {reason}", at + 1));
+        if self.machines[at].was_wiped {
+            return self.fail(format!("node {} refuses a disk that was blank: {reason}", at + 1));
+        }
         self.counters.disks_refused += 1;
         self.machines[at].refused = Some(reason);
         // Whoever still has a connection to it learns that it is gone.

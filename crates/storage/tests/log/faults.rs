@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use flotilla_raft::Index;
 use flotilla_shard::ShardId;
 use flotilla_storage::{
-    BLOCK, Disk, DiskError, FrameWrite, Log, MemoryDisk, Options, ReadFilter, RecoverError,
+    BLOCK, Chore, Disk, DiskError, FrameWrite, Log, MemoryDisk, Options, ReadFilter, RecoverError,
     RecoveredLane,
 };
 
@@ -277,6 +277,45 @@ fn without_room_the_reserve_is_used_and_the_log_says_that_writes_must_stop() {
     assert!(!lane.log.lacks_room());
     let lane = lane.reopen();
     assert_eq!(lane.twin.last(ShardId(1)).0, Index(written));
+}
+
+/// Who tries again later reports the failure then; writes have to stop now.
+#[test]
+fn want_of_room_is_known_before_the_next_attempt() {
+    let mut lane = Lane::new(tiny());
+    let chores = lane.log.housekeeping();
+    assert!(!chores.is_empty() && !lane.log.lacks_room());
+    chores.iter().for_each(|chore| lane.log.chore_fails(chore));
+    assert!(lane.log.lacks_room());
+    chores.iter().for_each(|chore| lane.log.chore_failed(chore));
+    assert!(lane.log.lacks_room());
+    lane.chores();
+    assert!(!lane.log.lacks_room(), "there is room after all");
+}
+
+/// A segment that was used up may be the one that waits; it does not show whether there is room.
+#[test]
+fn room_is_looked_for_although_the_one_spare_segment_is_there() {
+    let mut lane = Lane::new(tiny());
+    for index in 1.. {
+        lane.turn(&[write(1, 1, index, index)]);
+        lane.reset(ShardId(1), &meta(index, 1));
+        for mut chore in lane.log.housekeeping() {
+            if matches!(chore, Chore::Prepare { .. }) {
+                lane.log.chore_failed(&chore);
+            } else {
+                chore.run(&mut lane.disk).expect("a chore");
+                lane.log.chore_done(&chore);
+            }
+        }
+        if lane.log.ready_bytes() >= tiny().segment_bytes {
+            break;
+        }
+        assert!(index < 100, "a segment is used up some time");
+    }
+    assert!(lane.log.lacks_room());
+    lane.chores();
+    assert!(!lane.log.lacks_room());
 }
 
 #[test]

@@ -270,3 +270,53 @@ fn rot_crashes_and_repairs_in_any_order_cost_no_promise() {
     assert!(recoveries >= 1000 && with_damage > 100, "{seen:?}");
     assert!(with_holes > 60 && repaired > 100, "{seen:?}");
 }
+
+/// One run of turns and crashes after damage of neighbouring blocks, that is of frames and of the
+/// copies of their tables. Says whether nothing was lost by that at the next start; then a later
+/// one, with older segments gone, must not lose anything either.
+fn run_after_doubt(seed: u64) -> bool {
+    let mut random = Random(seed);
+    let options = Options { segment_bytes: (4 + random.below(8)) << 12, ..small() };
+    let mut lane = Lane::open(MemoryDisk::new(), options, seed).expect("blank");
+    let rots_at = 1 + random.below(3);
+    for round in 0..9 {
+        for _ in 0..random.below(20) {
+            turn(&mut lane, &mut random);
+        }
+        lane.seal();
+        if round == rots_at {
+            let names = files(&mut lane.disk, ".log");
+            let file = &names[random.below(names.len() as u64) as usize];
+            let blocks = lane.disk.size(file).expect("it is there") >> 12;
+            let first = 1 + random.below(blocks - 1);
+            for block in first..(first + 2 + random.below(3)).min(blocks) {
+                lane.disk.flip(file, (block << 12) + random.below(64), 2);
+            }
+        }
+        let Lane { mut disk, options, twin, .. } = lane;
+        disk.crash(random.next());
+        let Ok((log, found)) = Log::recover(&mut disk, options.clone(), random.next()) else {
+            assert_eq!(round, rots_at, "seed {seed}: what could be read once can be read");
+            return false;
+        };
+        let lost = !found.lost.is_empty() || found.incomplete;
+        let whole = compare(&found, &twin).map(|_| ());
+        // What the end of a log has lost is not known from the log alone.
+        if round == rots_at && (lost || whole.is_err()) {
+            return false;
+        }
+        assert_eq!((whole, lost), (Ok(()), false), "seed {seed}, round {round}: {:?}", found.lost);
+        lane = Lane { disk, log, options, twin, last_offset: 0 };
+        lane.write_waiting();
+    }
+    true
+}
+
+#[test]
+fn what_survived_damage_is_lost_at_no_later_start() {
+    // Found among the first 3,000: what had been carried behind the damage was not believed, and in
+    // the last of these what stood before it was dropped.
+    let once_lost = [791, 1287, 1292, 2569, 2923, 2971];
+    let survived = (0..100).chain(once_lost).filter(|&seed| run_after_doubt(seed)).count();
+    assert!(survived > 60, "{survived}");
+}

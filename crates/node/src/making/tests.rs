@@ -1,0 +1,62 @@
+//! When a node makes snapshots of its own.
+
+use std::collections::BTreeMap;
+
+use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term};
+use flotilla_shard::ShardId;
+
+use crate::alone::Host;
+use crate::io::ConnId;
+use crate::link::Snapshot;
+use crate::snapshots::{KEPT_MICROS, Receiving, STILL_MICROS};
+
+const SHARDS: [ShardId; 2] = [ShardId(1), ShardId(2)];
+
+/// A node of two shards, in each of which something was written.
+fn host() -> Host {
+    let mut host = Host::start(None, BTreeMap::new());
+    for number in 0..16 {
+        host.ask(&format!("SET key{number} value"));
+        assert_eq!(host.take_answer(), "+OK\r\n");
+    }
+    host
+}
+
+/// The shards of which there is a snapshot.
+fn made(host: &Host) -> Vec<ShardId> {
+    SHARDS.into_iter().filter(|shard| !host.disk[shard].chunks.is_empty()).collect()
+}
+
+#[test]
+fn a_log_of_small_writes_counts_with_what_it_takes_on_disk() {
+    let mut host = host();
+    host.wait(1_000_000);
+    assert_eq!(made(&host), [], "sixteen values are little");
+    host.node.note_log_on_disk(2 << 20);
+    host.wait(1_000_000);
+    assert_eq!(made(&host), SHARDS, "but each may take blocks of its own");
+}
+
+/// Part of a snapshot has arrived when its connection breaks; then the log brings as much. Nobody
+/// will send the rest, and the log grows.
+#[test]
+fn part_of_a_snapshot_that_the_log_has_overtaken_stands_in_the_way_for_a_moment_only() {
+    let mut host = host();
+    for shard in SHARDS {
+        let meta = SnapshotMeta { index: Index(1), term: Term(1), ..SnapshotMeta::default() };
+        let (from_replica, to_replica) = (ReplicaId(2), ReplicaId(1));
+        let (term, digest, number, chunk) = (Term(1), 9, 0, None);
+        let first = Snapshot { shard, from_replica, to_replica, term, meta, digest, number, chunk };
+        let mut receiving = Receiving::new(ConnId(9), &first, host.now.time);
+        receiving.conn = None;
+        host.node.snapshots.receiving.insert(shard, receiving);
+    }
+    host.node.note_log_on_disk(2 << 20);
+    host.wait(STILL_MICROS / 2);
+    assert_eq!(made(&host), [], "the rest may come yet");
+    // The one of shard 0 was due with them, and has been made.
+    host.node.note_log_on_disk(4 << 20);
+    host.wait(STILL_MICROS);
+    assert_eq!(made(&host), SHARDS);
+    const { assert!(KEPT_MICROS > 2 * STILL_MICROS, "what is needed is kept for longer") };
+}
