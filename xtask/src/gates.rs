@@ -3,8 +3,8 @@
 //! `cargo xtask instructions` counts the instructions of a leader and two followers under
 //! callgrind, `cargo xtask allocations` how often they ask for memory. Both run a bench of the
 //! node, in which three whole nodes share a thread, with clients in turns of 32. `cargo xtask
-//! memory` fills a real node with ten million keys, which takes minutes: it is for maintainers. What
-//! all of these may cost lies in a file beside the bench ([`bounds`]).
+//! memory` fills a real node with ten million keys, which takes minutes: it is for maintainers.
+//! What all of these may cost lies in a file beside the bench ([`bounds`]).
 #![expect(clippy::print_stdout, reason = "the tables are what was asked for")]
 
 mod allocations;
