@@ -11,6 +11,7 @@ mod compare_rings;
 mod core_mutants;
 mod coverage;
 mod cpu;
+mod gates;
 mod joined;
 mod mutants;
 mod replay;
@@ -33,6 +34,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 usage: cargo xtask <verb>
 
+  allocations [--write]       how often a SET asks for memory, by node; fails if it is more than
+                              crates/node/benches/bounds.txt has, or writes that
   bench-restart               kill a cluster, start it again, measure until it is ready
            [--nodes N] [--shards K]     of so many [default: 1 and 3]
            [--keys N]           so many keys [default: 10000000]
@@ -59,6 +62,13 @@ usage: cargo xtask <verb>
            [--scope NAME]       one scope only
            [--states N]         so many distinct states of each scope
            [--jobs N]           so many threads [default: one per core]
+  instructions [--write]      how many instructions a SET takes, by node, under callgrind; fails or
+                              writes likewise
+  memory                      what a key takes of a node's memory, beside a redis-server
+           [--keys N]           of so many [default: 10000000; fails or writes likewise]
+           [--data DIRECTORY]   on the disk of this directory [default: the current one]
+           [--program FILE]     this binary, instead of one that is built
+           [--write]
   mutants [ID]...             put known bugs back, and see the simulator catch each
            [--seconds N]        within so many on one core [default: 60]
            [--jobs N]           so many at a time [default: one per core]
@@ -115,6 +125,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb\n\n{USAGE}") };
     match (verb.as_str(), rest) {
+        ("allocations", options) => gates::allocations(options),
         ("bench-restart", options) => bench_restart::run(&bench_restart::Options::parse(options)?),
         ("bench-vs", options) => bench_vs::run(options),
         ("chaos", options) => chaos::run(&chaos::Options::parse(options)?),
@@ -122,6 +133,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ("core-mutants", files) => core_mutants::hunt(files),
         ("coverage", []) => coverage::run(),
         ("explore", options) => explore(options),
+        ("instructions", options) => gates::instructions(options),
+        ("memory", options) => gates::memory(options),
         ("mutants", options) => mutants::run(&mutants::Options::parse(options)?),
         ("mutants-worker", arguments) => mutants::worker(arguments),
         ("threads", []) => threads(),

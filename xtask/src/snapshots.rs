@@ -10,7 +10,7 @@
 
 mod disk;
 mod load;
-mod nodes;
+pub(crate) mod nodes;
 
 use std::io::Write as _;
 use std::num::NonZeroU64;
@@ -89,7 +89,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The binary that was built.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join("release").join("flotilla")

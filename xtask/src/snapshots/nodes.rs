@@ -230,7 +230,7 @@ fn view_of(directory: &Path) -> View {
 }
 
 /// Resident memory of a process, bytes; 0 if it is gone.
-fn memory_of(process: u32) -> u64 {
+pub(crate) fn memory_of(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
