@@ -34,8 +34,8 @@ faults! {
     CrashLeader,
     /// A node whose log is being written to loses its power, and is soon back.
     CrashWriter,
-    /// A node loses its power at the next moment of a kind: as a file goes, as entries are replaced,
-    /// as a snapshot is read or complete, as a segment begins.
+    /// A node loses its power at the next moment of a kind: a file goes, entries are replaced, a
+    /// snapshot is read or complete, a segment begins.
     CrashAtMoment,
     /// A node loses its power several times while it starts.
     CrashLoop,

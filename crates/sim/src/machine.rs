@@ -55,9 +55,9 @@ pub(crate) struct Machine {
     pub(crate) founded: bool,
     /// Whether its disk was made to lose or change what had been acknowledged.
     pub(crate) spoiled: bool,
-    /// Whether its disk was blank when it was spoiled last: on that nothing can be damaged.
+    /// Whether its disk was blank when it was spoiled last: nothing there can be damaged.
     pub(crate) was_wiped: bool,
-    /// Whether one frame of its log, and nothing else ever, was made unreadable since its last boot.
+    /// Whether one frame of its log, and nothing else, was made unreadable since its last boot.
     pub(crate) lacks_frame: bool,
     /// Whether a read failed when its log was read last.
     pub(crate) misread: bool,

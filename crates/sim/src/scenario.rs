@@ -431,8 +431,8 @@ fn failing_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     ]);
 }
 
-/// Several disks are full at a time, and slow: leaders go, or their links do, while they hold writes
-/// that are answered to nobody, and whoever is asked again has no room for them.
+/// Several disks are full at a time, and slow: leaders go, or their links do, while they hold
+/// writes that are answered to nobody, and whoever is asked again has no room for them.
 fn full_disks(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_log_bytes = random.between(3, 24) << 10;
     config.workload.filler = 500;

@@ -1,8 +1,8 @@
 //! Crashes that wait for their moment: the power goes just as a file goes, as a log is cut back, or
 //! as a snapshot is read or begins to count.
 //!
-//! What only one order of events may lead to is in danger for a few milliseconds, and a crash at any
-//! other time is none of it. So a fault waits for such a moment, on whichever machine it comes.
+//! What only one order of events may lead to is in danger for a few milliseconds, and a crash at
+//! any other time is none of it. So a fault waits for such a moment, on whichever machine it comes.
 
 use super::faults::DARK_MIN;
 use super::{Happening, World};
