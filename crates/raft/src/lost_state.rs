@@ -50,10 +50,10 @@ impl Raft {
         }
     }
 
-    /// Whether a snapshot of committed entries covers all of a log without a state: then nothing
-    /// that was acknowledged is lost with that log.
-    pub(crate) fn is_beyond_lost_state(&self, meta: &SnapshotMeta) -> bool {
-        self.lacks_state()
+    /// Whether a snapshot of committed entries covers all of a log that lacks its state or payloads:
+    /// then nothing that was acknowledged is lost with that log.
+    pub(crate) fn is_beyond_what_lacks(&self, meta: &SnapshotMeta) -> bool {
+        (self.lacks_state() || !self.log.holes().is_empty())
             && meta.index > self.log.last_index()
             && meta.term <= self.hard_state.term
             && !self.is_leader()

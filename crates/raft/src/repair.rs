@@ -215,10 +215,11 @@ impl Raft {
     }
 
     /// A snapshot of entries that this log has too, some of them damaged: it stands in for them.
-    /// What the log has behind it stays, since it may have been acknowledged.
+    /// What the log has behind it stays, since it may have been acknowledged. One that goes beyond
+    /// the log stands in for all of it, whoever it comes from.
     pub(crate) fn repair_by_snapshot(&mut self, meta: &SnapshotMeta, effects: &mut Vec<Effect>) {
         let index = meta.index;
-        if self.is_beyond_lost_state(meta) {
+        if self.is_beyond_what_lacks(meta) {
             return self.restore(meta.clone(), effects);
         }
         let fills = self.log.holes().first().is_some_and(|&hole| hole <= index);
