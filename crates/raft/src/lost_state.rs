@@ -50,8 +50,8 @@ impl Raft {
         }
     }
 
-    /// Whether a snapshot of committed entries covers all of a log that lacks its state or payloads:
-    /// then nothing that was acknowledged is lost with that log.
+    /// Whether a snapshot of committed entries covers all of a log that lacks its state or some of
+    /// its payloads: then nothing that was acknowledged is lost with that log.
     pub(crate) fn is_beyond_what_lacks(&self, meta: &SnapshotMeta) -> bool {
         (self.lacks_state() || !self.log.holes().is_empty())
             && meta.index > self.log.last_index()
