@@ -44,15 +44,9 @@ impl Outbox {
         long + raft.len() + replies.len() + requests.len()
     }
 
-    /// Whether answers to requests wait.
-    fn has_answers(&self) -> bool {
-        !self.replies.is_empty() || self.first.iter().any(|(kind, _)| *kind == PacketKind::Replies)
-    }
-
-    /// Whether answers wait, and nothing of a core is sent ahead of them.
-    fn answers_first(&self) -> bool {
-        let is_long = self.first.iter().any(|(kind, _)| *kind == PacketKind::Replies);
-        is_long || (self.raft.is_empty() && !self.replies.is_empty())
+    /// Whether answers to requests wait in rows that grew long, which go ahead of all others.
+    fn has_long_answers(&self) -> bool {
+        self.first.iter().any(|(kind, _)| *kind == PacketKind::Replies)
     }
 
     /// Closes rows that have grown long, so that no packet comes near the limit of the wire.
@@ -165,10 +159,12 @@ impl Peer {
         wall_ms: u64,
     ) -> Vec<u8> {
         let mut writer = FrameWriter::with_room(next_frame, self.outbox.bytes());
-        if self.durable_told < durable_through && self.outbox.answers_first() {
+        let (raft, replies) = (!self.outbox.raft.is_empty(), !self.outbox.replies.is_empty());
+        let long = self.outbox.has_long_answers();
+        if self.durable_told < durable_through && (long || (replies && !raft)) {
             writer.packet_with(PacketKind::Raft, wall_ms, |out| begin_raft(out, durable_through));
         }
-        if self.outbox.has_answers() || !self.outbox.raft.is_empty() {
+        if long || replies || raft {
             self.durable_told = durable_through;
         }
         let put = |writer: &mut FrameWriter<'_>, kind, body: &[u8]| {
