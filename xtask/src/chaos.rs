@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> anyhow::Result<Options> {
-        Options::parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+        Options::parse(&crate::arguments_of(words))
     }
 
     #[test]

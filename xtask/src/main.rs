@@ -236,3 +236,9 @@ fn shown(command: &Command) -> String {
     }
     line
 }
+
+/// A command line, for tests of what reads one.
+#[cfg(test)]
+fn arguments_of(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
