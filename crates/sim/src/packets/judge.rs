@@ -234,7 +234,9 @@ fn place(
         return Err(late(&format!("was executed at {first:?},")));
     }
     match (ending, call, executed) {
-        (Ending::Refused, _, Some(at)) => Err(format!("{call:?} was refused, and executed: {at:?}")),
+        (Ending::Refused, _, Some(at)) => {
+            Err(format!("{call:?} was refused, and executed: {at:?}"))
+        }
         (Ending::Done, _, None) => Err(format!("{call:?} was acknowledged and never executed")),
         (Ending::Done, _, Some((_, last))) => Ok(Some(last)),
         (Ending::Values(values), Call::Read(read), _) => {
@@ -267,8 +269,7 @@ fn replay(executed: &mut Executed<'_>, log: &[Vec<u8>]) -> Result<Keys, String> 
         for (nth, (command, answer)) in (1..).zip(commands.zip(&answers)) {
             if matches!(answer.outcome, Applied::Reply(_)) {
                 let words: Vec<&[u8]> = command.args.iter().collect();
-                let changed =
-                    executed.on_command(&words, (index, nth), view.stamp_ms, &mut keys);
+                let changed = executed.on_command(&words, (index, nth), view.stamp_ms, &mut keys);
                 touched.extend(changed);
                 // A record may answer it too: then the key must be what it was.
                 touched.extend(words.get(1).map(|key| String::from_utf8_lossy(key).into_owned()));
@@ -364,10 +365,12 @@ mod tests {
     #[test]
     fn reads_of_two_keys_that_changed_places_are_noticed() {
         let none = Ending::Values(vec![None]);
-        let seen = |first: Operation, second: Operation| judge(&with(&[first, second]), &two_writes());
-        let (a, b) = (|ending| operation(1, (3, 8), read("a"), ending), |ending| {
-            operation(1, (4, 8), read("b"), ending)
-        });
+        let seen =
+            |first: Operation, second: Operation| judge(&with(&[first, second]), &two_writes());
+        let (a, b) = (
+            |ending| operation(1, (3, 8), read("a"), ending),
+            |ending| operation(1, (4, 8), read("b"), ending),
+        );
         assert_eq!(seen(a(none.clone()), b(value("v2"))), Ok(4));
         assert_eq!(seen(a(value("v1")), b(none.clone())), Ok(4));
         let of_b = operation(1, (3, 8), read("b"), value("v2"));
@@ -421,7 +424,8 @@ mod tests {
             entry(1, 10, &[(1, &["SET", "a", "v1", "PX", "5"])]),
             entry(2, 15, &[(2, &["SET", "b", "v2"])]),
         ];
-        let mortal = Call::Write { parts: vec![("a".to_owned(), b"v1".to_vec())], lives_ms: Some(5) };
+        let mortal =
+            Call::Write { parts: vec![("a".to_owned(), b"v1".to_vec())], lives_ms: Some(5) };
         let seen = |ending| {
             let [_, other] = writers();
             let first = operation(0, (1, 9), mortal.clone(), Ending::Done);

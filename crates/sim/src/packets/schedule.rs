@@ -79,7 +79,10 @@ fn calm_down(world: &mut World, wanted: impl Fn(&World) -> bool) -> Result<(), S
         calm_step(world);
     }
     let waiting: Vec<usize> = (0..world.clients()).map(|client| world.waits(client)).collect();
-    Err(format!("it does not come to rest: {:?} leads, clients wait for {waiting:?}", world.leader()))
+    Err(format!(
+        "it does not come to rest: {:?} leads, clients wait for {waiting:?}",
+        world.leader()
+    ))
 }
 
 /// Every request is answered, and all replicas are at one point.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use flotilla_node::{Boot, ConnId, Event, Face, Inspection, Node, Now, Options, Output, WriteBatch};
+use flotilla_node::{
+    Boot, ConnId, Event, Face, Inspection, Node, Now, Options, Output, WriteBatch,
+};
 use flotilla_raft::{Entry, EntryKind, Index, Time};
 use flotilla_resp::{Value, encode_command, parse_value};
 use flotilla_shard::{NodeId, ShardId};
@@ -452,7 +454,9 @@ fn encode(call: &Call, bytes: &mut Vec<u8>) {
             words.push(b"MGET");
             words.extend(keys.iter().map(|key| key.as_bytes()));
         }
-        Call::Append { key, token } => words.extend([&b"APPEND"[..], key.as_bytes(), token.as_slice()]),
+        Call::Append { key, token } => {
+            words.extend([&b"APPEND"[..], key.as_bytes(), token.as_slice()])
+        }
         Call::Write { parts, lives_ms } => {
             let name: &[u8] = if parts.len() == 1 { b"SET" } else { b"MSET" };
             words.push(name);
