@@ -61,7 +61,7 @@ const FLOORS: [(&str, u64); 49] = [
     ("group_changes", 250),
     ("group_transfers", 500),
     ("packet_runs", 180),
-    ("packet_flips", 1_000),
+    ("packet_flips", 400),
     ("packet_moments", 20_000),
 ];
 

@@ -14,6 +14,8 @@ use crate::queue::Micros;
 const MILLI: Micros = 1_000;
 /// A lead ends, and another begins, once nobody was heard for so long.
 const ELECTION: Micros = 310 * MILLI;
+/// Who has lost a link dials again after this time, or a few times it.
+const REDIAL: Micros = 25 * MILLI;
 /// The times that a calm step takes.
 const STEP_MAX: Micros = 2 * MILLI;
 /// All is answered in so many steps after the last trouble, or never will be.
@@ -42,7 +44,12 @@ pub(super) fn run(mut world: World) -> Result<Seen, String> {
     calm_down(&mut world, |world| world.leader().is_some())?;
     for _ in 0..PLOTS {
         if world.operations.len() < COMMANDS_MAX {
-            seen.flips += plot(&mut world);
+            match world.random.below(10) {
+                0..3 => breaks(&mut world),
+                3..5 => stalls(&mut world),
+                5 => seen.flips += late_packets(&mut world),
+                _ => seen.flips += plot(&mut world),
+            }
         }
         world.check_invariants();
     }
@@ -147,7 +154,9 @@ fn plot(world: &mut World) -> u64 {
         if world.random.chance(40) {
             let other = *world.random.pick(&two);
             world.reset(third, other);
-            world.answer_dials();
+            if world.random.chance(50) {
+                relink(world, third, other);
+            }
         }
         if world.random.chance(75) {
             flips += u64::from(flip(world, &two));
@@ -163,6 +172,122 @@ fn plot(world: &mut World) -> u64 {
         world.finish_write(at);
     }
     flips
+}
+
+/// The leader and one follower are alone, and their link breaks again and again while requests,
+/// rounds and answers are on it: some are answered on the former link, some on the next one.
+fn breaks(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let others: Vec<usize> = (0..NODES).filter(|at| *at != leader).collect();
+    let origin = *world.random.pick(&others);
+    for (from, to) in pairs().filter(|way| *way != (leader, origin) && *way != (origin, leader)) {
+        world.held.insert((from, to));
+    }
+    let steps = 20 + world.random.below(60);
+    for _ in 0..steps {
+        match world.random.below(24) {
+            0..5 => some_ask(world, Some(origin)),
+            5 => some_ask(world, None),
+            6..13 => {
+                world.deliver(origin, leader, 1);
+            }
+            13..20 => {
+                world.deliver(leader, origin, 1);
+            }
+            20 => {
+                world.reset(leader, origin);
+                relink(world, leader, origin);
+            }
+            21 => {
+                world.slow.insert(leader);
+            }
+            22 => {
+                world.slow.clear();
+                (0..NODES).for_each(|at| world.finish_write(at));
+            }
+            _ => {
+                let passed = world.random.below(STEP_MAX);
+                (0..NODES).for_each(|at| world.pass(at, passed));
+            }
+        }
+        world.answer_dials();
+    }
+    world.held.clear();
+    for at in std::mem::take(&mut world.slow) {
+        world.finish_write(at);
+    }
+}
+
+/// What one node has sent the leader arrives only when that one leads again. Meanwhile it was sent
+/// to another leader too, and answered. Gives how often another one came to lead.
+fn late_packets(world: &mut World) -> u64 {
+    let Some(leader) = world.leader() else { return 0 };
+    let others: Vec<usize> = (0..NODES).filter(|at| *at != leader).collect();
+    let late = *world.random.pick(&others);
+    let two: Vec<usize> = (0..NODES).filter(|at| *at != late).collect();
+    world.held.insert((late, leader));
+    let mut flips = 0;
+    for _ in 0..2 {
+        let asks = 1 + world.random.below(4);
+        for _ in 0..asks {
+            some_ask(world, Some(late));
+            if world.random.chance(50) {
+                calm_step(world);
+            }
+        }
+        flips += u64::from(flip(world, &two));
+        let steps = world.random.below(12);
+        for _ in 0..steps {
+            calm_step(world);
+        }
+    }
+    while world.under_way(late, leader) > 0 {
+        let count = 1 + world.random.position(3);
+        world.deliver(late, leader, count);
+        if world.random.chance(30) {
+            both_ways(world, two[0], two[1]);
+        }
+    }
+    world.held.clear();
+    flips
+}
+
+/// All disks stall again and again, and everything else goes on: reads wait for writes that wait for
+/// a disk, until values have outlived their time, and all of it is served at once.
+fn stalls(world: &mut World) {
+    let origin = world.random.position(NODES);
+    let stalls = 3 + world.random.below(5);
+    for _ in 0..stalls {
+        world.slow.extend(0..NODES);
+        let steps = 2 + world.random.below(7);
+        for _ in 0..steps {
+            let place = world.random.chance(60).then_some(origin);
+            some_ask(world, place);
+            calm_step(world);
+        }
+        let ended = 1 + world.random.below(4);
+        for _ in 0..ended {
+            (0..NODES).for_each(|at| world.finish_write(at));
+            calm_step(world);
+        }
+    }
+    world.slow.clear();
+    (0..NODES).for_each(|at| world.finish_write(at));
+}
+
+/// Two nodes hear that their link has broken, and one of them dials again.
+fn relink(world: &mut World, one: usize, other: usize) {
+    for (from, to) in [(one, other), (other, one)] {
+        let count = world.under_way(from, to);
+        world.deliver(from, to, count);
+    }
+    // Of two nodes the one with the lower number dials.
+    for _ in 0..TRIES {
+        world.pass(one.min(other), REDIAL);
+        if world.answer_dials() {
+            return;
+        }
+    }
 }
 
 /// Some of what one node has sent the others arrives, although it is held, and some of what they

@@ -271,8 +271,9 @@ impl World {
         self.tell(|| format!("nodes {} and {} lose their link", one + 1, other + 1));
     }
 
-    /// Dials that wait are answered: everybody can be reached.
-    pub(super) fn answer_dials(&mut self) {
+    /// Dials that wait are answered: everybody can be reached. Says whether there was any.
+    pub(super) fn answer_dials(&mut self) -> bool {
+        let any = !self.dials.is_empty();
         while let Some((at, conn, address)) = self.dials.pop_front() {
             let listed = (0..NODES).find(|to| crate::world::address(*to) == address);
             let to = listed.expect("nodes dial nodes");
@@ -286,6 +287,7 @@ impl World {
             self.handle(at, Event::Dialed { conn, connected: true });
             self.turn(at);
         }
+        any
     }
 
     fn accept(&mut self, at: usize, party: Party, remote: String) -> ConnId {
