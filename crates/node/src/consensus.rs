@@ -3,6 +3,7 @@
 use flotilla_kv::Machine;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
 use flotilla_shard::ShardId;
+use smallvec::SmallVec;
 
 use crate::io::{Notice, Now};
 use crate::lead::Lead;
@@ -180,27 +181,40 @@ impl Node {
     /// The clock of a shard, if enough of its voters' clocks are known (P9).
     pub(crate) fn shard_clock(&self, shard: ShardId, now: Now) -> Option<u64> {
         let voters = self.replicas.get(&shard)?.voters();
-        self.clock.median_ms(&voters, self.me, now)
+        self.clock.median_ms(voters, self.me, now)
     }
 
     /// Proposes one entry for all chunks of a shard, or a tick where one is due; then asks for the
     /// reads of this turn.
     pub(crate) fn propose(&mut self, now: Now) {
-        let shards: Vec<ShardId> = self.led_and_open();
-        for shard in shards {
-            let clock_ms = self.shard_clock(shard, now);
-            let tick = self.tick_is_due(shard, clock_ms, now);
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let Some(lead) = &mut replica.lead else { continue };
-            let State::Serving(machine) = &replica.state else { continue };
-            if lead.has_staged() || tick {
-                let payload = Payload::new(lead.entry(clock_ms, machine));
-                let id = lead.next_id();
-                let before = replica.raft.last_index();
-                self.step(shard, Input::Propose { id, payload }, now);
-                self.after_propose(shard, before);
+        for shard in self.led_and_open() {
+            if self.may_propose(shard) {
+                self.propose_entry(shard, now);
             }
             self.ask_for_reads(shard, now);
+        }
+    }
+
+    /// Whether an entry of a shard is due, or might be if the time has come.
+    fn may_propose(&self, shard: ShardId) -> bool {
+        let Some(replica) = self.replicas.get(&shard) else { return false };
+        let expires = replica.machine().and_then(Machine::next_expiry_ms).is_some();
+        let wanted = |lead: &Lead| lead.has_staged() || lead.wants_tick();
+        expires || replica.lead.as_ref().is_some_and(wanted)
+    }
+
+    fn propose_entry(&mut self, shard: ShardId, now: Now) {
+        let clock_ms = self.shard_clock(shard, now);
+        let tick = self.tick_is_due(shard, clock_ms, now);
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let Some(lead) = &mut replica.lead else { return };
+        let State::Serving(machine) = &replica.state else { return };
+        if lead.has_staged() || tick {
+            let payload = Payload::new(lead.entry(clock_ms, machine));
+            let id = lead.next_id();
+            let before = replica.raft.last_index();
+            self.step(shard, Input::Propose { id, payload }, now);
+            self.after_propose(shard, before);
         }
     }
 
@@ -222,7 +236,7 @@ impl Node {
         self.step(shard, Input::Read { id }, now);
     }
 
-    fn led_and_open(&self) -> Vec<ShardId> {
+    fn led_and_open(&self) -> SmallVec<[ShardId; 16]> {
         let open = self.replicas.values().filter(|replica| replica.is_open());
         open.map(|replica| replica.shard).collect()
     }
@@ -264,14 +278,17 @@ impl Node {
 
     /// Serves the reads whose index is applied.
     pub(crate) fn serve_reads(&mut self, now: Now) {
-        let shards: Vec<ShardId> = self.led_and_open();
-        for shard in shards {
+        for shard in self.led_and_open() {
+            let servable = |replica: &Replica| {
+                replica.lead.as_ref().is_some_and(|lead| lead.has_servable(replica.applied))
+            };
+            if !self.replicas.get(&shard).is_some_and(servable) {
+                continue;
+            }
             let clock_ms = self.shard_clock(shard, now);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             let State::Serving(machine) = &replica.state else { continue };
-            if let Some(lead) = &mut replica.lead
-                && lead.has_servable(replica.applied)
-            {
+            if let Some(lead) = &mut replica.lead {
                 lead.serve(shard, replica.applied, machine, clock_ms, &mut self.replies);
             }
         }

@@ -192,9 +192,9 @@ impl Replica {
     }
 
     /// The nodes whose replicas vote.
-    pub(crate) fn voters(&self) -> Vec<NodeId> {
+    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> {
         let voters = self.raft.configuration().voters.iter();
-        voters.filter_map(|id| self.node_of(*id)).collect()
+        voters.filter_map(|id| self.node_of(*id))
     }
 
     /// Whether it leads and may propose: its term's first entry is applied, so the stamp of the
