@@ -1,16 +1,22 @@
 //! Driving the cores: inputs in, effects carried out, proposals and reads of the turn.
 
 use flotilla_kv::Machine;
+use flotilla_kv::entry::Origin;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
-use flotilla_shard::ShardId;
+use flotilla_shard::{NodeId, ShardId};
 use smallvec::SmallVec;
 
 use crate::io::{Notice, Now};
 use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
+use crate::peers::Peer;
 use crate::replica::{Halt, Replica, State};
 use crate::room::Shortage;
+
+/// Bytes of entries that are applied in a turn: as they are committed, and as many again that were
+/// left by the turns before.
+pub(crate) const APPLIED_PER_TURN: usize = 1 << 20;
 
 /// Expiries are ticked for at most this often, microseconds.
 const TICK_MICROS: u64 = 5_000;
@@ -59,8 +65,9 @@ impl Node {
                 replica.on_committed(entries);
                 // What did not fit into the turn is first to be applied in the next one.
                 if !behind {
-                    let applied = replica.apply_some(self.me, &mut self.replies);
-                    self.on_applied(shard, applied, more, now);
+                    let mut room = self.apply_room;
+                    self.apply_some(shard, &mut room, more, now);
+                    self.apply_room = room;
                 }
             }
             Effect::Proposed { .. } => {
@@ -104,21 +111,38 @@ impl Node {
         }
     }
 
-    /// Applies a slice of what earlier turns have left.
+    /// Applies a slice of what earlier turns have left, of one shard after the other: what does not
+    /// get its turn now is first the next time.
     pub(crate) fn apply_backlog(&mut self, now: Now) {
         let behind = self.replicas.values().filter(|replica| replica.has_backlog());
-        let shards: Vec<ShardId> = behind.map(|replica| replica.shard).collect();
+        let mut shards: SmallVec<[ShardId; 16]> = behind.map(|replica| replica.shard).collect();
+        let first = shards.partition_point(|shard| *shard < self.next_backlog);
+        shards.rotate_left(first);
+        let mut room = APPLIED_PER_TURN;
         for shard in shards {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let applied = replica.apply_some(self.me, &mut self.replies);
+            self.next_backlog = shard;
+            if room == 0 {
+                return;
+            }
             let mut effects = Vec::new();
-            self.on_applied(shard, applied, &mut effects, now);
+            self.apply_some(shard, &mut room, &mut effects, now);
             self.carry_out_all(shard, effects, now);
         }
     }
 
+    fn apply_some(&mut self, shard: ShardId, room: &mut usize, more: &mut Vec<Effect>, now: Now) {
+        let (own, peers) = (self.origin, &self.peers);
+        let is_there = |origin: Origin| {
+            origin == own
+                || peers.map.get(&NodeId(origin.node)).and_then(Peer::origin) == Some(origin)
+        };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let applied = replica.apply_some(self.me, room, is_there, &mut self.replies);
+        self.on_applied(shard, applied, more, now);
+    }
+
     /// Reports what was applied, or halts the shard here (P13).
-    pub(crate) fn on_applied(
+    fn on_applied(
         &mut self,
         shard: ShardId,
         applied: Result<Option<Index>, Halt>,
