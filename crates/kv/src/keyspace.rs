@@ -304,8 +304,9 @@ impl Change<'_> {
                 self.take_out(hash, key);
             }
         }
-        let left = self.table.set(self.hasher, hash, key, value, expires_at_ms);
-        left.map(|item| self.graveyard.bury_item(item));
+        if let Some(item) = self.table.set(self.hasher, hash, key, value, expires_at_ms) {
+            self.graveyard.bury_item(item);
+        }
     }
 
     fn append(mut self, hash: u64, key: &[u8], tail: &[u8], now_ms: u64) -> usize {

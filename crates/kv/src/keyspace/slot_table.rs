@@ -129,8 +129,7 @@ impl SlotTable {
 
     /// The item of a key.
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<ItemView<'_>> {
-        let table = self.table(hash);
-        table.find(hash, key).map(|bucket| table.view(bucket))
+        self.table(hash).get(hash, key)
     }
 
     /// Reads the memory that finding a key of this hash reads, and gives back some of it.

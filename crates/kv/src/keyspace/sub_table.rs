@@ -204,6 +204,13 @@ impl SubTable {
         places.find_bucket_index(spread(hash), is_it).map(Bucket)
     }
 
+    /// The item of a key.
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<ItemView<'_>> {
+        let Self { places, arena, large } = self;
+        let is_it = |place: &Place| place.view(arena, large).key() == key;
+        places.find(spread(hash), is_it).map(|place| place.view(arena, large))
+    }
+
     /// The item there.
     pub(super) fn view(&self, bucket: Bucket) -> ItemView<'_> {
         self.place(bucket).view(&self.arena, &self.large)
