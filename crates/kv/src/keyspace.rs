@@ -310,18 +310,15 @@ impl Change<'_> {
     }
 
     fn append(mut self, hash: u64, key: &[u8], tail: &[u8], now_ms: u64) -> usize {
-        match self.table.find(hash, key).filter(|item| !item.is_expired(now_ms)) {
-            Some(item) => {
-                if let Some(cut) = &mut self.cut {
-                    cut.note_edit(self.slot, hash, item);
-                }
-                self.table.append(hash, key, tail).expect("the key was just found")
-            }
-            None => {
-                self.set(hash, key, tail, None);
-                tail.len()
-            }
+        let alive = self.table.find(hash, key).filter(|item| !item.is_expired(now_ms));
+        let Some(item) = alive else {
+            self.set(hash, key, tail, None);
+            return tail.len();
+        };
+        if let Some(cut) = &mut self.cut {
+            cut.note_edit(self.slot, hash, item);
         }
+        self.table.append(hash, key, tail).expect("the key was just found")
     }
 
     fn set_expiry(mut self, hash: u64, key: &[u8], expires_at_ms: Option<u64>) {

@@ -13,7 +13,7 @@ fn weak_hasher() -> KeyHasher {
 
 /// A key of 4 or, rarely, of 126 to 129 bytes: around the longest of a small item.
 fn key_of(n: u64) -> Vec<u8> {
-    let len = if n % 8 == 0 { 126 + (n / 8 % 4) as usize } else { 4 };
+    let len = if n.is_multiple_of(8) { 126 + (n / 8 % 4) as usize } else { 4 };
     let mut key = n.to_le_bytes().to_vec();
     key.resize(len, b'k');
     key
@@ -21,7 +21,7 @@ fn key_of(n: u64) -> Vec<u8> {
 
 /// A value of up to 39 or, at times, of 230 to 269 bytes: around the longest of a small item.
 fn value_of(word: u64) -> Vec<u8> {
-    let len = word % 40 + if word % 5 == 0 { 230 } else { 0 };
+    let len = word % 40 + if word.is_multiple_of(5) { 230 } else { 0 };
     vec![word as u8; len as usize]
 }
 
@@ -58,9 +58,10 @@ fn change(table: &mut SubTable, model: &mut Model, hasher: &KeyHasher, word: u64
             model.get_mut(&key).expect("it is there").0.extend_from_slice(&value);
         }
         (6.., _) => {
-            let gone = table.remove(hasher, hash, &key, |item| item.into_item());
-            let gone = contents(gone.iter().map(Item::view));
-            assert_eq!(gone.into_iter().next(), model.remove_entry(&key));
+            let gone = table.remove(hasher, hash, &key, |item| {
+                contents([item.into_item().view()].into_iter()).pop_first()
+            });
+            assert_eq!(gone.flatten(), model.remove_entry(&key));
         }
         _ => {}
     }
