@@ -203,8 +203,9 @@ impl Stream {
         self.acked = self.acked.max(head.acked);
         self.floor = self.floor.max(head.floor);
         while self.records.front().is_some_and(|(seq, _)| *seq <= self.acked) {
-            let first = self.records.pop_front();
-            first.into_iter().for_each(|(_, record)| self.forget(&record));
+            if let Some((_, record)) = self.records.pop_front() {
+                self.forget(&record);
+            }
         }
         true
     }
