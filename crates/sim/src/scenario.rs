@@ -5,6 +5,7 @@ use flotilla_shard::Layout;
 use crate::config::{Config, Driver, Ending, Workload};
 use crate::fault::{Fault, Planned};
 use crate::groups;
+use crate::lanes;
 use crate::queue::Micros;
 use crate::random::Random;
 use crate::swarm::swarm;
@@ -15,7 +16,7 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
 /// one in ten that is of groups of cores.
-pub const FAMILIES: [&str; 24] = [
+pub const FAMILIES: [&str; 27] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -38,6 +39,9 @@ pub const FAMILIES: [&str; 24] = [
     "crowded wires",
     "crowded streams",
     "stragglers",
+    "torn transfers",
+    lanes::FAMILY,
+    groups::HURT,
     groups::FAMILY,
     "swarm",
 ];
@@ -103,7 +107,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "everything" => everything(&mut config, &mut mix, random),
         "streams" => streams(&mut config, &mut mix, random),
         // Its runs have no nodes, and nothing of this is about them.
-        groups::FAMILY => mix.weights.clear(),
+        groups::FAMILY | groups::HURT | lanes::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
@@ -113,6 +117,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "crowded wires" => crowded_wires(&mut config, &mut mix, random),
         "crowded streams" => crowded_streams(&mut config, &mut mix, random),
         "stragglers" => stragglers(&mut config, &mut mix, random),
+        "torn transfers" => torn_transfers(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -184,6 +189,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         lasts_max: random.between(300, 1_800) * MILLI,
         faults_until: random.between(5, 11) * SECOND,
         ending: if random.chance(50) { Ending::Quorum(random.word()) } else { Ending::Whole },
+        quiet_ending: false,
         mutant: None,
     };
     let mix = Mix {
@@ -474,6 +480,10 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Crash, 2),
         (Fault::CrashLeader, 2),
     ]);
+    // Some nodes only learn what the cluster is: they are members, and no voters.
+    if random.chance(25) {
+        config.layout = local(*random.pick(&[6, 7]), 1, 3);
+    }
 }
 
 /// Links that do what TCP should not let through.
@@ -605,6 +615,37 @@ fn stragglers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_bytes_per_second = random.between(16, 128) << 10;
     config.workload.ballast = random.between(50, 150);
     mix.add(&[(Fault::Halves, 8), (Fault::PairOff, 4)]);
+}
+
+/// Who lags gets a snapshot that is torn on its way: it goes on where it was, or comes from another
+/// leader. Nodes make snapshots at the same places, of other parts, and nothing newer comes soon.
+fn torn_transfers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    let nodes = *random.pick(&[3, 3, 4, 5]);
+    config.layout = local(nodes, 1, nodes);
+    config.node.snapshot_log_bytes = random.between(8, 40) << 10;
+    config.node.snapshot_bytes_per_second = random.between(96, 400) << 10;
+    config.latency = random.between(50, 600);
+    config.disk_latency = random.between(50, 600);
+    config.workload.plain_clients = random.between(2, 4) as usize;
+    config.workload.cluster_clients = 0;
+    config.workload.pipeline_max = 2;
+    config.workload.eager_percent = 0;
+    config.workload.rest = random.between(8, 30) * MILLI;
+    config.workload.filler = random.between(300, 900) as usize;
+    config.workload.ballast = random.between(40, 110);
+    config.workload.expiring_percent = 0;
+    config.workload.read_percent = 10;
+    config.quiet_ending = random.chance(60);
+    config.ending = Ending::Whole;
+    config.faults_until = random.between(4, 8) * SECOND;
+    mix.every = random.between(300, 1_200) * MILLI;
+    mix.weights.clear();
+    mix.add(&[
+        (Fault::TornTransfer, 10),
+        (Fault::Isolate, 1),
+        (Fault::Crash, 1),
+        (Fault::CrashLeader, 1),
+    ]);
 }
 
 /// Snapshots keep parts of those before, while keys go by themselves.

@@ -4,8 +4,8 @@
 //! faults end, and the group must come to life.
 
 use flotilla_raft::{
-    Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered, ReplicaId,
-    SnapshotMeta, Time,
+    Body, Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered,
+    ReplicaId, SnapshotMeta, Time,
 };
 
 use super::host::{Clock, Disk, Host};
@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(super) read_percent: u64,
     /// How likely who leads proposes, there.
     pub(super) write_percent: u64,
+    /// How likely what repairs payloads is lost on its way, or that it is asked for.
+    pub(super) repair_loss_percent: u64,
     /// Every message and every write takes the longest time that it may.
     pub(super) even: bool,
     /// Who was asked to become a member and will never be there.
@@ -133,6 +135,7 @@ impl World {
             report_percent: 100,
             read_percent: 100,
             write_percent: 100,
+            repair_loss_percent: 0,
             even: false,
             ghosts: Vec::new(),
         }
@@ -177,7 +180,11 @@ impl World {
     fn collect(&mut self) {
         for parcel in std::mem::take(&mut self.cluster.sent) {
             let (from, to) = parcel.ends();
-            let lost = self.cut.contains(&(from, to)) || self.dice.percent(self.loss_percent);
+            let lost = self.cut.contains(&(from, to))
+                || self.dice.percent(self.loss_percent)
+                || (self.repair_loss_percent > 0
+                    && repairs(&parcel)
+                    && self.dice.percent(self.repair_loss_percent));
             let now = self.cluster.now;
             let slow = self.slow.iter().find(|(ends, _)| *ends == (from, to));
             let delay = self.up_to(slow.map_or(self.delay_max, |(_, most)| *most));
@@ -268,7 +275,7 @@ impl World {
                 let (term, to) = (self.cluster.raft(id).term(), self.pick());
                 // One with a lease would have given that up before it asked.
                 if self.cluster.raft(id).configuration().lease == 0 {
-                    let body = flotilla_raft::Body::TimeoutNow;
+                    let body = Body::TimeoutNow;
                     let message = Message { from: id, to, term, body };
                     self.cluster.step(to, Input::Message(message));
                 }
@@ -390,8 +397,25 @@ impl World {
                 self.rot(id);
                 self.cluster.host_mut(id).keeps_notes = self.dice.percent(50);
                 self.cluster.restart(id);
-                self.lose_state(id);
+                self.begin_to_load(id);
             }
+        }
+    }
+
+    /// The snapshot that a log begins at takes its time to be read, in some starts.
+    pub(super) fn begin_to_load(&mut self, id: ReplicaId) {
+        if self.dice.percent(40) {
+            self.cluster.host_mut(id).is_loading = true;
+        } else {
+            self.lose_state(id);
+        }
+    }
+
+    /// Goes on with what is being read: it is there, or can't be read.
+    fn load_state(&mut self, id: ReplicaId) {
+        if self.cluster.host(id).is_loading && self.dice.percent(40) {
+            self.cluster.host_mut(id).is_loading = false;
+            self.lose_state(id);
         }
     }
 
@@ -409,6 +433,7 @@ impl World {
             spared |= members.contains(&host.id()) && host.disk.has_whole(index, term);
         }
         if index > Index(0) && spared && self.dice.percent(60) {
+            self.cluster.host_mut(id).lose_state();
             self.cluster.step(id, Input::StateLost);
             self.cluster.judge.states_lost += 1;
         }
@@ -426,6 +451,7 @@ impl World {
         let up: Vec<_> = self.cluster.ids();
         for id in up {
             if self.cluster.is_up(id) {
+                self.load_state(id);
                 self.find_state(id);
             }
             if self.cluster.is_up(id) && self.dice.percent(20) {
@@ -449,4 +475,10 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a parcel is of the search for lost payloads.
+fn repairs(parcel: &Parcel) -> bool {
+    let Parcel::Message(message) = parcel else { return false };
+    matches!(message.body, Body::FetchEntries { .. } | Body::FetchedEntries { .. })
 }

@@ -22,6 +22,7 @@
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
 //! | nobody falls behind, and no log grows, for ever | `bounds.rs` |
+//! | a snapshot that arrives is one file | `transfers.rs` |
 
 mod append_only;
 pub mod atomicity;
@@ -42,6 +43,7 @@ pub(crate) mod shadow;
 pub(crate) mod shard_clock;
 mod slots;
 mod state_machine;
+pub(crate) mod transfers;
 mod votes;
 
 use std::collections::BTreeMap;

@@ -72,6 +72,10 @@ impl World {
             let while_busy = steps * (self.config.disk_latency + self.config.latency);
             self.machines[at].crashes_after = Some(random.below(while_busy.max(1)));
         }
+        // With as many nodes some members do not vote: nobody waits for one of those.
+        if spoiled && !newborn && self.machines.len() > META_VOTERS && random.chance(60) {
+            self.machines[at].asks_in_vain = Some(self.lasting_by(random));
+        }
         if newborn && spoiled {
             let there = (0..self.machines.len()).filter(|&other| self.machines[other].boots > 0);
             self.machines[at].unmet_by = there.filter(|&other| other != at).collect();
