@@ -622,7 +622,7 @@ fn stragglers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
 fn torn_transfers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     let nodes = *random.pick(&[3, 3, 4, 5]);
     config.layout = local(nodes, 1, nodes);
-    config.node.snapshot_log_bytes = random.between(8, 40) << 10;
+    config.node.snapshot_log_bytes = random.between(6, 24) << 10;
     config.node.snapshot_bytes_per_second = random.between(96, 400) << 10;
     config.latency = random.between(50, 600);
     config.disk_latency = random.between(50, 600);
@@ -630,9 +630,11 @@ fn torn_transfers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.workload.cluster_clients = 0;
     config.workload.pipeline_max = 2;
     config.workload.eager_percent = 0;
-    config.workload.rest = random.between(8, 30) * MILLI;
-    config.workload.filler = random.between(300, 900) as usize;
-    config.workload.ballast = random.between(40, 110);
+    config.workload.rest = random.between(4, 15) * MILLI;
+    // Several keys to a part, so that which ones are together depends on what was there before.
+    config.node.snapshot_part_bytes = *random.pick(&[200, 500, 1_500]);
+    config.workload.filler = random.between(100, 600) as usize;
+    config.workload.ballast = random.between(40, 120);
     config.workload.expiring_percent = 0;
     config.workload.read_percent = 10;
     config.quiet_ending = random.chance(60);

@@ -7,16 +7,18 @@
 //! here every run begins with what those seldom come to.
 
 use flotilla_raft::{
-    Config, Configuration, Entry, EntryKind, HardState, Index, Input, Payload, Recovered,
-    ReplicaId, SnapshotMeta, Term, Time,
+    Body, Config, Configuration, Entry, EntryKind, HardState, Index, Input, Message, Payload,
+    Recovered, ReplicaId, SnapshotMeta, Term, Time,
 };
 
-use super::host::{Disk, Snapshot};
+use super::host::{Disk, Host, Snapshot};
 use super::world::{Dice, MS, World};
 use super::{Cluster, id, voters};
 
 /// How often something goes wrong in a run.
 const TROUBLES: u64 = 14;
+/// How often another one is asked to lead, in the runs in which that is all.
+const SEATS: u64 = 30;
 
 /// The logs of a group, and what of them is committed.
 struct Past {
@@ -85,7 +87,7 @@ impl Past {
         let (kind, payload) = if opens {
             (EntryKind::Empty, Vec::new())
         } else if dice.percent(10) {
-            let lease = [0, 100][dice.below(2) as usize] * MS;
+            let lease = [0, 0, 0, 100][dice.below(4) as usize] * MS;
             let changed = Configuration { lease, ..self.configuration.clone() };
             (EntryKind::Configuration, changed.encode())
         } else {
@@ -115,7 +117,10 @@ impl Past {
     fn rot(&self, dice: &mut Dice) -> Vec<Vec<Index>> {
         let mut rotten: Vec<Vec<Index>> = vec![Vec::new(); self.logs.len()];
         let chance = [10, 30, 60][dice.below(3) as usize];
-        for at in 0..self.logs.len() {
+        let count = self.logs.len() as u64;
+        // Where all are hurt, those who could repair others wait themselves.
+        let only = dice.percent(50).then(|| dice.below(count) as usize);
+        for at in (0..self.logs.len()).filter(|at| only.is_none_or(|only| only == *at)) {
             for entry in &self.logs[at] {
                 let others = (0..self.logs.len()).filter(|other| *other != at);
                 let holders: Vec<usize> =
@@ -169,12 +174,17 @@ impl Past {
 }
 
 impl World {
-    /// Whoever leads is cut off, alone or not, or dies; or anybody; or all is as it was.
+    /// Whoever leads is cut off, or dies, or hands over; or anybody; or all is as it was.
     fn shake(&mut self) {
         let ids = self.cluster.ids();
         let any = ids[self.dice.below(ids.len() as u64) as usize];
         let leader = self.cluster.leader().unwrap_or(any);
-        match self.dice.below(12) {
+        if self.dice.percent(60) {
+            // Who has lacked an entry gets it, and who lacks it now is another.
+            self.starved = ids.clone();
+            self.starved.retain(|_| self.dice.percent(35));
+        }
+        match self.dice.below(16) {
             0 => self.shake_off(leader),
             1 => self.shake_off(any),
             2..=3 => {
@@ -188,10 +198,56 @@ impl World {
             6 => self.isolate(any),
             7 => self.restart_all(),
             8..=9 => self.cluster.compact(any),
+            10..=13 => self.hand_over_to_hurt(leader),
             _ => {
                 self.cut.clear();
                 self.restart_all();
             }
+        }
+    }
+
+    /// Who lacks payloads is asked to lead.
+    fn hand_over_to_hurt(&mut self, leader: ReplicaId) {
+        let mut hurt = self.cluster.ids();
+        hurt.retain(|&at| self.cluster.is_up(at) && self.cluster.raft(at).damaged() > 0);
+        hurt.retain(|at| *at != leader);
+        self.cut.clear();
+        if !hurt.is_empty() && self.cluster.is_up(leader) {
+            let to = hurt[self.dice.below(hurt.len() as u64) as usize];
+            self.cluster.transfer(leader, to);
+        }
+    }
+
+    /// Another one is asked to lead, mostly one that lacks payloads, while some can't be heard: who
+    /// lacks an entry in one term, and says so or not, may get it in the next.
+    fn change_seats(&mut self) {
+        let mut up = self.cluster.ids();
+        up.retain(|&at| self.cluster.is_up(at));
+        let mut hurt = up.clone();
+        hurt.retain(|&at| self.cluster.raft(at).damaged() > 0);
+        let among = if hurt.is_empty() || self.dice.percent(40) { up.clone() } else { hurt };
+        let to = among[self.dice.below(among.len() as u64) as usize];
+        self.cut.clear();
+        for other in up {
+            if other != to && self.dice.percent(30) {
+                self.isolate(other);
+            }
+        }
+        // One with a lease would have given that up before it asked.
+        let leased =
+            |host: &Host| host.raft.as_ref().is_some_and(|raft| raft.configuration().lease > 0);
+        let leased = self.cluster.hosts.values().any(leased);
+        let leader = self.cluster.raft(to).leader().filter(|leader| *leader != to && !leased);
+        if let Some(leader) = leader {
+            let (term, body) = (self.cluster.raft(to).term(), Body::TimeoutNow);
+            let message = Message { from: leader, to, term, body };
+            self.cluster.step(to, Input::Message(message));
+        }
+        let lasts = (20 + self.dice.below(250)) * MS;
+        self.run_until(self.cluster.now + lasts);
+        self.use_it();
+        if self.dice.percent(20) {
+            self.cluster.compact(to);
         }
     }
 
@@ -215,26 +271,35 @@ impl World {
 /// A group that begins hurt.
 pub(super) fn run_hurt(seed: u64) -> World {
     let mut dice = Dice::of(seed);
-    let configuration = voters([3, 3, 4, 5][dice.below(4) as usize]);
+    let configuration = voters([3, 4, 4, 5][dice.below(4) as usize]);
     let mut past = Past::new(configuration.clone());
     for term in 1..=2 + dice.below(5) {
         past.play(Term(term), &mut dice);
     }
-    let mut cluster =
-        Cluster::with(&configuration, |_| Recovered::default(), |id| Config::new(id, seed));
+    let max_trailing_bytes = dice.below(300) as usize;
+    let mut cluster = Cluster::with(
+        &configuration,
+        |_| Recovered::default(),
+        |id| Config { max_trailing_bytes, ..Config::new(id, seed) },
+    );
     past.begin(&mut cluster, &mut dice);
     let chunk_bytes = 1 + dice.below(200);
     for host in cluster.hosts.values_mut() {
         host.transfers.chunking.chunk_bytes = chunk_bytes as u32;
     }
     let (delay_max, write_max) = ([2, 20][dice.below(2) as usize] * MS, (1 + dice.below(20)) * MS);
-    let repair_loss_percent = [0, 50, 80, 95][dice.below(4) as usize];
+    let repair_loss_percent = [0, 70, 95, 99][dice.below(4) as usize];
     let calm = World::without_faults(cluster, dice);
     let mut world = World { delay_max, write_max, repair_loss_percent, ..calm };
     for at in world.cluster.ids() {
         world.begin_to_load(at);
     }
-    for _ in 0..TROUBLES {
+    let seats = if world.dice.percent(70) { SEATS } else { 0 };
+    for _ in 0..seats {
+        world.change_seats();
+    }
+    let troubles = if seats > 0 { 2 } else { TROUBLES };
+    for _ in 0..troubles {
         let lasts = (20 + world.dice.below(600)) * MS;
         let end = Time(world.cluster.now.0 + lasts);
         while world.cluster.now < end {

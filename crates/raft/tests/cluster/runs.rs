@@ -27,6 +27,7 @@ impl World {
         self.cut.clear();
         self.restart_all();
         (self.loss_percent, self.repeat_percent, self.repair_loss_percent) = (0, 0, 0);
+        self.starved.clear();
         for id in self.cluster.ids() {
             self.cluster.host_mut(id).is_loading = false;
             self.cluster.report_applied(id);

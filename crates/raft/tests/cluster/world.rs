@@ -54,8 +54,10 @@ pub(crate) struct World {
     pub(super) read_percent: u64,
     /// How likely who leads proposes, there.
     pub(super) write_percent: u64,
-    /// How likely what repairs payloads is lost on its way, or that it is asked for.
+    /// How likely what repairs payloads is lost on its way.
     pub(super) repair_loss_percent: u64,
+    /// Who gets hardly any entries, although all else arrives.
+    pub(super) starved: Vec<ReplicaId>,
     /// Every message and every write takes the longest time that it may.
     pub(super) even: bool,
     /// Who was asked to become a member and will never be there.
@@ -136,6 +138,7 @@ impl World {
             read_percent: 100,
             write_percent: 100,
             repair_loss_percent: 0,
+            starved: Vec::new(),
             even: false,
             ghosts: Vec::new(),
         }
@@ -184,7 +187,8 @@ impl World {
                 || self.dice.percent(self.loss_percent)
                 || (self.repair_loss_percent > 0
                     && repairs(&parcel)
-                    && self.dice.percent(self.repair_loss_percent));
+                    && self.dice.percent(self.repair_loss_percent))
+                || (self.starved.contains(&to) && brings(&parcel) && self.dice.percent(90));
             let now = self.cluster.now;
             let slow = self.slow.iter().find(|(ends, _)| *ends == (from, to));
             let delay = self.up_to(slow.map_or(self.delay_max, |(_, most)| *most));
@@ -477,8 +481,14 @@ impl World {
     }
 }
 
-/// Whether a parcel is of the search for lost payloads.
+/// Whether a parcel brings new entries.
+fn brings(parcel: &Parcel) -> bool {
+    let Parcel::Message(message) = parcel else { return false };
+    matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty())
+}
+
+/// Whether a parcel brings payloads that were lost.
 fn repairs(parcel: &Parcel) -> bool {
     let Parcel::Message(message) = parcel else { return false };
-    matches!(message.body, Body::FetchEntries { .. } | Body::FetchedEntries { .. })
+    matches!(&message.body, Body::FetchedEntries { entries, .. } if !entries.is_empty())
 }

@@ -60,7 +60,7 @@ impl World {
             since: self.now,
             lags: true,
             quiet: random.chance(75),
-            tears: random.between(1, 4),
+            tears: random.between(2, 5),
             torn_at: 0,
             more: 0,
             apart_until: None,

@@ -520,3 +520,29 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no frame attests looks like a torn end, so nobody but the twin can miss it.
+    #[test]
+    #[should_panic(expected = "what came back is not what was there")]
+    fn a_durable_frame_that_is_gone_is_missed() {
+        let mut world = World::new(3);
+        loop {
+            let before = world.acked.clone();
+            world.turn();
+            world.sync();
+            let newest = world.stored.last().expect("a frame is durable");
+            if world.acked != before && newest.offset > 0 {
+                break;
+            }
+        }
+        let newest = world.stored.last().expect("a frame is durable");
+        let nothing = vec![0; newest.bytes.len()];
+        world.disk.write_durable(&newest.file, newest.offset, &nothing).expect("room");
+        (world.seen.rotted, world.is_hurt) = (1, true);
+        world.crash();
+    }
+}
