@@ -48,6 +48,11 @@ impl<'a> Args<'a> {
         Ok(Self { bytes })
     }
 
+    /// Bytes that were checked, or will be before anybody looks at an argument.
+    pub(crate) fn unchecked(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
     /// Number of arguments, the name included.
     pub fn len(&self) -> usize {
         u32_at(self.bytes, 0) as usize
@@ -209,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes.
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::new(what))?;
         self.rest = rest;
         Ok(*taken)

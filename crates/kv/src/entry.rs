@@ -26,7 +26,7 @@
 //!
 //! An entry without chunks is a *tick*: it only moves the clock.
 
-use crate::args::{Args, Malformed, Reader};
+use crate::args::{Args, Malformed, Reader, u32_at};
 
 /// The slot of a command that concerns its whole shard.
 pub const WHOLE_SHARD: u16 = 0xFFFF;
@@ -34,6 +34,10 @@ pub const WHOLE_SHARD: u16 = 0xFFFF;
 const FORMAT: u8 = 1;
 const NO_LIST: u32 = u32::MAX;
 const COUNT_AT: usize = 27;
+/// Where a chunk has the number of its unsettled positions.
+const UNSETTLED_AT: usize = 46;
+/// Bytes of a command before its arguments.
+const COMMAND_HEAD: usize = 19;
 
 /// Who sends a stream of commands to a shard: one lane of one node, in one of its boots (P7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,6 +169,7 @@ impl<'a> Chunk<'a> {
         let mut last: Option<ChunkCommand<'_>> = None;
         for _ in 0..count {
             let command = read_command(&mut reader)?;
+            Args::parse(command.args.bytes())?;
             if last.is_some_and(|last| last.seq >= command.seq) {
                 return Err(Malformed::new("chunk: positions don't ascend"));
             }
@@ -175,6 +180,14 @@ impl<'a> Chunk<'a> {
         }
         reader.end("chunk: bytes after the last command")?;
         Ok(Self { bytes, commands_at, count })
+    }
+
+    /// A chunk that was checked before.
+    fn validated(bytes: &'a [u8]) -> Self {
+        let unsettled = u32_at(bytes, UNSETTLED_AT);
+        let listed = if unsettled == NO_LIST { 0 } else { unsettled as usize };
+        let count_at = UNSETTLED_AT + 4 + 8 * listed;
+        Self { bytes, commands_at: count_at + 4, count: u32_at(bytes, count_at) }
     }
 
     /// What it says of its stream.
@@ -283,8 +296,7 @@ impl<'a> EntryView<'a> {
     pub fn chunks(&self) -> impl Iterator<Item = Chunk<'a>> + use<'a> {
         let mut reader = Reader::new(self.chunks);
         (0..self.count).map(move |_| {
-            let chunk = read_chunk(&mut reader).and_then(Chunk::parse);
-            chunk.expect("an entry is validated when parsed")
+            Chunk::validated(read_chunk(&mut reader).expect("an entry is validated when parsed"))
         })
     }
 
@@ -330,21 +342,54 @@ fn read_unsettled(reader: &mut Reader<'_>, count: u32) -> Result<Vec<u64>, Malfo
     Ok(unsettled)
 }
 
+/// A command whose arguments are still to be checked, if the chunk was not.
 fn read_command<'a>(reader: &mut Reader<'a>) -> Result<ChunkCommand<'a>, Malformed> {
-    let seq = reader.u64("position of a command")?;
-    let slot = reader.u16("slot of a command")?;
+    let head = reader.array::<COMMAND_HEAD>("head of a command")?;
+    let mut fields = Reader::new(&head);
+    let seq = fields.u64("position of a command")?;
+    let slot = fields.u16("slot of a command")?;
     if !is_slot(slot) {
         return Err(Malformed::new("slot of a command"));
     }
-    let generation = reader.u32("generation of a slot")?;
-    let joined = match reader.u8("joined")? {
+    let generation = fields.u32("generation of a slot")?;
+    let joined = match fields.u8("joined")? {
         0 => false,
         1 => true,
         _ => return Err(Malformed::new("joined")),
     };
-    let len = reader.u32("length of the arguments")?;
-    let args = Args::parse(reader.take(len as usize, "arguments")?)?;
+    let len = fields.u32("length of the arguments")?;
+    let args = Args::unchecked(reader.take(len as usize, "arguments")?);
     Ok(ChunkCommand { seq, slot, generation, joined, args })
+}
+
+/// Tells slot and first argument of the commands of an entry that was not checked, up to where it
+/// makes no sense: for whoever only wants to know what will be looked at.
+pub(crate) fn peek_keys<'a>(
+    entry: &'a [u8],
+    mut each: impl FnMut(u16, &'a [u8]),
+) -> Result<(), Malformed> {
+    let mut reader = Reader::new(entry);
+    reader.take(COUNT_AT, "head of an entry")?;
+    for _ in 0..reader.u32("number of chunks")? {
+        let mut chunk = Reader::new(read_chunk(&mut reader)?);
+        chunk.take(UNSETTLED_AT, "head of a chunk")?;
+        match chunk.u32("number of unsettled positions")? {
+            NO_LIST => {}
+            count => drop(chunk.take(count as usize * 8, "unsettled positions")?),
+        }
+        for _ in 0..chunk.u32("number of commands")? {
+            let command = read_command(&mut chunk)?;
+            let mut args = Reader::new(command.args.bytes());
+            if args.u32("argument count")? < 2 {
+                continue;
+            }
+            let name = args.u32("argument length")?;
+            args.take(name as usize, "argument")?;
+            let key = args.u32("argument length")?;
+            each(command.slot, args.take(key as usize, "argument")?);
+        }
+    }
+    Ok(())
 }
 
 fn read_chunk<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
@@ -410,14 +455,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_told_without_a_check() {
+        let mut keys = Vec::new();
+        let bytes = entry();
+        peek_keys(&bytes, |slot, key| keys.push((slot, key))).expect("built by EntryWriter");
+        assert_eq!(keys, [(77, &b"k"[..]), (WHOLE_SHARD, b"k")]);
+    }
+
+    #[test]
     fn every_cut_is_refused_and_no_flip_panics() {
         let bytes = entry();
         for end in 0..bytes.len() {
             assert!(EntryView::parse(&bytes[..end]).is_err(), "cut at {end}");
+            assert!(peek_keys(&bytes[..end], |_, _| ()).is_err(), "cut at {end}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = peek_keys(&flipped, |_, _| ());
             if let Ok(view) = EntryView::parse(&flipped) {
                 view.chunks().for_each(|chunk| {
                     chunk.head();

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::args::Args;
 use crate::command::{TABLE_VERSION, find};
-use crate::entry::{Chunk, ChunkCommand, EntryView, Origin, WHOLE_SHARD};
+use crate::entry::{Chunk, ChunkCommand, EntryView, Origin, WHOLE_SHARD, peek_keys};
 use crate::execute;
 use crate::keyspace::{Keyspace, of_words};
 use crate::scope::{Ownership, Scope, SlotSet};
@@ -169,14 +169,14 @@ impl Machine {
     /// nothing; it pays where there are several commands and more keys than a cache holds.
     pub fn look_ahead<'a>(&mut self, entries: impl Iterator<Item = &'a [u8]>) {
         let mut places = std::mem::take(&mut self.places);
-        let views = entries.filter_map(|entry| EntryView::parse(entry).ok());
-        for chunk in views.flat_map(|view| view.chunks()) {
-            for command in chunk.commands() {
-                // Most commands have one key, and have it there.
-                if let Some(key) = command.args.get(1).filter(|_| command.slot < SLOTS) {
-                    places.push(self.keyspace.place(command.slot, key));
+        for entry in entries {
+            // Most commands have one key, and have it there. What is wrong with an entry is told
+            // when it is applied.
+            let _ = peek_keys(entry, |slot, key| {
+                if slot < SLOTS {
+                    places.push(self.keyspace.place(slot, key));
                 }
-            }
+            });
             if places.len() >= PLACES_MAX {
                 break;
             }

@@ -20,7 +20,7 @@
 //! Invariants: `min_incarnation`, and within an incarnation `epoch`, `acked` and `floor`, never go
 //! back; every record is above `acked`; `reply_bytes` and `digest` are sums over the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::entry::{ChunkHead, Origin};
@@ -66,7 +66,8 @@ pub(crate) struct Stream {
     pub(crate) epoch: u64,
     pub(crate) acked: u64,
     pub(crate) floor: u64,
-    records: BTreeMap<u64, Record>,
+    /// By position, ascending: nearly all come at the end and go at the front.
+    records: VecDeque<(u64, Record)>,
     reply_bytes: usize,
     digest: u64,
 }
@@ -201,19 +202,19 @@ impl Stream {
         }
         self.acked = self.acked.max(head.acked);
         self.floor = self.floor.max(head.floor);
-        while let Some(first) = self.records.first_entry().filter(|r| *r.key() <= self.acked) {
-            let record = first.remove();
-            self.forget(&record);
+        while self.records.front().is_some_and(|(seq, _)| *seq <= self.acked) {
+            let first = self.records.pop_front();
+            first.into_iter().for_each(|(_, record)| self.forget(&record));
         }
         true
     }
 
     /// What a position may do.
     pub(crate) fn position(&self, seq: u64) -> Position<'_> {
-        match self.records.get(&seq) {
-            Some(record) => Position::Recorded(record.reply.bytes()),
-            None if seq <= self.acked => Position::Void,
-            None => Position::New,
+        match self.place(seq) {
+            Ok(at) => Position::Recorded(self.records[at].1.reply.bytes()),
+            Err(_) if seq <= self.acked => Position::Void,
+            Err(_) => Position::New,
         }
     }
 
@@ -229,20 +230,37 @@ impl Stream {
         let record = Record { slot, reply: Reply::new(reply), digest };
         self.reply_bytes += reply.len();
         self.digest = self.digest.wrapping_add(digest);
-        let before = self.records.insert(seq, record);
-        assert!(before.is_none(), "a position is executed once");
+        let place = self.place(seq).expect_err("a position is executed once");
+        self.records.insert(place, (seq, record));
     }
 
     /// The records by position.
-    pub(crate) fn records(&self) -> &BTreeMap<u64, Record> {
+    pub(crate) fn records(&self) -> &VecDeque<(u64, Record)> {
         &self.records
+    }
+
+    /// Whether a position has a record.
+    pub(crate) fn has_record(&self, seq: u64) -> bool {
+        self.place(seq).is_ok()
+    }
+
+    /// Where the record of a position stands, or else would.
+    fn place(&self, seq: u64) -> Result<usize, usize> {
+        match self.records.back() {
+            Some((last, _)) if *last >= seq => self.records.binary_search_by_key(&seq, |r| r.0),
+            _ => Err(self.records.len()),
+        }
     }
 
     fn drop_records(&mut self, dropped: impl Fn(u64) -> bool) {
         let mut records = std::mem::take(&mut self.records);
-        for (_, record) in records.extract_if(.., |&seq, _| dropped(seq)) {
-            self.forget(&record);
-        }
+        records.retain(|(seq, record)| {
+            let goes = dropped(*seq);
+            if goes {
+                self.forget(record);
+            }
+            !goes
+        });
         self.records = records;
     }
 

@@ -59,6 +59,11 @@ impl Caller {
         }
     }
 
+    /// Whether a reply may let it go on: a command waits, or bytes that were not looked at.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.stalled || self.parked.is_some() || self.client.unread() > 0
+    }
+
     /// Whether it sends no more and waits for nothing: half a request is none.
     pub(crate) fn is_over(&self) -> bool {
         self.ended && !self.stalled && self.parked.is_none() && self.client.pending() == 0

@@ -1,15 +1,22 @@
 //! Driving the cores: inputs in, effects carried out, proposals and reads of the turn.
 
 use flotilla_kv::Machine;
+use flotilla_kv::entry::Origin;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
-use flotilla_shard::ShardId;
+use flotilla_shard::{NodeId, ShardId};
+use smallvec::SmallVec;
 
 use crate::io::{Notice, Now};
 use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
+use crate::peers::Peer;
 use crate::replica::{Halt, Replica, State};
 use crate::room::Shortage;
+
+/// Bytes of entries that are applied in a turn: as they are committed, and as many again that were
+/// left by the turns before.
+pub(crate) const APPLIED_PER_TURN: usize = 1 << 20;
 
 /// Expiries are ticked for at most this often, microseconds.
 const TICK_MICROS: u64 = 5_000;
@@ -58,8 +65,9 @@ impl Node {
                 replica.on_committed(entries);
                 // What did not fit into the turn is first to be applied in the next one.
                 if !behind {
-                    let applied = replica.apply_some(self.me, &mut self.replies);
-                    self.on_applied(shard, applied, more, now);
+                    let mut room = self.apply_room;
+                    self.apply_some(shard, &mut room, more, now);
+                    self.apply_room = room;
                 }
             }
             Effect::Proposed { .. } => {
@@ -103,21 +111,38 @@ impl Node {
         }
     }
 
-    /// Applies a slice of what earlier turns have left.
+    /// Applies a slice of what earlier turns have left, of one shard after the other: what does not
+    /// get its turn now is first the next time.
     pub(crate) fn apply_backlog(&mut self, now: Now) {
         let behind = self.replicas.values().filter(|replica| replica.has_backlog());
-        let shards: Vec<ShardId> = behind.map(|replica| replica.shard).collect();
+        let mut shards: SmallVec<[ShardId; 16]> = behind.map(|replica| replica.shard).collect();
+        let first = shards.partition_point(|shard| *shard < self.next_backlog);
+        shards.rotate_left(first);
+        let mut room = APPLIED_PER_TURN;
         for shard in shards {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let applied = replica.apply_some(self.me, &mut self.replies);
+            self.next_backlog = shard;
+            if room == 0 {
+                return;
+            }
             let mut effects = Vec::new();
-            self.on_applied(shard, applied, &mut effects, now);
+            self.apply_some(shard, &mut room, &mut effects, now);
             self.carry_out_all(shard, effects, now);
         }
     }
 
+    fn apply_some(&mut self, shard: ShardId, room: &mut usize, more: &mut Vec<Effect>, now: Now) {
+        let (own, peers) = (self.origin, &self.peers);
+        let is_there = |origin: Origin| {
+            origin == own
+                || peers.map.get(&NodeId(origin.node)).and_then(Peer::origin) == Some(origin)
+        };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let applied = replica.apply_some(self.me, room, is_there, &mut self.replies);
+        self.on_applied(shard, applied, more, now);
+    }
+
     /// Reports what was applied, or halts the shard here (P13).
-    pub(crate) fn on_applied(
+    fn on_applied(
         &mut self,
         shard: ShardId,
         applied: Result<Option<Index>, Halt>,
@@ -180,27 +205,40 @@ impl Node {
     /// The clock of a shard, if enough of its voters' clocks are known (P9).
     pub(crate) fn shard_clock(&self, shard: ShardId, now: Now) -> Option<u64> {
         let voters = self.replicas.get(&shard)?.voters();
-        self.clock.median_ms(&voters, self.me, now)
+        self.clock.median_ms(voters, self.me, now)
     }
 
     /// Proposes one entry for all chunks of a shard, or a tick where one is due; then asks for the
     /// reads of this turn.
     pub(crate) fn propose(&mut self, now: Now) {
-        let shards: Vec<ShardId> = self.led_and_open();
-        for shard in shards {
-            let clock_ms = self.shard_clock(shard, now);
-            let tick = self.tick_is_due(shard, clock_ms, now);
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let Some(lead) = &mut replica.lead else { continue };
-            let State::Serving(machine) = &replica.state else { continue };
-            if lead.has_staged() || tick {
-                let payload = Payload::new(lead.entry(clock_ms, machine));
-                let id = lead.next_id();
-                let before = replica.raft.last_index();
-                self.step(shard, Input::Propose { id, payload }, now);
-                self.after_propose(shard, before);
+        for shard in self.led_and_open() {
+            if self.may_propose(shard) {
+                self.propose_entry(shard, now);
             }
             self.ask_for_reads(shard, now);
+        }
+    }
+
+    /// Whether an entry of a shard is due, or might be if the time has come.
+    fn may_propose(&self, shard: ShardId) -> bool {
+        let Some(replica) = self.replicas.get(&shard) else { return false };
+        let expires = replica.machine().and_then(Machine::next_expiry_ms).is_some();
+        let wanted = |lead: &Lead| lead.has_staged() || lead.wants_tick();
+        expires || replica.lead.as_ref().is_some_and(wanted)
+    }
+
+    fn propose_entry(&mut self, shard: ShardId, now: Now) {
+        let clock_ms = self.shard_clock(shard, now);
+        let tick = self.tick_is_due(shard, clock_ms, now);
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let Some(lead) = &mut replica.lead else { return };
+        let State::Serving(machine) = &replica.state else { return };
+        if lead.has_staged() || tick {
+            let payload = Payload::new(lead.entry(clock_ms, machine));
+            let id = lead.next_id();
+            let before = replica.raft.last_index();
+            self.step(shard, Input::Propose { id, payload }, now);
+            self.after_propose(shard, before);
         }
     }
 
@@ -222,7 +260,7 @@ impl Node {
         self.step(shard, Input::Read { id }, now);
     }
 
-    fn led_and_open(&self) -> Vec<ShardId> {
+    fn led_and_open(&self) -> SmallVec<[ShardId; 16]> {
         let open = self.replicas.values().filter(|replica| replica.is_open());
         open.map(|replica| replica.shard).collect()
     }
@@ -264,14 +302,17 @@ impl Node {
 
     /// Serves the reads whose index is applied.
     pub(crate) fn serve_reads(&mut self, now: Now) {
-        let shards: Vec<ShardId> = self.led_and_open();
-        for shard in shards {
+        for shard in self.led_and_open() {
+            let servable = |replica: &Replica| {
+                replica.lead.as_ref().is_some_and(|lead| lead.has_servable(replica.applied))
+            };
+            if !self.replicas.get(&shard).is_some_and(servable) {
+                continue;
+            }
             let clock_ms = self.shard_clock(shard, now);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             let State::Serving(machine) = &replica.state else { continue };
-            if let Some(lead) = &mut replica.lead
-                && lead.has_servable(replica.applied)
-            {
+            if let Some(lead) = &mut replica.lead {
                 lead.serve(shard, replica.applied, machine, clock_ms, &mut self.replies);
             }
         }

@@ -3,6 +3,7 @@
 use flotilla_kv::args::Args;
 use flotilla_kv::entry::{Chunk, Origin};
 use flotilla_shard::{NodeId, ShardId};
+use smallvec::SmallVec;
 
 use crate::io::Now;
 use crate::lead::{LeaderRead, refuse};
@@ -23,7 +24,7 @@ const REPLY_BYTES_MAX: usize = 96 << 20;
 impl Node {
     /// Sends what waits in the streams to the leaders, as far as they are known and linked.
     pub(crate) fn flush_streams(&mut self, now: Now) {
-        let shards: Vec<ShardId> = self.streams.keys().copied().collect();
+        let shards: SmallVec<[ShardId; 16]> = self.streams.keys().copied().collect();
         for shard in shards {
             let target = self.target_of(shard);
             let Some(stream) = self.streams.get_mut(&shard) else { continue };

@@ -17,6 +17,7 @@ use flotilla_shard::{FoundingRecord, Layout, META, NodeId, ShardId, SlotMap, Sto
 use crate::admission::Admissions;
 use crate::clock::Clock;
 use crate::conns::Conns;
+use crate::consensus::APPLIED_PER_TURN;
 use crate::founding::{Founding, Here, NodeState};
 use crate::gather::Gather;
 use crate::io::{ConnId, Event, Notice, Now, Output, WriteBatch};
@@ -106,6 +107,10 @@ pub struct Node {
     pub(crate) last_now: Now,
     /// Whether tables have more to free.
     freeing: bool,
+    /// Bytes of entries that may still be applied in this turn as soon as they are committed.
+    pub(crate) apply_room: usize,
+    /// The shard whose turn it is to apply what earlier turns have left.
+    pub(crate) next_backlog: ShardId,
     /// The state of the jitter's generator.
     pub(crate) random: u64,
     pub(crate) writes: Vec<(ShardId, flotilla_raft::Write)>,
@@ -228,6 +233,8 @@ impl Node {
             answered: BTreeSet::new(),
             last_now: now,
             freeing: false,
+            apply_room: APPLIED_PER_TURN,
+            next_backlog: ShardId(0),
             random: boot.seed,
             writes: Vec::new(),
             removed,
@@ -291,6 +298,7 @@ impl Node {
         self.last_now = now;
         if !self.stopped {
             self.apply_backlog(now);
+            self.apply_room = APPLIED_PER_TURN;
             self.watch_loading(now);
             self.settle(now);
             self.walk_snapshot(now);

@@ -6,8 +6,10 @@
 //! stops its Raft too (P13).
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use flotilla_kv::entry::Origin;
 use flotilla_kv::machine::{Answers, Machine, Outcome};
 use flotilla_kv::snapshot::Restorer;
 use flotilla_raft::{Entry, EntryKind, Index, Raft, ReplicaId, SnapshotMeta, Term, Time};
@@ -17,8 +19,6 @@ use crate::lead::Lead;
 use crate::repair::Attempt;
 use crate::replies::{Answer, Replies};
 
-/// Bytes of entries that are applied at a time.
-const SLICE_BYTES: usize = 1 << 20;
 /// What an entry costs besides its payload, in bytes of payload.
 const ENTRY_COST_BYTES: usize = 64;
 /// So many entries are looked at together before they are applied,
@@ -192,9 +192,9 @@ impl Replica {
     }
 
     /// The nodes whose replicas vote.
-    pub(crate) fn voters(&self) -> Vec<NodeId> {
+    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> {
         let voters = self.raft.configuration().voters.iter();
-        voters.filter_map(|id| self.node_of(*id)).collect()
+        voters.filter_map(|id| self.node_of(*id))
     }
 
     /// Whether it leads and may propose: its term's first entry is applied, so the stamp of the
@@ -208,25 +208,28 @@ impl Replica {
         self.queue.extend(entries);
     }
 
-    /// Applies a slice of what is committed, unless the table is being loaded: at most about
-    /// [`SLICE_BYTES`], so that a long log does not hold up the turn. Gives the index applied last,
-    /// to be reported to Raft.
+    /// Applies what is committed as far as `room` goes, bytes of payload, so that a long log does not
+    /// hold up the turn; nothing while the table is being loaded. Gives the index applied last, to
+    /// be reported to Raft. `is_there` says whether somebody is there to be answered.
     pub(crate) fn apply_some(
         &mut self,
         me: NodeId,
+        room: &mut usize,
+        is_there: impl Fn(Origin) -> bool,
         replies: &mut Replies,
     ) -> Result<Option<Index>, Halt> {
-        let (mut bytes, mut ahead) = (0, 0);
+        let mut ahead = 0;
         let mut applied = None;
-        while bytes < SLICE_BYTES && self.machine().is_some() {
+        while *room > 0 && self.machine().is_some() {
             if ahead == 0 {
                 self.look_ahead();
                 ahead = LOOK_AHEAD;
             }
             let Some(entry) = self.queue.pop_front() else { break };
-            self.apply(&entry, me, replies)?;
+            self.apply(&entry)?;
+            self.hand_out(me, &is_there, replies);
             ahead -= 1;
-            bytes += entry.payload.len() + ENTRY_COST_BYTES;
+            *room = room.saturating_sub(entry.payload.len() + ENTRY_COST_BYTES);
             applied = Some(entry.index);
         }
         Ok(applied)
@@ -239,7 +242,11 @@ impl Replica {
         let bytes: usize = entries().map(|entry| entry.payload.len()).sum();
         if bytes >= LOOK_AHEAD_BYTES_MIN {
             let normal = entries().filter(|entry| entry.kind == EntryKind::Normal);
-            machine.look_ahead(normal.map(|entry| entry.payload.bytes()));
+            let payloads = || normal.clone().map(|entry| entry.payload.bytes());
+            // The payloads themselves first: what is read of one does not wait for another.
+            let ends = |bytes: &[u8]| bytes.first().copied().zip(bytes.last().copied());
+            black_box(payloads().filter_map(ends).fold(0, |sum, (a, b)| sum ^ a ^ b));
+            machine.look_ahead(payloads());
         }
     }
 
@@ -254,7 +261,7 @@ impl Replica {
     }
 
     /// One entry, behind an unwind boundary (P13).
-    fn apply(&mut self, entry: &Entry, me: NodeId, replies: &mut Replies) -> Result<(), Halt> {
+    fn apply(&mut self, entry: &Entry) -> Result<(), Halt> {
         assert_eq!(entry.index, self.applied.next(), "entries are applied in order, without gaps");
         self.applied = entry.index;
         // A core's own entries carry nothing for the machine, which counts them all the same.
@@ -267,9 +274,9 @@ impl Replica {
         {
             lead.open |= lead.term == entry.term;
         }
-        let State::Serving(machine) = &mut self.state else { return Ok(()) };
         let answers = &mut self.answers;
         answers.clear();
+        let State::Serving(machine) = &mut self.state else { return Ok(()) };
         let applied =
             catch_unwind(AssertUnwindSafe(|| machine.apply(entry.index.0, payload, answers)));
         let failure = match applied {
@@ -281,15 +288,29 @@ impl Replica {
             self.state = State::Halted;
             return Err(Halt { index: entry.index, reason });
         }
-        self.hand_out(me, replies);
         Ok(())
     }
 
     /// The answers of an entry go to their origins: from the leader, and from the origin's own
-    /// replica to itself.
-    fn hand_out(&mut self, me: NodeId, replies: &mut Replies) {
+    /// replica to itself. To boots that are over, as in a log that is replayed, goes nothing.
+    fn hand_out(
+        &self,
+        me: NodeId,
+        is_there: &impl Fn(Origin) -> bool,
+        replies: &mut Replies,
+    ) {
+        // The answers of one chunk have one origin.
+        let mut last: Option<(Origin, bool)> = None;
         for answer in &self.answers {
             if self.lead.is_none() && answer.origin.node != me.0 {
+                continue;
+            }
+            let there = match last {
+                Some((origin, there)) if origin == answer.origin => there,
+                _ => is_there(answer.origin),
+            };
+            last = Some((answer.origin, there));
+            if !there {
                 continue;
             }
             let (epoch, seq) = (answer.epoch, answer.seq);

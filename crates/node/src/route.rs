@@ -273,7 +273,10 @@ impl Node {
             if let ReplyTo::Client { place, .. } = to {
                 caller.client.fill(place, reply);
             }
-            self.ready.insert(conn);
+            self.answered.insert(conn);
+            if caller.may_go_on() {
+                self.ready.insert(conn);
+            }
         }
         if let ReplyTo::Part { gather: id, part, .. } = to
             && let Some(gather) = self.gathers.get_mut(&id)

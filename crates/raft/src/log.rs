@@ -56,13 +56,15 @@ impl Log {
     /// A recovered log. Panics unless the entries follow the snapshot without gaps.
     pub(crate) fn new(hard_state: HardState, snapshot: Position, entries: Vec<Entry>) -> Self {
         let writes = Writes::new(hard_state, Index(snapshot.index.0 + entries.len() as u64));
+        // A leader's first entry comes at once: it must not have everything moved.
+        let room = entries.len() + entries.len() / 8 + 64;
         let mut log = Self {
             start: snapshot,
             snapshot,
             base: snapshot.index,
             terms: VecDeque::new(),
-            entries: VecDeque::with_capacity(entries.len()),
-            ends: VecDeque::with_capacity(entries.len()),
+            entries: VecDeque::with_capacity(room),
+            ends: VecDeque::with_capacity(room),
             base_end: 0,
             holes: BTreeSet::new(),
             writes,

@@ -47,6 +47,9 @@ pub fn slot_of(key: &[u8]) -> Slot {
 /// What of `key` is hashed: the bytes between the first `{` and the first `}` after it, if there
 /// are any, and otherwise the whole key.
 fn hashed_part(key: &[u8]) -> &[u8] {
+    if !key.contains(&b'{') {
+        return key;
+    }
     let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
     let tail = &key[open + 1..];
     match tail.iter().position(|&byte| byte == b'}') {
@@ -55,29 +58,39 @@ fn hashed_part(key: &[u8]) -> &[u8] {
     }
 }
 
-/// CRC-16/XMODEM: polynomial 0x1021, start value 0, not reflected.
+/// CRC-16/XMODEM: polynomial 0x1021, start value 0, not reflected. Four bytes at a time: the tables
+/// know what each of them is worth by how many follow it [Kounavis and Berry, 2005].
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, &byte| {
-        let index = (crc >> 8) ^ u16::from(byte);
-        (crc << 8) ^ CRC16_TABLE[usize::from(index)]
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let crc = fours.iter().fold(0_u16, |crc, &[a, b, c, d]| {
+        let [high, low] = crc.to_be_bytes();
+        let worth = |followers: usize, byte: u8| CRC16_TABLES[followers][usize::from(byte)];
+        worth(3, a ^ high) ^ worth(2, b ^ low) ^ worth(1, c) ^ worth(0, d)
+    });
+    rest.iter().fold(crc, |crc, &byte| {
+        let [high, low] = crc.to_be_bytes();
+        u16::from(low) << 8 ^ CRC16_TABLES[0][usize::from(high ^ byte)]
     })
 }
 
-/// The remainder of every byte value, computed at compile time.
-static CRC16_TABLE: [u16; 256] = {
-    let mut table = [0; 256];
+/// The remainder of every byte value with none to three zero bytes behind it, computed at compile
+/// time.
+static CRC16_TABLES: [[u16; 256]; 4] = {
+    let mut tables = [[0; 256]; 4];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
         let mut bit = 0;
-        while bit < 8 {
+        while bit < 32 {
             crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
             bit += 1;
+            if bit % 8 == 0 {
+                tables[bit / 8 - 1][byte] = crc;
+            }
         }
-        table[byte] = crc;
         byte += 1;
     }
-    table
+    tables
 };
 
 #[cfg(test)]
@@ -88,6 +101,19 @@ mod tests {
     fn crc16_has_the_check_value_of_the_catalogue() {
         assert_eq!(crc16(b"123456789"), 0x31C3);
         assert_eq!(crc16(b""), 0);
+    }
+
+    #[test]
+    fn four_bytes_at_a_time_are_bit_by_bit() {
+        let bytes: Vec<u8> = (0..40_u8).map(|n| n.wrapping_mul(151).wrapping_add(77)).collect();
+        for len in 0..bytes.len() {
+            let one_by_one = bytes[..len].iter().fold(0_u16, |crc, &byte| {
+                (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+                    if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+                })
+            });
+            assert_eq!(crc16(&bytes[..len]), one_by_one, "of {len} bytes");
+        }
     }
 
     #[test]

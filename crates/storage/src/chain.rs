@@ -132,7 +132,7 @@ pub(crate) struct Search<'a> {
 
 /// The newest segments are kept in memory until they are replayed, so many bytes of them; of a
 /// longer log the rest is read twice.
-const KEPT_BYTES_MAX: u64 = 512 << 20;
+const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 impl<'a> Search<'a> {
     pub(crate) fn new(survey: &'a Survey) -> Self {

@@ -193,31 +193,38 @@ pub(crate) fn frame_length(header: &FrameHeader) -> Option<u64> {
     length.checked_next_multiple_of(crate::BLOCK as u64)
 }
 
-/// Takes the payloads of entries off a body, in the order of its table.
-pub(crate) struct Payloads<'a>(Take<'a>);
+/// Takes the payloads of entries off a body, in the order of its table. All of them are views of one
+/// copy of the body, made when the first one is taken.
+pub(crate) struct Payloads<'a> {
+    body: &'a [u8],
+    rest: Take<'a>,
+    block: Option<Arc<Vec<u8>>>,
+}
 
 impl<'a> Payloads<'a> {
     pub(crate) fn new(body: &'a [u8]) -> Self {
-        Self(Take(body))
+        Self { body, rest: Take(body), block: None }
     }
 
-    /// These entries, whose payloads come next; they share one copy of that part of the body.
+    /// These entries, whose payloads come next; `None` if they are not there, or if the body has
+    /// more than 4 GiB, as none has that was written here.
     pub(crate) fn take(&mut self, identities: &Identities) -> Option<Vec<Entry>> {
-        let (start, mut count) = (self.0.clone(), 0);
+        u32::try_from(self.body.len()).ok()?;
+        // A table that names more entries than there are bytes for must not cost memory.
+        let mut ahead = self.rest.clone();
+        let mut count = 0;
         for _ in identities.iter() {
-            let length = self.0.u32()? as usize;
-            self.0.bytes(length)?;
+            let length = ahead.u32()? as usize;
+            ahead.bytes(length)?;
             count += 1;
         }
-        let taken = start.0.len() - self.0.0.len();
-        u32::try_from(taken).ok()?;
-        let block = Arc::new(start.0[..taken].to_vec());
-        let (mut rest, mut entries) = (Take(&block), Vec::with_capacity(count));
+        let block = self.block.get_or_insert_with(|| Arc::new(self.body.to_vec()));
+        let mut entries = Vec::with_capacity(count);
         for (index, term, kind) in identities.iter() {
-            let length = rest.u32()? as usize;
-            rest.bytes(length)?;
-            let end = taken - rest.0.len();
-            let payload = Payload::view(&block, end - length..end);
+            let length = self.rest.u32()? as usize;
+            self.rest.bytes(length)?;
+            let end = self.body.len() - self.rest.0.len();
+            let payload = Payload::view(block, end - length..end);
             entries.push(Entry { index, term, kind, payload });
         }
         Some(entries)
@@ -225,6 +232,6 @@ impl<'a> Payloads<'a> {
 
     /// Whether all was taken.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rest.is_empty()
     }
 }

@@ -24,7 +24,7 @@ pub use damage::Damage;
 use scrub::Scrubber;
 
 /// The default size of a segment in bytes.
-pub const SEGMENT_BYTES: u64 = 32 << 20;
+pub const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// How a log uses its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Default for Options {
         Self {
             segment_bytes: SEGMENT_BYTES,
             spare_segments: 2,
-            max_segments: 4,
+            max_segments: 8,
             carry_frame_bytes: 1 << 20,
             carry_load_bytes: 4 << 20,
         }

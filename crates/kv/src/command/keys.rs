@@ -36,6 +36,10 @@ impl Spec {
     /// The slot that all keys of a request share, or `None` if they lie in several: then the
     /// request has to be [`super::split`].
     pub fn one_slot(&self, args: Args<'_>) -> Result<Option<Slot>, KeysError> {
+        let has_one = self.has_keys() && self.first_key == self.last_key;
+        if has_one && self.arity_allows(args.len()) {
+            return Ok(args.get(self.first_key as usize).map(slot_of));
+        }
         let mut slots = self.keys(args)?.map(|(_, key)| slot_of(key));
         let first = slots.next().ok_or(KeysError::NoKeys)?;
         Ok(slots.all(|slot| slot == first).then_some(first))

@@ -52,10 +52,16 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// A word that stands for three words in this order.
-pub(crate) fn of_words(a: u64, b: u64, c: u64) -> u64 {
-    let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&a.to_le_bytes());
-    bytes[8..16].copy_from_slice(&b.to_le_bytes());
-    bytes[16..].copy_from_slice(&c.to_le_bytes());
-    of_bytes(&bytes)
+pub(crate) const fn of_words(a: u64, b: u64, c: u64) -> u64 {
+    fold(fold(a ^ ROOTS[0], b ^ ROOTS[1]) ^ ROOTS[2], c ^ ROOTS[3])
+}
+
+/// Numbers without a pattern: what stands behind the point in the square roots of 2, 3, 5 and 7.
+const ROOTS: [u64; 4] =
+    [0x6a09_e667_f3bc_c908, 0xbb67_ae85_84ca_a73b, 0x3c6e_f372_fe94_f82b, 0xa54f_f53a_5f1d_36f1];
+
+/// Both halves of the product as one word, to which every bit of both factors counts.
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = (a as u128) * (b as u128);
+    product as u64 ^ (product >> 64) as u64
 }

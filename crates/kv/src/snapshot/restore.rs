@@ -121,7 +121,7 @@ impl Building {
         let node = self.node.and_then(|id| self.machine.sessions.node_mut(id));
         let stream = self.lane.and_then(|lane| node?.streams.get_mut(&lane));
         let stream = stream.ok_or(Malformed::new("snapshot: a record without a stream"))?;
-        if seq <= stream.acked || stream.records().contains_key(&seq) {
+        if seq <= stream.acked || stream.has_record(seq) {
             return Err(Malformed::new("snapshot: a record acked or twice"));
         }
         stream.record(seq, slot, reply);

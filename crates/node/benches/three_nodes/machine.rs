@@ -1,10 +1,7 @@
 //! One node with its log and its disk, and what happens to it.
 
-use std::collections::BTreeMap;
-
 use flotilla_node::{Boot, ConnId, Event, Face, Node, Now, Options, Output};
-use flotilla_raft::Recovered;
-use flotilla_shard::{Layout, NodeId, ShardId};
+use flotilla_shard::{Layout, NodeId};
 use flotilla_storage::{AlignedBuffer, Disk as _, FrameWrite, Log, MemoryDisk};
 
 /// No run is so long that a snapshot is due: what they cost is another measure.
@@ -34,20 +31,23 @@ pub(super) struct Machine {
 impl Machine {
     /// A node with a blank disk.
     pub(super) fn new(layout: Layout, me: NodeId, now: Now) -> Self {
+        Self::start(MemoryDisk::new(), layout, me, now)
+    }
+
+    /// A node with what there is on its disk.
+    pub(super) fn start(mut disk: MemoryDisk, layout: Layout, me: NodeId, now: Now) -> Self {
         let seed = u64::from(me.0);
-        let mut disk = MemoryDisk::new();
         let recovered = Log::recover(&mut disk, flotilla_storage::Options::default(), seed);
-        let (log, _) = recovered.expect("a blank disk is fine");
-        let shards: BTreeMap<ShardId, Recovered> = BTreeMap::new();
+        let (log, lane) = recovered.expect("nothing has damaged the disk");
         let options = Options { snapshot_log_bytes: NO_SNAPSHOT_BYTES, ..Options::default() };
         let boot = Boot {
             layout,
             me,
-            node_state: None,
-            lost: shards.clone(),
-            shards,
-            incomplete: false,
-            durable_through: 0,
+            node_state: lane.node_state,
+            lost: lane.lost,
+            shards: lane.shards,
+            incomplete: lane.incomplete,
+            durable_through: lane.durable_through,
             stateless: [].into(),
             storage_id: [me.0 as u8; 16],
             nonce: seed,
@@ -58,7 +58,7 @@ impl Machine {
             options,
         };
         Self {
-            node: Node::new(boot, now).expect("a blank disk fits every layout"),
+            node: Node::new(boot, now).expect("the disk is this node's"),
             log,
             disk,
             inbox: Vec::new(),
@@ -66,6 +66,12 @@ impl Machine {
             frame: None,
             accepted: 0,
         }
+    }
+
+    /// Ends at once, as if its process were killed; what was written stays.
+    #[allow(dead_code, reason = "only one of the benches starts a node again")]
+    pub(super) fn into_disk(self) -> MemoryDisk {
+        self.disk
     }
 
     /// The number of the next connection that is accepted here.
