@@ -148,7 +148,9 @@ impl World {
         self.end_troubles();
         if self.config.quiet_ending {
             // What only goes on because something new comes must not look well.
-            self.clients.iter_mut().for_each(|client| client.improvises = false);
+            for client in &mut self.clients {
+                client.improvises = false;
+            }
         }
         // Clients go on nearly to the end: after elections and founding nothing may fail.
         self.run_until(repair + GRACE - KEPT_UP_WITHIN)?;

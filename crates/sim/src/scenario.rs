@@ -483,6 +483,7 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     // Some nodes only learn what the cluster is: they are members, and no voters.
     if random.chance(25) {
         config.layout = local(*random.pick(&[6, 7]), 1, 3);
+        mix.add(&[(Fault::WipedDisk, 20)]);
     }
 }
 

@@ -62,7 +62,7 @@ impl Past {
         for at in electors {
             self.hard_states[at] = HardState { term, voted_for: Some(id(leader as u64 + 1)) };
         }
-        for number in 0..1 + dice.below(4) {
+        for number in 0..=dice.below(4) {
             let entry = self.entry(leader, term, number == 0, dice);
             self.logs[leader].push(entry);
         }
@@ -181,7 +181,7 @@ impl World {
         let leader = self.cluster.leader().unwrap_or(any);
         if self.dice.percent(60) {
             // Who has lacked an entry gets it, and who lacks it now is another.
-            self.starved = ids.clone();
+            self.starved.clone_from(&ids);
             self.starved.retain(|_| self.dice.percent(35));
         }
         match self.dice.below(16) {

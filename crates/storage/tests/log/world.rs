@@ -378,7 +378,7 @@ impl World {
 
     /// Looks at some of what is cold.
     fn scrub(&mut self) {
-        for _ in 0..1 + self.random.below(8) {
+        for _ in 0..=self.random.below(8) {
             if let Some(mut chore) = self.log.scrub(20_000) {
                 chore.run(&mut self.disk).expect("it only reads");
                 self.log.chore_done(&chore);
@@ -435,7 +435,7 @@ impl World {
             // Most of a block may be padding; what stands in it stands at its beginning.
             let within = [64, 400, BLOCK as u64 - 3][self.random.below(3) as usize];
             let first = block + self.random.below(within);
-            for bit in 0..1 + self.random.below(24) {
+            for bit in 0..=self.random.below(24) {
                 self.disk.flip(&victim.file, first + bit / 8, (bit % 8) as u8);
             }
         }
