@@ -10,18 +10,20 @@
 //! own mark and `all_changed_at` on; nothing that can be asked depends on the layout of a table
 //! (P12).
 
+mod arena;
 mod cut;
 mod digest;
 mod graveyard;
+mod hasher;
 mod item;
 mod scan;
 mod slot_table;
 mod slots;
+mod sub_table;
 
 use std::collections::BTreeSet;
 
 use flotilla_shard::{SLOTS, Slot};
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::digest::ItemDigest;
 pub use self::scan::{COUNT_MAX, cursor_at, cursor_slot};
@@ -31,16 +33,17 @@ pub(crate) use self::digest::{of_bytes, of_words};
 
 use self::cut::Cut;
 use self::graveyard::Graveyard;
-use self::item::Item;
-use self::slot_table::{Edited, SlotTable};
+use self::hasher::KeyHasher;
+use self::slot_table::SlotTable;
 use self::slots::{PAGES, Slots};
+use self::sub_table::Leaving;
 use crate::scope::SlotSet;
 
 /// The keys of a shard, by slot.
 #[derive(Debug)]
 pub struct Keyspace {
     hash_seed: u64,
-    secrets: RapidSecrets,
+    hasher: KeyHasher,
     slots: Slots,
     earliest: BTreeSet<(u64, u16)>,
     totals: Totals,
@@ -71,6 +74,7 @@ struct Totals {
 
 /// What a change of one slot works on.
 struct Change<'a> {
+    hasher: &'a KeyHasher,
     table: &'a mut SlotTable,
     cut: Option<&'a mut Cut>,
     graveyard: &'a mut Graveyard,
@@ -82,7 +86,7 @@ impl Keyspace {
     pub fn new(hash_seed: u64) -> Self {
         Self {
             hash_seed,
-            secrets: RapidSecrets::seed(hash_seed),
+            hasher: KeyHasher::new(hash_seed),
             slots: Slots::default(),
             earliest: BTreeSet::new(),
             totals: Totals::default(),
@@ -116,7 +120,7 @@ impl Keyspace {
 
     /// What [`Keyspace::touch`] takes of a key.
     pub(crate) fn place(&self, slot: u16, key: &[u8]) -> (u16, u64) {
-        (slot, self.hash(key))
+        (slot, self.hasher.hash(key))
     }
 
     /// Reads the memory that accesses to these places will read. Nothing depends on what is read,
@@ -129,14 +133,14 @@ impl Keyspace {
 
     /// Sets a key to a value, with an expiry in Unix milliseconds or none.
     pub fn set(&mut self, slot: Slot, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) {
-        let hash = self.hash(key);
+        let (hash, expires_at_ms) = (self.hasher.hash(key), past_epoch(expires_at_ms));
         self.change(slot, |change| change.set(hash, key, value, expires_at_ms));
     }
 
     /// Adds `tail` to the end of a key's value and gives the new length. A key that is absent or
     /// expired at `now_ms` is created; otherwise its expiry stays.
     pub fn append(&mut self, slot: Slot, key: &[u8], tail: &[u8], now_ms: u64) -> usize {
-        let hash = self.hash(key);
+        let hash = self.hasher.hash(key);
         self.change(slot, |change| change.append(hash, key, tail, now_ms))
     }
 
@@ -148,7 +152,7 @@ impl Keyspace {
         expires_at_ms: Option<u64>,
         now_ms: u64,
     ) -> bool {
-        let hash = self.hash(key);
+        let (hash, expires_at_ms) = (self.hasher.hash(key), past_epoch(expires_at_ms));
         if self.get(slot, key, now_ms).is_none() {
             return false;
         }
@@ -158,12 +162,12 @@ impl Keyspace {
 
     /// Removes a key; says whether it was there and not expired at `now_ms`.
     pub fn remove(&mut self, slot: Slot, key: &[u8], now_ms: u64) -> bool {
-        let hash = self.hash(key);
+        let hash = self.hasher.hash(key);
         let Some(item) = self.slots.get(slot.0).and_then(|table| table.find(hash, key)) else {
             return false;
         };
         let was_there = !item.is_expired(now_ms);
-        self.change(slot, |change| change.remove(hash, key));
+        self.change(slot, |mut change| change.take_out(hash, key));
         was_there
     }
 
@@ -212,7 +216,7 @@ impl Keyspace {
 
     /// The value of a key, if it is there and not expired at `now_ms`.
     pub fn get(&self, slot: Slot, key: &[u8], now_ms: u64) -> Option<Found<'_>> {
-        let item = self.slots.get(slot.0)?.find(self.hash(key), key)?;
+        let item = self.slots.get(slot.0)?.find(self.hasher.hash(key), key)?;
         let found = Found { value: item.value(), expires_at_ms: item.expires_at_ms() };
         (!item.is_expired(now_ms)).then_some(found)
     }
@@ -269,15 +273,12 @@ impl Keyspace {
         *self = other;
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        rapidhash_v3_seeded(key, &self.secrets)
-    }
-
     /// Changes the table of one slot and keeps sums and order of expiry.
     fn change<R>(&mut self, slot: Slot, change: impl FnOnce(Change<'_>) -> R) -> R {
         let table = self.slots.obtain(slot.0);
         let (before, earliest) = (Totals::of(table), table.earliest_expiry());
         let result = change(Change {
+            hasher: &self.hasher,
             table: &mut *table,
             cut: self.cut.as_deref_mut(),
             graveyard: &mut self.graveyard,
@@ -296,96 +297,56 @@ impl Keyspace {
 
 impl Change<'_> {
     fn set(mut self, hash: u64, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) {
-        let in_place = self.replace_in_place(hash, key, value, expires_at_ms);
-        if in_place == Some(true) {
-            return;
-        }
-        if in_place == Some(false) {
-            self.take_out(hash, key);
-        } else if let Some(cut) = &mut self.cut {
-            cut.note_absent(self.slot, hash, key);
-        }
-        self.table.insert(Item::new(hash, key, value, expires_at_ms));
-    }
-
-    /// Overwrites a key's value where it stands, unless a cut still needs it or it does not fit
-    /// (`Some(false)`), or the key is absent (`None`).
-    fn replace_in_place(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: &[u8],
-        expires_at_ms: Option<u64>,
-    ) -> Option<bool> {
-        let needed = self.cut.as_ref().is_some_and(|cut| cut.needs_item(self.slot, hash, key));
-        self.table.edit(hash, key, |item| {
-            if needed || !item.fits(value.len()) {
-                return Edited { digest_change: 0, result: false };
+        if let Some(cut) = &mut self.cut {
+            if self.table.find(hash, key).is_none() {
+                cut.note_absent(self.slot, hash, key);
+            } else if cut.needs_item(self.slot, hash, key) {
+                self.take_out(hash, key);
             }
-            let before = item.digest();
-            item.replace_value(value);
-            item.set_expiry(expires_at_ms);
-            Edited { digest_change: item.digest().wrapping_sub(before), result: true }
-        })
+        }
+        if let Some(item) = self.table.set(self.hasher, hash, key, value, expires_at_ms) {
+            self.graveyard.bury_item(item);
+        }
     }
 
     fn append(mut self, hash: u64, key: &[u8], tail: &[u8], now_ms: u64) -> usize {
-        match self.table.find(hash, key) {
-            Some(item) if !item.is_expired(now_ms) => {
-                if let Some(cut) = &mut self.cut {
-                    cut.note_edit(self.slot, item);
-                }
-            }
-            _ => {
-                self.set(hash, key, tail, None);
-                return tail.len();
-            }
+        let alive = self.table.find(hash, key).filter(|item| !item.is_expired(now_ms));
+        let Some(item) = alive else {
+            self.set(hash, key, tail, None);
+            return tail.len();
+        };
+        if let Some(cut) = &mut self.cut {
+            cut.note_edit(self.slot, hash, item);
         }
-        let appended = self.table.edit(hash, key, |item| {
-            let block = item.value_len() / digest::BLOCK;
-            let before = digest::of_value(hash, item.value(), block);
-            item.append(tail);
-            let after = digest::of_value(hash, item.value(), block);
-            Edited { digest_change: after.wrapping_sub(before), result: item.value_len() }
-        });
-        appended.expect("the key was just found")
+        self.table.append(hash, key, tail).expect("the key was just found")
     }
 
     fn set_expiry(mut self, hash: u64, key: &[u8], expires_at_ms: Option<u64>) {
         if let (Some(cut), Some(item)) = (&mut self.cut, self.table.find(hash, key)) {
-            cut.note_edit(self.slot, item);
+            cut.note_edit(self.slot, hash, item);
         }
-        self.table.edit(hash, key, |item| {
-            let before = digest::of_head(hash, item.expires_at_ms());
-            item.set_expiry(expires_at_ms);
-            let after = digest::of_head(hash, item.expires_at_ms());
-            Edited { digest_change: after.wrapping_sub(before), result: () }
-        });
-    }
-
-    fn remove(mut self, hash: u64, key: &[u8]) {
-        self.take_out(hash, key);
+        self.table.set_expiry(self.hasher, hash, key, expires_at_ms);
     }
 
     /// Removes the key that expires first; of equal ones that with the lowest hash, then key.
     fn take_out_earliest(&mut self) {
         let (at, hash) = self.table.earliest_expiry().expect("the slot has an expiring key");
-        let due = self.table.with_hash(hash).filter(|item| item.expires_at_ms() == Some(at));
-        let key = due.map(Item::key).min().expect("the order of expiry names only present keys");
-        let key = key.to_vec();
+        let of_hash = self.table.with_hash(self.hasher, hash);
+        let due = of_hash.filter(|item| item.expires_at_ms() == Some(at));
+        let key = due.map(|item| item.key()).min();
+        let key = key.expect("the order of expiry names only present keys").to_vec();
         self.take_out(hash, &key);
     }
 
     /// Takes an item out of the table, to the cut if that needs it.
     fn take_out(&mut self, hash: u64, key: &[u8]) {
-        let Some(item) = self.table.remove(hash, key) else { return };
-        let unneeded = match &mut self.cut {
-            Some(cut) => cut.take_old(self.slot, item),
-            None => Some(item),
-        };
-        if let Some(item) = unneeded {
-            self.graveyard.bury_item(item);
-        }
+        let cut = self.cut.as_deref_mut().filter(|cut| cut.needs_item(self.slot, hash, key));
+        let graveyard = &mut *self.graveyard;
+        self.table.remove(self.hasher, hash, key, |item| match (cut, item) {
+            (Some(cut), item) => cut.take_old(self.slot, hash, item.into_item()),
+            (None, Leaving::Large(item)) => graveyard.bury_item(item),
+            (None, Leaving::Small(_)) => {}
+        });
     }
 }
 
@@ -409,6 +370,12 @@ impl Totals {
             digest: self.digest.wrapping_sub(other.digest),
         }
     }
+}
+
+/// An expiry as it is kept: at the epoch itself it becomes 1, which is as long past, since a field
+/// of 0 means never.
+fn past_epoch(expires_at_ms: Option<u64>) -> Option<u64> {
+    expires_at_ms.map(|at| at.max(1))
 }
 
 #[cfg(test)]

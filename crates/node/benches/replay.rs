@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured is what was asked for")]
 
 #[path = "three_nodes/machine.rs"]
+#[expect(dead_code, reason = "one node alone dials nobody")]
 mod machine;
 
 use std::time::Duration;
@@ -101,8 +102,8 @@ fn main() {
         for &conn in &clients {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let key = (random >> 32) % KEYS;
-            let bytes =
-                format!("*3\r\n$3\r\nSET\r\n$16\r\n{key:016}\r\n$32\r\n{turns:032}\r\n").into_bytes();
+            let bytes = format!("*3\r\n$3\r\nSET\r\n$16\r\n{key:016}\r\n$32\r\n{turns:032}\r\n")
+                .into_bytes();
             node.machine.inbox.push(Incoming::Received { conn, bytes });
             commands += 1;
         }
@@ -121,7 +122,10 @@ fn main() {
     assert!(node.entries() >= entries, "nothing is lost");
     let [recovery, apply] = [recovered - began, applied - recovered].map(|time| time.as_secs_f64());
     println!("{entries} entries, {commands} commands, {shards} shards");
-    println!("recovery of the log: {recovery:.2} s, {:.2} M entries/s", entries as f64 / recovery / 1e6);
+    println!(
+        "recovery of the log: {recovery:.2} s, {:.2} M entries/s",
+        entries as f64 / recovery / 1e6
+    );
     println!("applying: {apply:.2} s, {:.2} M entries/s", entries as f64 / apply / 1e6);
     println!("both: {:.2} M entries/s", entries as f64 / (recovery + apply) / 1e6);
 }

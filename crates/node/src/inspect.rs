@@ -28,6 +28,8 @@ pub struct Inspection {
     pub clock_ms: u64,
     /// Whether an entry could not be applied (P13).
     pub halted: bool,
+    /// Whether it takes no entries for now, since the log is full.
+    pub has_full_log: bool,
 }
 
 impl Node {
@@ -43,6 +45,7 @@ impl Node {
             readable: replica.machine().is_some(),
             clock_ms: replica.machine().map_or(0, flotilla_kv::Machine::clock_ms),
             halted: matches!(replica.state, State::Halted),
+            has_full_log: self.has_full_log(replica.shard),
         })
     }
 

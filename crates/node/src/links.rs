@@ -1,6 +1,6 @@
 //! Connections as events: who is there, hello, packets, and the end.
 
-use flotilla_raft::{Input, Time};
+use flotilla_raft::{Body, Input, Time};
 use flotilla_shard::{NodeId, ShardId};
 
 use crate::client::{Client, Connected};
@@ -315,9 +315,15 @@ impl Node {
             PacketKind::Raft => {
                 let packet = decode_raft(&packet.body).map_err(words)?;
                 self.founding.note_durable(node, packet.durable_through);
-                for (shard, message) in packet.messages {
+                for (shard, mut message) in packet.messages {
                     let known = self.replicas.get(&shard).and_then(|r| r.node_of(message.from));
                     if known == Some(node) {
+                        if let Body::AppendEntries { entries, .. } = &mut message.body
+                            && self.has_full_log(shard)
+                        {
+                            // What is left of it is a heartbeat: the leader will send them again.
+                            entries.clear();
+                        }
                         self.step(shard, Input::Message(message), now);
                     }
                 }

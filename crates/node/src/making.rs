@@ -7,11 +7,12 @@ use flotilla_shard::{ShardId, Slot};
 use crate::io::{Now, Output, SnapshotChunk, Unchanged};
 use crate::node::Node;
 use crate::replica::{Replica, State};
-use crate::snapshots::{HURRY_FACTOR, Making, SENDING_FACTOR, WALK_BYTES, paced};
+use crate::snapshots::{FULL_FACTOR, HURRY_FACTOR, Making, SENDING_FACTOR, WALK_BYTES, paced};
 
 impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
+        self.snapshots.full_from = self.full_from();
         if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
             self.plan_replacements();
             self.plan_snapshots();
@@ -92,6 +93,26 @@ impl Node {
         let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
         let limit = self.options.snapshot_log_bytes.max(data / 2);
         (log >= limit).then_some((log, limit))
+    }
+
+    /// From how many committed bytes on a replica adds nothing to a log that is full: those with the
+    /// average, since snapshots of them are what makes room. Committed ones, since for these alone
+    /// nothing has to be taken first; who has something to repair may need more for that.
+    fn full_from(&self) -> Option<u64> {
+        let (log, limit) = self.log_and_limit()?;
+        (log >= limit * FULL_FACTOR).then(|| limit * FULL_FACTOR / self.replicas.len() as u64)
+    }
+
+    /// Whether a replica takes no entries of its leader's now: a follower that has much to catch up
+    /// with gets it faster than it can drop what was before.
+    pub(crate) fn has_full_log(&self, shard: ShardId) -> bool {
+        self.snapshots.full_from.is_some_and(|least| {
+            let can_drop = |replica: &Replica| {
+                let whole = !replica.raft.lacks_state() && replica.raft.damaged() == 0;
+                whole && replica.raft.committed_log_bytes() >= least
+            };
+            self.replicas.get(&shard).is_some_and(can_drop)
+        })
     }
 
     fn begin_snapshot(&mut self, now: Now) {

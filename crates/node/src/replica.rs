@@ -293,12 +293,7 @@ impl Replica {
 
     /// The answers of an entry go to their origins: from the leader, and from the origin's own
     /// replica to itself. To boots that are over, as in a log that is replayed, goes nothing.
-    fn hand_out(
-        &self,
-        me: NodeId,
-        is_there: &impl Fn(Origin) -> bool,
-        replies: &mut Replies,
-    ) {
+    fn hand_out(&self, me: NodeId, is_there: &impl Fn(Origin) -> bool, replies: &mut Replies) {
         // The answers of one chunk have one origin.
         let mut last: Option<(Origin, bool)> = None;
         for answer in &self.answers {

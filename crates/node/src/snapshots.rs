@@ -25,6 +25,9 @@ pub(crate) const APPENDS_OPEN_MAX: u32 = 4;
 pub(crate) const SENDING_FACTOR: u64 = 2;
 /// A log of so many times what makes snapshots due has them written as fast as can be.
 pub(crate) const HURRY_FACTOR: u64 = 2;
+/// A log of so many times what makes snapshots due has no room for more from leaders until they are
+/// made.
+pub(crate) const FULL_FACTOR: u64 = 3;
 /// Chunks sent and not yet known to be stored; beyond, the sender waits.
 pub(crate) const WINDOW_CHUNKS: u32 = 8;
 /// A snapshot of which nothing has arrived for so long gives way to another, microseconds.
@@ -341,6 +344,9 @@ pub(crate) struct Snapshots {
     stale_appends: BTreeMap<ShardId, u32>,
     /// How the log grows on disk, where small entries take more than their bytes.
     pub(crate) on_disk: LogOnDisk,
+    /// The log is full: replicas with so many committed bytes above their snapshots, or more, take
+    /// no entries.
+    pub(crate) full_from: Option<u64>,
 }
 
 impl Snapshots {

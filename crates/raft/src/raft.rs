@@ -417,6 +417,13 @@ impl Raft {
         self.log.bytes_above(self.log.snapshot().index.max(self.held_index().unwrap_or_default()))
     }
 
+    /// Bytes of the committed entries above the last snapshot: what the host's next snapshots free,
+    /// whatever becomes of the group.
+    pub fn committed_log_bytes(&self) -> u64 {
+        let snapshot = self.log.snapshot().index;
+        self.log.bytes_between(snapshot, self.commit_index.max(snapshot))
+    }
+
     /// What a snapshot of the state after applying `applied` stands for.
     ///
     /// Panics if `applied` is above what was handed out, or below the present snapshot.

@@ -56,6 +56,8 @@ marks! {
     LacksRoom,
     /// There was room again.
     RoomAgain,
+    /// A follower took no more entries until a snapshot had made its log shorter.
+    LogFull,
     /// There was no room for a snapshot.
     SnapshotWithoutRoom,
     /// A client was told that the leader's disk was full.

@@ -272,7 +272,8 @@ impl Log {
     }
 
     /// Whether an empty frame should attest the last one: all is durable, and the last frame is
-    /// not an empty one that was begun when all was. The driver asks after 2 ms without work, and at a clean stop.
+    /// not an empty one that was begun when all was. The driver asks after 2 ms without work, and
+    /// at a clean stop.
     pub fn needs_seal(&self) -> bool {
         !self.last_is_empty && self.in_flight.is_empty()
     }

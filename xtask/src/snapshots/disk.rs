@@ -90,16 +90,18 @@ pub(crate) fn measure(
         let bounds = [AT_REST, MEANWHILE].map(|(times, more)| times * data + more);
         let (rest, meanwhile) = nodes::most_on_disk(&moments, node);
         say(&format!(
-            "{}: node {node} with {} MB of data had {} MB at rest (bound {}), {} MB while it wrote \
-             a snapshot (bound {})",
+            "{}: node {node} with {} MB of data had {} MB at rest (bound {}; {} of them its log), \
+             {} MB while it wrote a snapshot (bound {}; {})",
             case.name(),
             data >> 20,
-            rest >> 20,
+            rest.disk >> 20,
             bounds[0] >> 20,
-            meanwhile >> 20,
-            bounds[1] >> 20
+            rest.log >> 20,
+            meanwhile.disk >> 20,
+            bounds[1] >> 20,
+            meanwhile.log >> 20,
         ))?;
-        if rest > bounds[0] || meanwhile > bounds[1] {
+        if rest.disk > bounds[0] || meanwhile.disk > bounds[1] {
             broken.push(format!("node {node} ({})", case.name()));
         }
     }

@@ -244,12 +244,12 @@ pub(crate) fn is_writing_at(moments: &[Moment], at: Instant) -> bool {
     around.unwrap_or_default().iter().any(Moment::writes_any)
 }
 
-/// The most that a node had on disk: at rest, and while it wrote a snapshot.
-pub(crate) fn most_on_disk(moments: &[Moment], node: usize) -> (u64, u64) {
+/// What a node had on disk when it had the most: at rest, and while it wrote a snapshot.
+pub(crate) fn most_on_disk(moments: &[Moment], node: usize) -> (View, View) {
     let views = moments.iter().filter_map(|moment| moment.nodes.get(&node));
     let most = |writes: bool| {
         let chosen = views.clone().filter(move |view| view.writes == writes);
-        chosen.map(|view| view.disk).max().unwrap_or(0)
+        chosen.max_by_key(|view| view.disk).copied().unwrap_or_default()
     };
     (most(false), most(true))
 }

@@ -18,7 +18,8 @@ use smallvec::SmallVec;
 
 use super::Keyspace;
 use super::graveyard::Graveyard;
-use super::item::Item;
+use super::hasher::KeyHasher;
+use super::item::{Item, ItemView};
 use super::slot_table::{KEYS_PER_TABLE, SlotTable};
 use super::slots::{PAGE_SLOTS, PAGES, Page, Slots};
 use crate::scope::SlotSet;
@@ -63,9 +64,9 @@ pub(crate) struct Old<'a> {
 }
 
 impl<'a> Old<'a> {
-    fn of(slot: u16, item: &'a Item) -> Self {
-        let (expires_at_ms, key_len) = (item.expires_at_ms(), item.key().len());
-        Self { slot: Slot(slot), expires_at_ms, key_len, body: item.body() }
+    fn of(slot: u16, item: ItemView<'a>) -> Self {
+        let ItemView { expires_at_ms, key_len, body } = item;
+        Self { slot: Slot(slot), expires_at_ms, key_len, body }
     }
 
     fn key(&self) -> &'a [u8] {
@@ -76,6 +77,7 @@ impl<'a> Old<'a> {
 /// Where the walker is, and what it still needs of the past.
 #[derive(Debug)]
 pub(super) struct Cut {
+    hasher: KeyHasher,
     /// The first (slot, hash) that is not completely written; slot 16384 when all are.
     position: (u16, u64),
     /// The hashes of the part of the slot that is being written, the lowest last.
@@ -94,7 +96,7 @@ impl Keyspace {
     /// Fixes the present keys, to be walked by [`Keyspace::walk_cut`]. Panics if a cut is walked.
     pub(crate) fn begin_cut(&mut self) {
         assert!(self.cut.is_none(), "one cut is walked at a time");
-        self.cut = Some(Box::new(Cut::new()));
+        self.cut = Some(Box::new(Cut::new(self.hasher)));
     }
 
     /// Gives keys of the cut to `put`, in the order of (slot, hash, key), for a bounded time; says
@@ -128,8 +130,9 @@ impl Keyspace {
 }
 
 impl Cut {
-    fn new() -> Self {
+    fn new(hasher: KeyHasher) -> Self {
         Self {
+            hasher,
             position: (0, 0),
             pending: Vec::new(),
             pending_end: None,
@@ -165,34 +168,29 @@ impl Cut {
     }
 
     /// An item will get a longer value or another expiry.
-    pub(super) fn note_edit(&mut self, slot: u16, item: &Item) {
-        let (hash, key) = (item.hash(), item.key());
+    pub(super) fn note_edit(&mut self, slot: u16, hash: u64, item: ItemView<'_>) {
+        let key = item.key();
         if self.covers(slot, hash) && self.shadow(slot, hash, key).is_none() {
-            let (value_len, expires_at_ms) = (item.value_len(), item.expires_at_ms());
+            let (value_len, expires_at_ms) = (item.value().len(), item.expires_at_ms());
             let shadow = Shadow::Within { key: key.into(), value_len, expires_at_ms };
             self.shadows.entry((slot, hash)).or_default().push(shadow);
         }
     }
 
-    /// An item has left the table: takes it, or gives it back if the walker does not need it.
-    pub(super) fn take_old(&mut self, slot: u16, mut item: Item) -> Option<Item> {
-        let hash = item.hash();
-        if !self.covers(slot, hash) {
-            return Some(item);
-        }
+    /// Takes an item that has left the table, and that [`Cut::needs_item`].
+    pub(super) fn take_old(&mut self, slot: u16, hash: u64, mut item: Item) {
         let shadows = self.shadows.entry((slot, hash)).or_default();
         match shadows.iter_mut().find(|shadow| shadow.key() == item.key()) {
             None => shadows.push(Shadow::Item(item)),
             Some(shadow) => {
                 let Shadow::Within { value_len, expires_at_ms, .. } = *shadow else {
-                    return Some(item);
+                    panic!("an item that the cut needs has no older state yet");
                 };
                 item.truncate(value_len);
                 item.set_expiry(expires_at_ms);
                 *shadow = Shadow::Item(item);
             }
         }
-        None
     }
 
     /// The table of a slot that was cleared: kept if the walker has yet to come by.
@@ -287,7 +285,9 @@ impl Cut {
     fn olds<'a>(&'a self, live: &'a Slots, hash: u64) -> SmallVec<[Old<'a>; 2]> {
         let slot = self.position.0;
         let mut olds = SmallVec::new();
-        for item in self.source(live).into_iter().flat_map(|table| table.with_hash(hash)) {
+        for item in
+            self.source(live).into_iter().flat_map(|table| table.with_hash(&self.hasher, hash))
+        {
             match self.shadow(slot, hash, item.key()) {
                 None => olds.push(Old::of(slot, item)),
                 Some(&Shadow::Within { value_len, expires_at_ms, .. }) => {
@@ -300,7 +300,7 @@ impl Cut {
         }
         for shadow in self.shadows.get(&(slot, hash)).into_iter().flatten() {
             if let Shadow::Item(item) = shadow {
-                olds.push(Old::of(slot, item));
+                olds.push(Old::of(slot, item.view()));
             }
         }
         olds.sort_unstable_by_key(Old::key);
@@ -323,7 +323,7 @@ impl Cut {
         let mut looked_at = 0;
         if let Some(table) = self.source(live) {
             let (items, last) = table.sub_table(from);
-            let hashes = items.map(Item::hash).inspect(|_| looked_at += 1);
+            let hashes = items.map(|item| self.hasher.hash(item.key())).inspect(|_| looked_at += 1);
             pending.extend(hashes.filter(|&hash| hash >= from));
             end = last;
         }

@@ -8,6 +8,8 @@
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
+use super::hasher::KeyHasher;
+
 /// Bytes of a value that add one word to the digest.
 pub(super) const BLOCK: usize = 16 << 10;
 
@@ -16,20 +18,24 @@ const SECRETS: RapidSecrets = RapidSecrets::seed(0x666c_6f74_696c_6c61);
 /// The digest of keys one by one, by the hash seed of their cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ItemDigest {
-    secrets: RapidSecrets,
+    hasher: KeyHasher,
 }
 
 impl ItemDigest {
     /// The digest of a cluster's keys.
-    pub const fn new(hash_seed: u64) -> Self {
-        Self { secrets: RapidSecrets::seed(hash_seed) }
+    pub fn new(hash_seed: u64) -> Self {
+        Self { hasher: KeyHasher::new(hash_seed) }
     }
 
     /// The word that a key with its value and expiry (Unix milliseconds) adds to the sum.
     pub fn of(&self, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> u64 {
-        let hash = rapidhash_v3_seeded(key, &self.secrets);
-        of_head(hash, expires_at_ms).wrapping_add(of_value(hash, value, 0))
+        of_item(self.hasher.hash(key), value, expires_at_ms)
     }
+}
+
+/// The word of an item, by the hash of its key.
+pub(super) fn of_item(key_hash: u64, value: &[u8], expires_at_ms: Option<u64>) -> u64 {
+    of_head(key_hash, expires_at_ms).wrapping_add(of_value(key_hash, value, 0))
 }
 
 /// The word of key and expiry.

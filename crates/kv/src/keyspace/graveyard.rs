@@ -1,6 +1,6 @@
 //! What is no longer part of the state and waits for being freed, a bounded number at a time.
 
-use hashbrown::hash_table::IntoIter;
+use std::vec::IntoIter;
 
 use super::cut::Shadows;
 use super::item::Item;
@@ -62,7 +62,10 @@ impl Graveyard {
                 steps += item.allocated() / BYTES_PER_STEP;
             } else if let Some(slot) = self.slots.last_mut() {
                 match slot.dismantle() {
-                    Part::Table(table) => self.opened = Some(table.into_iter()),
+                    Part::Table(table) => {
+                        steps += table.allocated() / BYTES_PER_STEP;
+                        self.opened = Some(table.into_large());
+                    }
                     Part::Expiry => {}
                     Part::Nothing => drop(self.slots.pop()),
                 }

@@ -1,4 +1,7 @@
-//! One key with its value, in one allocation.
+//! A key with its value, and its form as one allocation of its own.
+//!
+//! Items that are not small ([`Arena`](super::arena::Arena)) have this form in the tables, and
+//! those that a cut keeps.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -10,23 +13,53 @@
 //! The room is bounded by the value's size and by 1 MiB, so that appending takes amortized time in
 //! proportion to what is appended. It is no part of the state: neither digest nor snapshot see it.
 
-use super::digest;
-
 const HEADER: usize = 16;
 
 /// Most bytes that an append leaves as room for the next one.
 const ROOM_MAX: usize = 1 << 20;
 
-/// A key with its value and expiry, beside the hash of the key.
+/// A key with its value and expiry, wherever it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ItemView<'a> {
+    /// When it expires, in Unix milliseconds.
+    pub(super) expires_at_ms: Option<u64>,
+    /// How many bytes of `body` are the key; the rest is the value.
+    pub(super) key_len: usize,
+    /// Key and value, one after the other.
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> ItemView<'a> {
+    /// Its key.
+    pub(crate) fn key(&self) -> &'a [u8] {
+        &self.body[..self.key_len]
+    }
+
+    /// Its value.
+    pub(crate) fn value(&self) -> &'a [u8] {
+        &self.body[self.key_len..]
+    }
+
+    /// When it expires, in Unix milliseconds.
+    pub(crate) fn expires_at_ms(&self) -> Option<u64> {
+        self.expires_at_ms
+    }
+
+    /// Whether it counts as absent at `now_ms`.
+    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at| at <= now_ms)
+    }
+}
+
+/// A key with its value and expiry, in one allocation.
 #[derive(Debug)]
 pub(crate) struct Item {
-    hash: u64,
     bytes: Box<[u8]>,
 }
 
 impl Item {
     /// An item without room. Panics if key or value have 4 GiB.
-    pub(crate) fn new(hash: u64, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> Self {
+    pub(crate) fn new(key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> Self {
         let length = |bytes: &[u8]| {
             u32::try_from(bytes.len()).expect("keys and values are limited far below 4 GiB (P15)")
         };
@@ -36,12 +69,16 @@ impl Item {
         bytes.extend_from_slice(&length(value).to_le_bytes());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
-        Self { hash, bytes: bytes.into_boxed_slice() }
+        Self { bytes: bytes.into_boxed_slice() }
     }
 
-    /// The hash of its key.
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash
+    /// What it is.
+    pub(crate) fn view(&self) -> ItemView<'_> {
+        ItemView {
+            expires_at_ms: self.expires_at_ms(),
+            key_len: self.length_at(8),
+            body: &self.bytes[HEADER..self.end()],
+        }
     }
 
     /// Its key.
@@ -49,50 +86,9 @@ impl Item {
         &self.bytes[HEADER..self.value_start()]
     }
 
-    /// Its value.
-    pub(crate) fn value(&self) -> &[u8] {
-        let start = self.value_start();
-        &self.bytes[start..start + self.value_len()]
-    }
-
-    /// Length of the value in bytes.
-    pub(crate) fn value_len(&self) -> usize {
-        self.length_at(12)
-    }
-
-    /// When it expires, in Unix milliseconds.
-    pub(crate) fn expires_at_ms(&self) -> Option<u64> {
-        let field = self.bytes.first_chunk().expect("every item has a header");
-        Some(u64::from_le_bytes(*field)).filter(|&at| at != 0)
-    }
-
-    /// Whether it counts as absent at `now_ms`.
-    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms().is_some_and(|at| at <= now_ms)
-    }
-
-    /// Key and value, one after the other.
-    pub(crate) fn body(&self) -> &[u8] {
-        &self.bytes[HEADER..self.value_start() + self.value_len()]
-    }
-
-    /// Bytes it stands for, without room.
-    pub(crate) fn size(&self) -> usize {
-        self.value_start() + self.value_len()
-    }
-
     /// Bytes it occupies.
     pub(crate) fn allocated(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// What it adds to the digest of its slot.
-    pub(crate) fn digest(&self) -> u64 {
-        digest::of_head(self.hash, self.expires_at_ms()).wrapping_add(digest::of_value(
-            self.hash,
-            self.value(),
-            0,
-        ))
     }
 
     /// Changes when it expires.
@@ -115,10 +111,10 @@ impl Item {
 
     /// Adds `tail` to the end of the value.
     pub(crate) fn append(&mut self, tail: &[u8]) {
-        let end = self.size();
+        let end = self.end();
         let needed = end + tail.len();
         if needed > self.bytes.len() {
-            let room = (self.value_len() + tail.len()).min(ROOM_MAX);
+            let room = (self.length_at(12) + tail.len()).min(ROOM_MAX);
             let mut grown = std::mem::take(&mut self.bytes).into_vec();
             grown.reserve_exact(needed + room - grown.len());
             grown.resize(needed + room, 0);
@@ -130,12 +126,21 @@ impl Item {
 
     /// Cuts the value to its first `len` bytes. Panics if it is shorter.
     pub(crate) fn truncate(&mut self, len: usize) {
-        assert!(len <= self.value_len(), "a value is cut, never stretched");
+        assert!(len <= self.length_at(12), "a value is cut, never stretched");
         self.set_value_len(len);
+    }
+
+    fn expires_at_ms(&self) -> Option<u64> {
+        from_field(*self.bytes.first_chunk().expect("every item has a header"))
     }
 
     fn value_start(&self) -> usize {
         HEADER + self.length_at(8)
+    }
+
+    /// Where the value ends and the room begins.
+    fn end(&self) -> usize {
+        self.value_start() + self.length_at(12)
     }
 
     fn set_value_len(&mut self, len: usize) {
@@ -148,10 +153,14 @@ impl Item {
     }
 }
 
-/// The field of an expiry: 0 means never, so an expiry at the epoch itself becomes 1, which is as
-/// long past.
-fn as_field(expires_at_ms: Option<u64>) -> u64 {
-    expires_at_ms.map_or(0, |at| at.max(1))
+/// The field of an expiry: 0 means never, and is none.
+pub(super) fn as_field(expires_at_ms: Option<u64>) -> u64 {
+    expires_at_ms.unwrap_or(0)
+}
+
+/// The expiry that a field names.
+pub(super) fn from_field(field: [u8; 8]) -> Option<u64> {
+    Some(u64::from_le_bytes(field)).filter(|&at| at != 0)
 }
 
 #[cfg(test)]
@@ -160,32 +169,37 @@ mod tests {
 
     #[test]
     fn its_parts_are_what_it_was_made_of() {
-        let item = Item::new(9, b"key", b"value", Some(77));
-        assert_eq!((item.hash(), item.key(), item.value()), (9, &b"key"[..], &b"value"[..]));
-        assert_eq!((item.expires_at_ms(), item.body()), (Some(77), &b"keyvalue"[..]));
-        assert!(item.is_expired(77) && !item.is_expired(76));
+        let item = Item::new(b"key", b"value", Some(77));
+        let view = item.view();
+        assert_eq!(
+            (item.key(), view.key(), view.value()),
+            (&b"key"[..], &b"key"[..], &b"value"[..])
+        );
+        assert_eq!((view.expires_at_ms(), view.body), (Some(77), &b"keyvalue"[..]));
+        assert!(view.is_expired(77) && !view.is_expired(76));
     }
 
     #[test]
     fn appended_bytes_follow_and_room_is_no_part_of_it() {
-        let mut item = Item::new(9, b"k", b"", None);
+        let mut item = Item::new(b"k", b"", None);
         let mut twin = Vec::new();
         for n in 0..200u8 {
             item.append(&[n; 3]);
             twin.extend_from_slice(&[n; 3]);
-            assert_eq!(item.value(), twin);
+            assert_eq!(item.view().value(), twin);
         }
-        assert_eq!(item.digest(), Item::new(9, b"k", &twin, None).digest());
+        assert!(item.allocated() > 600);
+        assert_eq!(item.view(), Item::new(b"k", &twin, None).view());
         item.truncate(4);
-        assert_eq!(item.value(), [0, 0, 0, 1]);
+        assert_eq!(item.view().value(), [0, 0, 0, 1]);
     }
 
     #[test]
     fn a_value_is_replaced_in_place_where_it_fits() {
-        let mut item = Item::new(9, b"k", b"0123456789abcdefghij", Some(5));
+        let mut item = Item::new(b"k", b"0123456789abcdefghij", Some(5));
         assert!(item.fits(10));
         item.replace_value(b"0123456789");
-        assert_eq!((item.key(), item.value()), (&b"k"[..], &b"0123456789"[..]));
+        assert_eq!((item.key(), item.view().value()), (&b"k"[..], &b"0123456789"[..]));
         assert!(!item.fits(0), "most of the allocation would be wasted");
         assert!(!item.fits(21), "too long");
     }

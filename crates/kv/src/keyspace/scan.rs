@@ -14,7 +14,8 @@
 
 use flotilla_shard::Slot;
 
-use super::item::Item;
+use super::hasher::KeyHasher;
+use super::item::ItemView;
 use super::slot_table::{PREFIX_TAIL, SlotTable};
 use super::{Keyspace, PAGES};
 use crate::keyspace::slots::PAGE_SLOTS;
@@ -56,7 +57,8 @@ impl Keyspace {
                 return cursor_at(Slot(slot)) | (from >> (64 - PREFIX_BITS));
             }
             let table = self.slots.get(slot).filter(|table| table.len() > 0);
-            let next = table.and_then(|table| scan_slot(table, from, &mut left, now_ms, visit));
+            let next = table
+                .and_then(|table| scan_slot(table, &self.hasher, from, &mut left, now_ms, visit));
             if let Some(next) = next {
                 return cursor_at(Slot(slot)) | (next >> (64 - PREFIX_BITS));
             }
@@ -70,7 +72,7 @@ impl Keyspace {
         let (mut from, mut unlimited) = (0, usize::MAX);
         while let Some(slot) = self.slots.next_used(from) {
             let table = self.slots.get(slot).expect("a used slot has a page");
-            scan_slot(table, 0, &mut unlimited, now_ms, visit);
+            scan_slot(table, &self.hasher, 0, &mut unlimited, now_ms, visit);
             from = slot + 1;
         }
     }
@@ -80,6 +82,7 @@ impl Keyspace {
 /// if the slot is done.
 fn scan_slot(
     table: &SlotTable,
+    hasher: &KeyHasher,
     mut from: u64,
     left: &mut usize,
     now_ms: u64,
@@ -87,16 +90,17 @@ fn scan_slot(
 ) -> Option<u64> {
     loop {
         let (items, end) = table.sub_table(from);
-        let mut page: Vec<&Item> = items.filter(|item| item.hash() >= from).collect();
+        let hashed = items.map(|item| (hasher.hash(item.key()), item));
+        let mut page: Vec<(u64, ItemView<'_>)> = hashed.filter(|item| item.0 >= from).collect();
         let mut last = end;
         if page.len() > *left {
-            let (_, nth, _) = page.select_nth_unstable_by_key(*left - 1, |item| item.hash());
-            last = nth.hash() | PREFIX_TAIL;
-            page.retain(|item| item.hash() <= last);
+            let (_, nth, _) = page.select_nth_unstable_by_key(*left - 1, |item| item.0);
+            last = nth.0 | PREFIX_TAIL;
+            page.retain(|item| item.0 <= last);
         }
-        page.sort_unstable_by_key(|item| (item.hash(), item.key()));
+        page.sort_unstable_by_key(|&(hash, item)| (hash, item.key()));
         *left = left.saturating_sub(page.len());
-        for item in page {
+        for (_, item) in page {
             if !item.is_expired(now_ms) {
                 visit(item.key());
             }

@@ -44,7 +44,7 @@ impl Past {
         (log.last().map_or(Term(0), |entry| entry.term), log.len() as u64)
     }
 
-    /// A term: some majority elects one of it, who appends entries, which some others get a part of.
+    /// A term: some majority elects one of it, who appends entries, of which others get a part.
     fn play(&mut self, term: Term, dice: &mut Dice) {
         let count = self.logs.len();
         let leader = dice.below(count as u64) as usize;

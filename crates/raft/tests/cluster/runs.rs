@@ -1,8 +1,8 @@
 //! The kinds of runs: a group under faults that must come to life after them, and may lose all but
 //! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
 //! hangs, or who is deaf, or is cut off while clients read; one that becomes smaller and larger;
-//! one that begins with a long log in a low term and a short log in a high one; one that begins with
-//! logs that are hurt.
+//! one that begins with a long log in a low term and a short log in a high one; one that begins
+//! with logs that are hurt.
 
 use flotilla_raft::{
     Config, Entry, EntryKind, HardState, Index, Input, Payload, Recovered, ReplicaId, RequestId,

@@ -95,8 +95,9 @@ impl Before {
         }
     }
 
-    /// Judges what was given up in the step, because others lack it: it is on no quorum's disks, and
-    /// so is not committed. Who is in a later term may have got it there, which is another matter.
+    /// Judges what was given up in the step, because others lack it: it is on no quorum's disks,
+    /// and so is not committed. Who is in a later term may have got it there, which is another
+    /// matter.
     pub(crate) fn judge_given_up(&self, host: &Host, hosts: &BTreeMap<ReplicaId, Host>) {
         let Some(((last, voters), raft)) = self.lacks.as_ref().zip(host.raft.as_ref()) else {
             return;

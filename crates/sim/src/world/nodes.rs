@@ -431,6 +431,9 @@ impl World {
                 self.counters.snapshots_installed += 1;
                 self.counters.marks.reach(Mark::SnapshotInstalled);
             }
+            if replica.has_full_log {
+                self.counters.marks.reach(Mark::LogFull);
+            }
             self.trace.mix(replica.commit.0 ^ replica.applied.0 << 32);
             if told && process.told.get(place) != Some(&replica) {
                 news.push(replica);

@@ -3,9 +3,10 @@
 //! that goes at any moment, in recoveries too; and, in every other run, rot and lost writes of what
 //! was acknowledged, repairs, and a scrubber.
 //!
-//! What must hold: whatever was reported durable comes back; if one frame went bad it costs payloads
-//! at most, each of which is named; what came after is there whole or not at all; and nothing else
-//! comes back. What no frame attests must not go bad, but after an idle moment all is attested (P3).
+//! What must hold: whatever was reported durable comes back; if one frame went bad it costs
+//! payloads at most, each of which is named; what came after is there whole or not at all; and
+//! nothing else comes back. What no frame attests must not go bad, but after an idle moment all is
+//! attested (P3).
 //!
 //! The crate's own random test runs it, and the simulator.
 
