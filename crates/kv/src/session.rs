@@ -202,10 +202,12 @@ impl Stream {
         }
         self.acked = self.acked.max(head.acked);
         self.floor = self.floor.max(head.floor);
-        while self.records.front().is_some_and(|(seq, _)| *seq <= self.acked) {
-            if let Some((_, record)) = self.records.pop_front() {
-                self.forget(&record);
+        while let Some((seq, record)) = self.records.pop_front() {
+            if seq > self.acked {
+                self.records.push_front((seq, record));
+                break;
             }
+            self.forget(&record);
         }
         true
     }

@@ -120,7 +120,8 @@ fn main() {
     node.turn_until_it_serves();
     let applied = cpu();
     assert!(node.entries() >= entries, "nothing is lost");
-    let [recovery, apply] = [recovered - began, applied - recovered].map(|time| time.as_secs_f64());
+    let [recovery, apply] = [recovered.saturating_sub(began), applied.saturating_sub(recovered)]
+        .map(|time| time.as_secs_f64());
     println!("{entries} entries, {commands} commands, {shards} shards");
     println!(
         "recovery of the log: {recovery:.2} s, {:.2} M entries/s",

@@ -40,6 +40,8 @@ pub struct Config {
     pub faults_until: Micros,
     /// What comes before that.
     pub ending: Ending,
+    /// Whether clients ask for nothing new from then on.
+    pub quiet_ending: bool,
     /// What is made wrong on purpose.
     pub mutant: Option<Mutant>,
 }

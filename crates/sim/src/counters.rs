@@ -173,6 +173,20 @@ counters! {
     packet_operations,
     /// Operations among these whose moment in the log was found.
     packet_moments,
+    /// Payloads that were lost there and came back.
+    group_repairs,
+    /// States that were lost there.
+    group_states_lost,
+    /// Logs of lanes alone that were run.
+    lanes,
+    /// Their recoveries that were compared with what must be there.
+    lane_recoveries,
+    /// Frames of theirs that went bad.
+    lane_damages,
+    /// Payloads that these recoveries named as lost.
+    lane_holes,
+    /// Snapshots that arrived and were compared with the files that were sent.
+    transfers_checked,
 }
 
 impl Counters {

@@ -70,6 +70,9 @@ faults! {
     Flapping,
     /// Entries of an old term come to stand on a majority, and are replaced [Raft, Figure 8].
     Figure8,
+    /// The snapshot that a node needs does not arrive at once: its connection breaks, or its sender
+    /// is cut off.
+    TornTransfer,
     /// A connection between nodes breaks.
     Reset,
     /// A client's connection breaks.

@@ -10,25 +10,30 @@ mod cluster;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cluster::runs;
+
 use crate::counters::Counters;
 use crate::run::{Failure, Report, panic_text};
 use crate::trace::mixed;
 
 /// The name of the family.
 pub(crate) const FAMILY: &str = "groups";
+/// The name of the family whose groups all begin with logs that are hurt.
+pub(crate) const HURT: &str = "hurt groups";
 /// A seed stands for so many groups, which take about as long as a run of whole nodes.
 const GROUPS: u64 = 12;
 
-/// Runs the groups of a seed.
-pub(crate) fn run(seed: u64) -> Result<Report, Failure> {
+/// Runs the groups of a seed of one of these families.
+pub(crate) fn run(family: &'static str, seed: u64) -> Result<Report, Failure> {
     let (mut counters, mut digest, mut micros) = (Counters::default(), 0, 0);
     let first = seed.wrapping_mul(GROUPS);
-    for group in first..first.saturating_add(GROUPS) {
-        let world = catch_unwind(AssertUnwindSafe(|| cluster::runs::run(group)));
+    for number in first..first.saturating_add(GROUPS) {
+        let group = if family == HURT { runs::hurt(number) } else { number };
+        let world = catch_unwind(AssertUnwindSafe(|| runs::run(group)));
         let world = world.map_err(|panic| {
             let text = panic_text(panic.as_ref());
             let again = format!("RAFT_SEED={group} cargo test -p flotilla-raft --test random");
-            Failure { seed, family: FAMILY, micros, reason: format!("{text} ({again})") }
+            Failure { seed, family, micros, reason: format!("{text} ({again})") }
         })?;
         let judge = &world.cluster.judge;
         micros += world.cluster.now.0;
@@ -38,6 +43,8 @@ pub(crate) fn run(seed: u64) -> Result<Report, Failure> {
         counters.group_reads += judge.reads_served as u64;
         counters.group_changes += judge.changes_done as u64;
         counters.group_transfers += judge.transfers_done as u64;
+        counters.group_repairs += judge.repaired as u64;
+        counters.group_states_lost += judge.states_lost as u64;
     }
-    Ok(Report { seed, family: FAMILY, digest, counters })
+    Ok(Report { seed, family, digest, counters })
 }

@@ -45,6 +45,7 @@ mod fault;
 mod groups;
 mod helper;
 mod history;
+mod lanes;
 mod machine;
 mod marks;
 mod network;

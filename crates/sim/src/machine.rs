@@ -65,6 +65,9 @@ pub(crate) struct Machine {
     pub(crate) ever_spoiled: bool,
     /// Whether a replica that died there has no successor that is a member as it should be.
     pub(crate) unsettled: bool,
+    /// For how long only a leader is to hear it once it asks for new replicas: what that one begins
+    /// will not be committed.
+    pub(crate) asks_in_vain: Option<Micros>,
     /// Why the node will not run again: it has refused its disk, which had been spoiled.
     pub(crate) refused: Option<String>,
     /// Segment files that were ever begun.
@@ -116,6 +119,7 @@ impl Machine {
             lacks_frame: false,
             misread: false,
             unsettled: false,
+            asks_in_vain: None,
             refused: None,
             files: BTreeSet::new(),
             told_cores: BTreeSet::new(),

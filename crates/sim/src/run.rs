@@ -25,6 +25,7 @@ use crate::config::{Config, Ending};
 use crate::counters::Counters;
 use crate::groups;
 use crate::history::{Answer, KeyState, Operation, Outcome};
+use crate::lanes;
 use crate::marks::Mark;
 use crate::packets;
 use crate::queue::Micros;
@@ -103,13 +104,13 @@ pub fn run_seed(seed: u64) -> Result<Report, Failure> {
 /// Runs a configuration with a seed, and tells its story to `listener`. A panic of the code under
 /// test is a failure of the run.
 pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Report, Failure> {
-    if config.family == groups::FAMILY {
-        return groups::run(seed);
-    }
-    if config.family == packets::FAMILY {
-        return packets::run(seed, listener);
-    }
     let family = config.family;
+    match family {
+        groups::FAMILY | groups::HURT => return groups::run(family, seed),
+        lanes::FAMILY => return lanes::run(seed),
+        packets::FAMILY => return packets::run(seed, listener),
+        _ => {}
+    }
     let mut place = None;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let world = place.insert(World::new(seed, config, listener));
@@ -147,6 +148,12 @@ impl World {
         }
         let repair = self.now();
         self.end_troubles();
+        if self.config.quiet_ending {
+            // What only goes on because something new comes must not look well.
+            for client in &mut self.clients {
+                client.improvises = false;
+            }
+        }
         // Clients go on nearly to the end: after elections and founding nothing may fail.
         self.run_until(repair + GRACE - KEPT_UP_WITHIN)?;
         let reached = self.reached();

@@ -5,6 +5,7 @@ use flotilla_shard::Layout;
 use crate::config::{Config, Driver, Ending, Workload};
 use crate::fault::{Fault, Planned};
 use crate::groups;
+use crate::lanes;
 use crate::packets;
 use crate::queue::Micros;
 use crate::random::Random;
@@ -15,8 +16,8 @@ pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
-/// one in ten that is of groups of cores, and one that is of packets.
-pub const FAMILIES: [&str; 25] = [
+/// one in ten that is of groups of cores.
+pub const FAMILIES: [&str; 28] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -39,6 +40,9 @@ pub const FAMILIES: [&str; 25] = [
     "crowded wires",
     "crowded streams",
     "stragglers",
+    "torn transfers",
+    lanes::FAMILY,
+    groups::HURT,
     groups::FAMILY,
     packets::FAMILY,
     "swarm",
@@ -74,7 +78,6 @@ pub fn scenario(seed: u64) -> Config {
     let at = usize::try_from(seed % TURN).expect("a turn is short").min(last);
     let name = match seed % 10 {
         9 if at == last => groups::FAMILY,
-        4 if at == last => packets::FAMILY,
         _ => FAMILIES[at],
     };
     family(name, seed)
@@ -109,7 +112,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "everything" => everything(&mut config, &mut mix, random),
         "streams" => streams(&mut config, &mut mix, random),
         // Their runs have worlds of their own, and nothing of this is about them.
-        groups::FAMILY | packets::FAMILY => mix.weights.clear(),
+        groups::FAMILY | groups::HURT | lanes::FAMILY | packets::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),
@@ -119,6 +122,7 @@ pub fn family(name: &str, seed: u64) -> Config {
         "crowded wires" => crowded_wires(&mut config, &mut mix, random),
         "crowded streams" => crowded_streams(&mut config, &mut mix, random),
         "stragglers" => stragglers(&mut config, &mut mix, random),
+        "torn transfers" => torn_transfers(&mut config, &mut mix, random),
         other => panic!("there is no family {other}"),
     }
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
@@ -190,6 +194,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         lasts_max: random.between(300, 1_800) * MILLI,
         faults_until: random.between(5, 11) * SECOND,
         ending: if random.chance(50) { Ending::Quorum(random.word()) } else { Ending::Whole },
+        quiet_ending: false,
         mutant: None,
     };
     let mix = Mix {
@@ -480,6 +485,11 @@ fn damage(config: &mut Config, mix: &mut Mix, random: &mut Random) {
         (Fault::Crash, 2),
         (Fault::CrashLeader, 2),
     ]);
+    // Some nodes only learn what the cluster is: they are members, and no voters.
+    if random.chance(25) {
+        config.layout = local(*random.pick(&[6, 7]), 1, 3);
+        mix.add(&[(Fault::WipedDisk, 20)]);
+    }
 }
 
 /// Links that do what TCP should not let through.
@@ -611,6 +621,39 @@ fn stragglers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
     config.node.snapshot_bytes_per_second = random.between(16, 128) << 10;
     config.workload.ballast = random.between(50, 150);
     mix.add(&[(Fault::Halves, 8), (Fault::PairOff, 4)]);
+}
+
+/// Who lags gets a snapshot that is torn on its way: it goes on where it was, or comes from another
+/// leader. Nodes make snapshots at the same places, of other parts, and nothing newer comes soon.
+fn torn_transfers(config: &mut Config, mix: &mut Mix, random: &mut Random) {
+    let nodes = *random.pick(&[3, 3, 4, 5]);
+    config.layout = local(nodes, 1, nodes);
+    config.node.snapshot_log_bytes = random.between(6, 24) << 10;
+    config.node.snapshot_bytes_per_second = random.between(96, 400) << 10;
+    config.latency = random.between(50, 600);
+    config.disk_latency = random.between(50, 600);
+    config.workload.plain_clients = random.between(2, 4) as usize;
+    config.workload.cluster_clients = 0;
+    config.workload.pipeline_max = 2;
+    config.workload.eager_percent = 0;
+    config.workload.rest = random.between(4, 15) * MILLI;
+    // Several keys to a part, so that which ones are together depends on what was there before.
+    config.node.snapshot_part_bytes = *random.pick(&[200, 500, 1_500]);
+    config.workload.filler = random.between(100, 600) as usize;
+    config.workload.ballast = random.between(40, 120);
+    config.workload.expiring_percent = 0;
+    config.workload.read_percent = 10;
+    config.quiet_ending = random.chance(60);
+    config.ending = Ending::Whole;
+    config.faults_until = random.between(4, 8) * SECOND;
+    mix.every = random.between(300, 1_200) * MILLI;
+    mix.weights.clear();
+    mix.add(&[
+        (Fault::TornTransfer, 10),
+        (Fault::Isolate, 1),
+        (Fault::Crash, 1),
+        (Fault::CrashLeader, 1),
+    ]);
 }
 
 /// Snapshots keep parts of those before, while keys go by themselves.

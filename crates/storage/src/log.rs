@@ -133,6 +133,7 @@ pub struct Log {
     sequence: u64,
     /// The last frame of the log; differs from `sequence` only after recovery.
     last_kept: u64,
+    /// The last frame has nothing in it and attests all before it.
     last_is_empty: bool,
     durable_through: u64,
     attested_through: u64,
@@ -200,8 +201,10 @@ impl Log {
     /// in order. Panics if a write does not fit its shard's log (a gap, an unknown snapshot, a
     /// term or vote that goes back), or if the shard is lost.
     pub fn append(&mut self, node_state: Option<&[u8]>, writes: &[(ShardId, Write)]) -> FrameWrite {
-        let carried = self.carry.take(self.options.carry_frame_bytes, &self.shards);
+        let mut carried = self.carry.take(self.options.carry_frame_bytes, &self.shards);
         let leaving = std::mem::take(&mut self.leaving);
+        // A shard that leaves takes with it what was to stand in a frame again.
+        carried.retain(|(shard, _)| !leaving.contains(shard));
         let renewed = std::mem::take(&mut self.renewed);
         self.write_frame(&Turn { node_state, leaving, renewed, carried, writes })
     }
@@ -269,7 +272,8 @@ impl Log {
     }
 
     /// Whether an empty frame should attest the last one: all is durable, and the last frame is
-    /// not an empty one. The driver asks after 2 ms without work, and at a clean stop.
+    /// not an empty one that was begun when all was. The driver asks after 2 ms without work, and
+    /// at a clean stop.
     pub fn needs_seal(&self) -> bool {
         !self.last_is_empty && self.in_flight.is_empty()
     }

@@ -148,7 +148,7 @@ pub(super) fn run_cut_off(seed: u64) -> World {
     let read_percent = [0, 0, 60][dice.below(3) as usize];
     let kept_percent = [0, 30][dice.below(2) as usize];
     let calm = World::without_faults(cluster, dice);
-    let mut world = World { delay_max, write_max, read_percent, kept_percent, ..calm };
+    let mut world = World { kept_percent, delay_max, write_max, read_percent, ..calm };
     for _ in 0..ROUNDS {
         let calm = (600 + world.dice.below(400)) * MS;
         world.run_until(world.cluster.now + calm);

@@ -152,6 +152,9 @@ pub(crate) struct Host {
     pub(crate) disk_hangs: bool,
     /// After a crash it knows what it had received of a snapshot.
     pub(crate) keeps_notes: bool,
+    /// Its snapshot is still being read: what is handed out waits behind that, and is void if it
+    /// can't be read.
+    pub(crate) is_loading: bool,
 }
 
 impl Host {
@@ -179,6 +182,7 @@ impl Host {
             holds_applying: false,
             disk_hangs: false,
             keeps_notes: true,
+            is_loading: false,
         }
     }
 
@@ -237,7 +241,22 @@ impl Host {
 
     pub(crate) fn restore(&mut self, meta: &SnapshotMeta) {
         self.snapshot = self.file(meta);
+        self.is_loading = false;
         self.applied = self.snapshot.history.clone();
+    }
+
+    /// The snapshot can't be read: what was handed out since is void.
+    pub(crate) fn lose_state(&mut self) {
+        self.is_loading = false;
+        self.applied = self.snapshot.history.clone();
+        self.to_report = None;
+    }
+
+    /// Begins with that log and that snapshot instead.
+    pub(crate) fn begin_with(&mut self, disk: Disk, snapshot: Snapshot) {
+        (self.asked, self.disk) = (disk.clone(), disk);
+        self.files.push(snapshot);
+        self.restart(Time(0));
     }
 
     fn file(&self, meta: &SnapshotMeta) -> Snapshot {
@@ -255,6 +274,7 @@ impl Host {
         self.asked = self.disk.clone();
         self.raft = None;
         self.to_report = None;
+        self.is_loading = false;
         self.transfers.sending.clear();
     }
 

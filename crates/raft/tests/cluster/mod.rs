@@ -5,6 +5,7 @@
 pub(crate) mod alone;
 pub(crate) mod cut_off;
 pub(crate) mod host;
+pub(crate) mod hurt;
 pub(crate) mod judge;
 pub(crate) mod runs;
 pub(crate) mod shrunk;
@@ -214,6 +215,7 @@ impl Cluster {
         let host = &self.hosts[&id];
         self.judge.stepped(host);
         before.judge_commit(host, &self.hosts);
+        before.judge_given_up(host, &self.hosts);
     }
 
     fn carry_out(&mut self, id: ReplicaId, effect: Effect) {
@@ -311,7 +313,7 @@ impl Cluster {
 
     pub(crate) fn report_applied(&mut self, id: ReplicaId) {
         let host = self.host_mut(id);
-        if host.holds_applying {
+        if host.holds_applying || host.is_loading {
             return;
         }
         if let Some(index) = host.to_report.take() {
@@ -334,7 +336,7 @@ impl Cluster {
     pub(crate) fn compact(&mut self, id: ReplicaId) {
         self.report_applied(id);
         let host = self.host_mut(id);
-        let Some(raft) = &host.raft else { return };
+        let Some(raft) = host.raft.as_ref().filter(|_| !host.is_loading) else { return };
         let applied = host.applied_index();
         if applied <= raft.status().snapshot_index {
             return;

@@ -1,7 +1,8 @@
 //! The kinds of runs: a group under faults that must come to life after them, and may lose all but
 //! one replica for ever then; one whose replicas are as alike as can be; one whose leader's disk
 //! hangs, or who is deaf, or is cut off while clients read; one that becomes smaller and larger;
-//! one that begins with a long log in a low term and a short log in a high one.
+//! one that begins with a long log in a low term and a short log in a high one; one that begins
+//! with logs that are hurt.
 
 use flotilla_raft::{
     Config, Entry, EntryKind, HardState, Index, Input, Payload, Recovered, ReplicaId, RequestId,
@@ -9,12 +10,15 @@ use flotilla_raft::{
 };
 
 use super::cut_off::run_cut_off;
+use super::hurt::run_hurt;
 use super::shrunk::run_shrunk;
 use super::world::{Dice, MS, World};
 use super::{Cluster, id, voters};
 
 /// Of so many seeds one is of each special kind.
 const KINDS: u64 = 16;
+/// Which of them begin with logs that are hurt.
+const HURT: u64 = 15;
 
 impl World {
     /// No more faults: the group elects a leader, which commits a new entry on every replica and
@@ -23,6 +27,12 @@ impl World {
         self.cut.clear();
         self.restart_all();
         (self.loss_percent, self.repeat_percent, self.kept_percent) = (0, 0, 0);
+        self.repair_loss_percent = 0;
+        self.starved.clear();
+        for id in self.cluster.ids() {
+            self.cluster.host_mut(id).is_loading = false;
+            self.cluster.report_applied(id);
+        }
         (self.delay_max, self.write_max) = (2 * MS, MS);
         (self.load_percent, self.report_percent) = (100, 100);
         for (id, peer) in self.pairs() {
@@ -95,6 +105,11 @@ impl World {
     }
 }
 
+/// The seed of a group that begins with logs that are hurt: the one with this number.
+pub(crate) fn hurt(number: u64) -> u64 {
+    number.wrapping_mul(KINDS).wrapping_add(HURT)
+}
+
 /// The run of a seed. Panics if anything is not as it should be.
 pub(crate) fn run(seed: u64) -> World {
     match seed % KINDS {
@@ -104,6 +119,7 @@ pub(crate) fn run(seed: u64) -> World {
         7 => run_hung(seed),
         11 => run_deaf(seed),
         13 => run_cohorts(seed),
+        HURT => run_hurt(seed),
         _ => run_faults(seed),
     }
 }

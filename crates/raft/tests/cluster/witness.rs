@@ -24,6 +24,8 @@ pub(crate) struct Before {
     asks: Option<ReplicaId>,
     /// What it leads by.
     configuration: Option<Configuration>,
+    /// Its last entry and its voters, if it lacks payloads and hears of them.
+    lacks: Option<(Index, Vec<ReplicaId>)>,
 }
 
 fn hard_state(raft: &Raft) -> HardState {
@@ -46,7 +48,12 @@ impl Before {
             Input::Message(Message { from, body: Body::RequestVote { .. }, .. }) => Some(*from),
             _ => None,
         };
+        let hears_of_payloads =
+            matches!(input, Input::Message(Message { body: Body::FetchedEntries { .. }, .. }));
+        let lacks = (hears_of_payloads && raft.damaged() > 0)
+            .then(|| (raft.last_index(), raft.configuration().voters.clone()));
         Self {
+            lacks,
             now,
             role: raft.status().role,
             hard_state: hard_state(raft),
@@ -86,6 +93,27 @@ impl Before {
             let patient = raft.deadline() >= self.now + Self::TIMEOUT;
             assert!(patient, "who gives a vote leaves the candidate the time to win");
         }
+    }
+
+    /// Judges what was given up in the step, because others lack it: it is on no quorum's disks,
+    /// and so is not committed. Who is in a later term may have got it there, which is another
+    /// matter.
+    pub(crate) fn judge_given_up(&self, host: &Host, hosts: &BTreeMap<ReplicaId, Host>) {
+        let Some(((last, voters), raft)) = self.lacks.as_ref().zip(host.raft.as_ref()) else {
+            return;
+        };
+        let given_up = raft.last_index().next();
+        let term = host.asked.term_at(given_up);
+        let later = |id: &ReplicaId| {
+            hosts.get(id).is_some_and(|other| other.disk.hard_state.term > self.hard_state.term)
+        };
+        if given_up > *last || term.is_none() || voters.iter().any(later) {
+            return;
+        }
+        let has =
+            |id: &&ReplicaId| hosts.get(id).is_none_or(|other| on(&other.disk, given_up, term));
+        let holders = voters.iter().filter(has).count();
+        assert!(holders <= voters.len() / 2, "what is given up is on no quorum's disks");
     }
 
     /// The election timeout of all groups that are judged.

@@ -4,8 +4,8 @@
 //! faults end, and the group must come to life.
 
 use flotilla_raft::{
-    Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered, ReplicaId,
-    SnapshotMeta, Time,
+    Body, Config, Configuration, Entry, EntryKind, Index, Input, Message, Raft, Recovered,
+    ReplicaId, SnapshotMeta, Time,
 };
 
 use super::host::{Clock, Disk, Host};
@@ -58,6 +58,10 @@ pub(crate) struct World {
     pub(super) read_percent: u64,
     /// How likely who leads proposes, there.
     pub(super) write_percent: u64,
+    /// How likely what repairs payloads is lost on its way.
+    pub(super) repair_loss_percent: u64,
+    /// Who gets hardly any entries, although all else arrives.
+    pub(super) starved: Vec<ReplicaId>,
     /// Every message and every write takes the longest time that it may.
     pub(super) even: bool,
     /// Who was asked to become a member and will never be there.
@@ -143,6 +147,8 @@ impl World {
             report_percent: 100,
             read_percent: 100,
             write_percent: 100,
+            repair_loss_percent: 0,
+            starved: Vec::new(),
             even: false,
             ghosts: Vec::new(),
         }
@@ -190,7 +196,12 @@ impl World {
                 self.keep(message);
             }
             let (from, to) = parcel.ends();
-            let lost = self.cut.contains(&(from, to)) || self.dice.percent(self.loss_percent);
+            let lost = self.cut.contains(&(from, to))
+                || self.dice.percent(self.loss_percent)
+                || (self.repair_loss_percent > 0
+                    && repairs(&parcel)
+                    && self.dice.percent(self.repair_loss_percent))
+                || (self.starved.contains(&to) && brings(&parcel) && self.dice.percent(90));
             let now = self.cluster.now;
             let slow = self.slow.iter().find(|(ends, _)| *ends == (from, to));
             let delay = self.up_to(slow.map_or(self.delay_max, |(_, most)| *most));
@@ -311,7 +322,7 @@ impl World {
                 let (term, to) = (self.cluster.raft(id).term(), self.pick());
                 // One with a lease would have given that up before it asked.
                 if self.cluster.raft(id).configuration().lease == 0 {
-                    let body = flotilla_raft::Body::TimeoutNow;
+                    let body = Body::TimeoutNow;
                     let message = Message { from: id, to, term, body };
                     self.cluster.step(to, Input::Message(message));
                 }
@@ -433,8 +444,25 @@ impl World {
                 self.rot(id);
                 self.cluster.host_mut(id).keeps_notes = self.dice.percent(50);
                 self.cluster.restart(id);
-                self.lose_state(id);
+                self.begin_to_load(id);
             }
+        }
+    }
+
+    /// The snapshot that a log begins at takes its time to be read, in some starts.
+    pub(super) fn begin_to_load(&mut self, id: ReplicaId) {
+        if self.dice.percent(40) {
+            self.cluster.host_mut(id).is_loading = true;
+        } else {
+            self.lose_state(id);
+        }
+    }
+
+    /// Goes on with what is being read: it is there, or can't be read.
+    fn load_state(&mut self, id: ReplicaId) {
+        if self.cluster.host(id).is_loading && self.dice.percent(40) {
+            self.cluster.host_mut(id).is_loading = false;
+            self.lose_state(id);
         }
     }
 
@@ -452,6 +480,7 @@ impl World {
             spared |= members.contains(&host.id()) && host.disk.has_whole(index, term);
         }
         if index > Index(0) && spared && self.dice.percent(60) {
+            self.cluster.host_mut(id).lose_state();
             self.cluster.step(id, Input::StateLost);
             self.cluster.judge.states_lost += 1;
         }
@@ -469,6 +498,7 @@ impl World {
         let up: Vec<_> = self.cluster.ids();
         for id in up {
             if self.cluster.is_up(id) {
+                self.load_state(id);
                 self.find_state(id);
             }
             if self.cluster.is_up(id) && self.dice.percent(20) {
@@ -492,4 +522,16 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a parcel brings new entries.
+fn brings(parcel: &Parcel) -> bool {
+    let Parcel::Message(message) = parcel else { return false };
+    matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty())
+}
+
+/// Whether a parcel brings payloads that were lost.
+fn repairs(parcel: &Parcel) -> bool {
+    let Parcel::Message(message) = parcel else { return false };
+    matches!(&message.body, Body::FetchedEntries { entries, .. } if !entries.is_empty())
 }

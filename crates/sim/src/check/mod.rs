@@ -22,6 +22,7 @@
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
 //! | nobody falls behind, and no log grows, for ever | `bounds.rs` |
+//! | a snapshot that arrives is one file | `transfers.rs` |
 //!
 //! Small worlds of packets have one of their own, `packets/judge.rs`: what clients saw, of all keys
 //! together, fits the committed log.
@@ -45,6 +46,7 @@ pub(crate) mod shadow;
 pub(crate) mod shard_clock;
 mod slots;
 mod state_machine;
+pub(crate) mod transfers;
 mod votes;
 
 use std::collections::BTreeMap;

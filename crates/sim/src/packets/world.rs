@@ -454,10 +454,10 @@ fn encode(call: &Call, bytes: &mut Vec<u8>) {
         Call::Read(keys) if keys.len() == 1 => words.extend([&b"GET"[..], keys[0].as_bytes()]),
         Call::Read(keys) => {
             words.push(b"MGET");
-            words.extend(keys.iter().map(|key| key.as_bytes()));
+            words.extend(keys.iter().map(String::as_bytes));
         }
         Call::Append { key, token } => {
-            words.extend([&b"APPEND"[..], key.as_bytes(), token.as_slice()])
+            words.extend([&b"APPEND"[..], key.as_bytes(), token.as_slice()]);
         }
         Call::Write { parts, lives_ms } => {
             let name: &[u8] = if parts.len() == 1 { b"SET" } else { b"MSET" };

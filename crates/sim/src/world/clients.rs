@@ -45,6 +45,11 @@ impl World {
         if client.is_done() || !client.waiting.is_empty() || client.half_closed {
             return;
         }
+        if client.improvises && client.script.is_empty() && self.waits_for_transfer() {
+            let rest = self.config.workload.rest;
+            return self.after(rest, Happening::Step { client: at });
+        }
+        let client = &mut self.clients[at];
         match client.link {
             Link::Dialing => {}
             Link::None => {

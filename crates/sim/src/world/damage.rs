@@ -43,6 +43,13 @@ impl World {
             Fault::OlderDisk => return self.put_back(at, random),
             _ => {}
         }
+        // Where some members do not vote, it is mostly one of those that loses its disk.
+        let (nodes, learns) = (self.machines.len(), fault == Fault::WipedDisk);
+        let at = if learns && nodes > META_VOTERS && random.chance(70) {
+            META_VOTERS + random.position(nodes - META_VOTERS)
+        } else {
+            at
+        };
         let newborn = fault == Fault::WipedDisk && self.is_unborn();
         if !(newborn || self.may_lose(at)) || !self.is_at_rest(at) {
             return false;
@@ -71,6 +78,11 @@ impl World {
             let steps = *random.pick(&[2, 6, 20]);
             let while_busy = steps * (self.config.disk_latency + self.config.latency);
             self.machines[at].crashes_after = Some(random.below(while_busy.max(1)));
+        }
+        // With as many nodes some members do not vote: nobody waits for one of those.
+        if spoiled && !newborn && self.machines.len() > META_VOTERS && random.chance(60) {
+            let timeout = self.config.node.election_timeout_ms * 1_000;
+            self.machines[at].asks_in_vain = Some(self.lasting_by(random).max(4 * timeout));
         }
         if newborn && spoiled {
             let there = (0..self.machines.len()).filter(|&other| self.machines[other].boots > 0);

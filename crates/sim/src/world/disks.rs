@@ -273,6 +273,7 @@ impl World {
             Ok(Done::Chunk { .. }) => Some(Moment::ChunkRead),
             _ => None,
         };
+        let mut arrived = Ok(());
         let incoming = match done {
             Err(error) => return self.die_of_disk(at, &error),
             Ok(Done::Nothing) => None,
@@ -297,12 +298,21 @@ impl World {
             Ok(Done::Appended(shard)) => Some(Incoming::SnapshotAppended { shard }),
             Ok(Done::Stored(stored)) => {
                 let (shard, index) = (stored.file.shard, stored.file.meta.index);
+                // Who has not applied as much has not made it itself.
+                let mut replicas = process.node.inspect().filter(|it| it.shard == shard);
+                if replicas.any(|it| it.applied < index) {
+                    self.counters.transfers_checked += 1;
+                    arrived = self.transfers.check(at, shard, index);
+                }
                 process.log.snapshot_durable(stored);
                 self.counters.snapshots_made += 1;
                 Some(Incoming::SnapshotStored { shard, index })
             }
             Ok(Done::Chunk { shard, index, number, name, result }) => {
                 process.log.release_snapshot(&name);
+                if let Ok(read) = &result {
+                    self.transfers.on_read(shard, index, number, read);
+                }
                 if result.is_err() {
                     process.log.snapshot_unreadable(&name);
                     self.counters.marks.reach(Mark::UnreadableChunk);
@@ -310,6 +320,9 @@ impl World {
                 Some(Incoming::SnapshotChunk { shard, index, number, result })
             }
         };
+        if let Err(broken) = arrived {
+            self.fail(broken);
+        }
         if more {
             self.begin_job(at);
         }

@@ -57,6 +57,7 @@ impl World {
             | Fault::OneWay
             | Fault::Flapping => self.trouble_cluster(fault, any, random),
             Fault::Figure8 => self.begin_figure_8(random),
+            Fault::TornTransfer => self.begin_torn_transfer(random),
             Fault::Reset => self.reset(true, random),
             Fault::ClientReset => self.reset(false, random),
             Fault::SlowReader => self.slow_reader(random),

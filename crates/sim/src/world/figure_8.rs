@@ -52,7 +52,7 @@ enum Step {
 impl World {
     /// Begins the schedule, if some data shard has five voters and a leader.
     pub(super) fn begin_figure_8(&mut self, random: &mut Random) -> bool {
-        if self.figure_8.is_some() {
+        if self.figure_8.is_some() || self.torn_transfer.is_some() {
             return false;
         }
         let voters = |shard: &ShardId| self.checkers.voters[shard].len() == 5;
@@ -151,13 +151,13 @@ impl World {
         self.keep_together(&[]);
     }
 
-    fn replica(&self, at: usize, shard: ShardId) -> Option<Inspection> {
+    pub(super) fn replica(&self, at: usize, shard: ShardId) -> Option<Inspection> {
         let process = self.machines[at].process.as_ref()?;
         process.node.inspect().find(|replica| replica.shard == shard)
     }
 
     /// Who leads a shard in that term or a later one.
-    fn leads(&self, shard: ShardId, term: Term) -> Option<usize> {
+    pub(super) fn leads(&self, shard: ShardId, term: Term) -> Option<usize> {
         let nodes = 0..self.machines.len();
         let leads = nodes.filter_map(|at| Some((self.replica(at, shard)?, at)));
         let leads = leads.filter(|(replica, _)| replica.leads && replica.term >= term);
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Cuts these groups off from each other and from the rest.
-    fn keep_together(&mut self, groups: &[&[usize]]) {
+    pub(super) fn keep_together(&mut self, groups: &[&[usize]]) {
         let nodes = self.machines.len();
         let group = |at: usize| groups.iter().position(|group| group.contains(&at));
         self.network.cut.clear();
@@ -189,7 +189,7 @@ impl World {
     }
 
     /// A node's links break, with everything that is under way.
-    fn silence(&mut self, at: usize) {
+    pub(super) fn silence(&mut self, at: usize) {
         for (id, side) in self.network.ways_from(at) {
             for side in [side, 1 - side] {
                 self.network.lose(id, side, 0);

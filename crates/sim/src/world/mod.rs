@@ -19,6 +19,7 @@ mod readers;
 mod repair;
 #[cfg(test)]
 mod tests;
+mod torn_transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ use flotilla_shard::{META, ShardId};
 
 use crate::check::Checkers;
 use crate::check::shard_clock::ShardClocks;
+use crate::check::transfers::Transfers;
 use crate::client::{Ask, Client};
 use crate::clock::Clocks;
 use crate::config::{Config, Driver, Mutant};
@@ -70,6 +72,10 @@ pub struct World {
     pub(crate) partition: u64,
     /// The schedule of Figure 8, while it is played.
     pub(crate) figure_8: Option<figure_8::Figure8>,
+    /// The snapshot that is torn on its way, while that is played.
+    pub(crate) torn_transfer: Option<torn_transfer::TornTransfer>,
+    /// What has been read and received of snapshots.
+    pub(crate) transfers: Transfers,
     /// The crashes that wait for their moment.
     pub(crate) ambushes: ambush::Ambushes,
     /// Machines that are not switched on again.
@@ -168,6 +174,8 @@ impl World {
             counters: Counters::default(),
             partition: 0,
             figure_8: None,
+            torn_transfer: None,
+            transfers: Transfers::default(),
             ambushes: Default::default(),
             dead: BTreeSet::new(),
             troubled: true,

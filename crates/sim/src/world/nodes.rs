@@ -280,6 +280,7 @@ impl World {
         }
         self.observe(at, boot);
         self.direct_figure_8();
+        self.direct_torn_transfer();
         self.do_chores(at, boot);
         self.schedule_wake(at, boot);
         self.take_time(at);
@@ -320,9 +321,13 @@ impl World {
                 process.log.repair(shard, entries);
             }
             Output::SnapshotBegin { shard, meta, upon } => {
+                self.transfers.on_begin(at, shard);
                 self.begin_snapshot(at, boot, shard, meta, upon);
             }
-            Output::SnapshotAppend { shard, chunk } => self.help(at, Job::Append { shard, chunk }),
+            Output::SnapshotAppend { shard, chunk } => {
+                self.transfers.on_append(at, shard, &chunk);
+                self.help(at, Job::Append { shard, chunk });
+            }
             Output::SnapshotFinish { shard } => self.help(at, Job::Finish { shard }),
             Output::SnapshotAbort { shard } => self.help(at, Job::Abort { shard }),
             Output::SnapshotRead { shard, index, number } => {
@@ -404,6 +409,9 @@ impl World {
         let Some(process) = self.machines[at].process.as_mut().filter(|_| current) else { return };
         if let Some(settled) = process.node.is_settled() {
             self.machines[at].unsettled = !settled;
+            if !settled && let Some(lasts) = self.machines[at].asks_in_vain.take() {
+                self.pair_off(at, lasts);
+            }
         }
         let Some(process) = self.machines[at].process.as_mut() else { return };
         let mut posture = 0;

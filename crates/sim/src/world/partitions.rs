@@ -1,9 +1,13 @@
 //! What goes wrong between machines: partitions of every shape, and single links.
 
+use flotilla_raft::Term;
+use flotilla_shard::META;
+
 use super::faults::DARK_MIN;
 use super::{Happening, World};
 use crate::fault::Fault;
 use crate::network::{Connection, Party, Spoil};
+use crate::queue::Micros;
 use crate::random::Random;
 
 impl World {
@@ -62,6 +66,18 @@ impl World {
                 true
             }
         }
+    }
+
+    /// A node and the leader of meta, which has just heard it, are cut off from the rest.
+    pub(super) fn pair_off(&mut self, at: usize, lasts: Micros) {
+        let Some(leader) = self.leads(META, Term(0)).filter(|leader| *leader != at) else { return };
+        if !self.troubled || self.is_calm() {
+            return;
+        }
+        self.tell(|| format!("only node {} hears node {}", leader + 1, at + 1));
+        self.keep_together(&[&[at, leader]]);
+        let partition = self.partition;
+        self.after(lasts, Happening::Heal { partition });
     }
 
     /// A node is cut off for a moment and comes back, and again.

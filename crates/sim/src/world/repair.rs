@@ -102,6 +102,7 @@ impl World {
         // What would end an earlier partition ends nothing any more.
         self.partition += 1;
         self.figure_8 = None;
+        self.torn_transfer = None;
         self.network.cut.clear();
         self.network.clogged.clear();
         self.network.slow.clear();

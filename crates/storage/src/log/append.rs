@@ -105,7 +105,9 @@ impl Log {
         }
         self.previous_table = Some(frame.finish(self.header(place, flags)));
         self.spare_table = previous;
-        self.last_is_empty = measure.body == 0 && measure.table == 0;
+        // One that was begun while others were under way attests none of those.
+        let is_empty = measure.body == 0 && measure.table == 0;
+        self.last_is_empty = is_empty && self.in_flight.is_empty();
         self.account(&mut out);
         out
     }

@@ -362,6 +362,22 @@ fn refuses_segments_of(version: u32) {
 }
 
 #[test]
+fn an_empty_frame_that_was_begun_too_early_attests_nothing() {
+    let mut lane = Lane::new(tiny());
+    let early = [lane.log.append(None, &[write(1, 1, 1, 1)]), lane.log.append(None, &[])];
+    for frame in &early {
+        crate::support::begin(&mut lane.disk, frame);
+        lane.disk.sync(&frame.file).expect("a sync");
+        lane.log.written(frame.sequence);
+    }
+    assert!(lane.log.needs_seal(), "no frame says that the first one was whole");
+    lane.seal();
+    lane.disk.flip(&early[0].file, early[0].offset, 0);
+    let found = recover(&mut lane.disk).expect("most is whole");
+    assert!(found.report.cut.is_none() && found.report.damage.len() == 1, "{:?}", found.report);
+}
+
+#[test]
 fn a_lost_log_beside_snapshots_is_refused() {
     let (mut lane, _) = sample();
     for name in files(&mut lane.disk, ".log") {

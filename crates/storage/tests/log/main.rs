@@ -10,3 +10,4 @@ mod scrubbing;
 mod snapshots;
 mod support;
 mod twin;
+mod world;

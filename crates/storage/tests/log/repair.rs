@@ -86,6 +86,19 @@ fn truncation_and_snapshots_close_holes() {
 }
 
 #[test]
+fn what_waits_for_a_shard_that_leaves_goes_with_it() {
+    let mut lane = Lane::new(small());
+    lane.turn(&[write(1, 1, 1, 2), write(2, 1, 1, 1)]);
+    let (mut lane, _) = damaged(lane, &[write(1, 2, 3, 6)]);
+    lane.log.repair(SHARD, (3..=6).map(|index| entry(SHARD, index, 2)).collect());
+    lane.log.remove_shard(SHARD);
+    lane.turn(&[]);
+    assert!(!lane.log.needs_frame());
+    lane.twin.shards.remove(&SHARD);
+    lane.reopen();
+}
+
+#[test]
 fn holes_are_carried_without_a_payload_while_nobody_repairs_them() {
     let lane = Lane::new(small());
     let (mut lane, _) = damaged(lane, &[write(5, 3, 1, 20)]);
