@@ -1,10 +1,10 @@
 //! `cargo bench -p flotilla-node --bench replay [ENTRIES] [SHARDS]`: how fast a node that starts
 //! again replays its log, in entries that have one or few commands each.
 //!
-//! One node, the only voter of its shards. Clients fill its log, a SET from each in every turn; then
-//! it is started from what is on its disk, which is memory here, and takes turns until it serves
-//! all that it had. Told is the CPU time of the two steps of that: recovery of the log, which hands
-//! out entries, and applying them.
+//! One node, the only voter of its shards. Clients fill its log, a SET from each in every turn;
+//! then it is started from what is on its disk, which is memory here, and takes turns until it
+//! serves all that it had. Told is the CPU time of the two steps of that: recovery of the log,
+//! which hands out entries, and applying them.
 #![expect(clippy::print_stdout, reason = "what was measured is what was asked for")]
 
 #[path = "three_nodes/machine.rs"]

@@ -95,9 +95,9 @@ impl Node {
         (log >= limit).then_some((log, limit))
     }
 
-    /// From how many committed bytes on a replica adds nothing to a log that is full: those with the
-    /// average, since snapshots of them are what makes room. Committed ones, since for these alone
-    /// nothing has to be taken first; who has something to repair may need more for that.
+    /// From how many committed bytes on a replica adds nothing to a log that is full: those with
+    /// the average, since snapshots of them are what makes room. Committed ones, since for these
+    /// alone nothing has to be taken first; who has something to repair may need more for that.
     fn full_from(&self) -> Option<u64> {
         let (log, limit) = self.log_and_limit()?;
         (log >= limit * FULL_FACTOR).then(|| limit * FULL_FACTOR / self.replicas.len() as u64)

@@ -208,9 +208,9 @@ impl Replica {
         self.queue.extend(entries);
     }
 
-    /// Applies what is committed as far as `room` goes, bytes of payload, so that a long log does not
-    /// hold up the turn; nothing while the table is being loaded. Gives the index applied last, to
-    /// be reported to Raft. `is_there` says whether somebody is there to be answered.
+    /// Applies what is committed as far as `room` goes, bytes of payload, so that a long log does
+    /// not hold up the turn; nothing while the table is being loaded. Gives the index applied
+    /// last, to be reported to Raft. `is_there` says whether somebody is there to be answered.
     pub(crate) fn apply_some(
         &mut self,
         me: NodeId,

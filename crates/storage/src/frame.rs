@@ -193,8 +193,8 @@ pub(crate) fn frame_length(header: &FrameHeader) -> Option<u64> {
     length.checked_next_multiple_of(crate::BLOCK as u64)
 }
 
-/// Takes the payloads of entries off a body, in the order of its table. All of them are views of one
-/// copy of the body, made when the first one is taken.
+/// Takes the payloads of entries off a body, in the order of its table. All of them are views of
+/// one copy of the body, made when the first one is taken.
 pub(crate) struct Payloads<'a> {
     body: &'a [u8],
     rest: Take<'a>,

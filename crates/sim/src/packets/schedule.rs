@@ -252,8 +252,8 @@ fn late_packets(world: &mut World) -> u64 {
     flips
 }
 
-/// All disks stall again and again, and everything else goes on: reads wait for writes that wait for
-/// a disk, until values have outlived their time, and all of it is served at once.
+/// All disks stall again and again, and everything else goes on: reads wait for writes that wait
+/// for a disk, until values have outlived their time, and all of it is served at once.
 fn stalls(world: &mut World) {
     let origin = world.random.position(NODES);
     let stalls = 3 + world.random.below(5);
