@@ -175,7 +175,7 @@ impl Node {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         match note {
             Note::BecameLeader { term } => {
-                let mut lead = Lead::new(term);
+                let mut lead = Lead::new(term, self.options.max_entry_bytes);
                 if self.lacks_room {
                     lead.shortage = Shortage::Refuses;
                 }

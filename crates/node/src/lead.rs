@@ -23,9 +23,6 @@ use crate::replies::{Answer, Replies};
 use crate::room::Shortage;
 use crate::stream::CutChunk;
 
-/// An entry takes no further chunk from this size on, bytes.
-const ENTRY_BYTES: usize = 16 << 20;
-
 /// Reads are served until the replies of the round have so many bytes.
 const SERVED_BYTES: usize = 4 << 20;
 /// Stands for the index of a tick that is not proposed yet.
@@ -87,6 +84,8 @@ pub(crate) struct Lead {
     pub(crate) ticked_at: Time,
     /// What it does about a disk without room.
     pub(crate) shortage: Shortage,
+    /// An entry takes no further chunk from this size on, bytes.
+    entry_bytes: usize,
     intake: Intake,
     /// The core had no room for the last proposal: what waits is proposed when it has.
     blocked: bool,
@@ -103,10 +102,11 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    /// The beginning of a term.
-    pub(crate) fn new(term: Term) -> Self {
+    /// The beginning of a term; an entry takes no further chunk from so many bytes on.
+    pub(crate) fn new(term: Term, entry_bytes: usize) -> Self {
         Self {
             term,
+            entry_bytes,
             open: false,
             stamp_ms: 0,
             ticked_at: Time(0),
@@ -202,7 +202,7 @@ impl Lead {
         for staged in &self.staged {
             entry.push_chunk(&staged.bytes);
             self.in_entry += 1;
-            if entry.len_bytes() >= ENTRY_BYTES {
+            if entry.len_bytes() >= self.entry_bytes {
                 break;
             }
         }
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn what_the_core_has_no_room_for_waits_and_is_not_sent_again() {
         let machine = Machine::new(1, &[(Slot(0), Slot(16_383))]);
-        let mut lead = Lead::new(Term(1));
+        let mut lead = Lead::new(Term(1), usize::MAX);
         let mut replies = Replies::default();
         let bytes = b"a chunk".to_vec();
         let chunk = CutChunk { epoch: 1, begins: true, first_seq: 1, bytes };
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn a_later_read_waits_with_an_earlier_one() {
         let machine = Machine::new(1, &[(Slot(0), Slot(16_383))]);
-        let mut lead = Lead::new(Term(1));
+        let mut lead = Lead::new(Term(1), usize::MAX);
         let mut replies = Replies::default();
         for (id, index) in [(1, Index(7)), (2, Index(6))] {
             lead.take_read(SHARD, read(id), &mut replies);

@@ -370,7 +370,8 @@ impl Node {
     pub(crate) fn join(&mut self, record: FoundingRecord, now: Now) {
         self.notice(Notice::Founded { cluster: record.cluster_id().to_string() });
         self.data_shards = record.shard_ids().filter(|shard| *shard != META).collect();
-        self.streams = self.data_shards.iter().map(|shard| (*shard, Stream::new())).collect();
+        let stream = |shard: &ShardId| (*shard, Stream::new(self.options.max_chunk_bytes));
+        self.streams = self.data_shards.iter().map(stream).collect();
         self.adopt_layout(&record.layout, now);
         self.map = Some(record.map.clone());
         self.record = Some(record);

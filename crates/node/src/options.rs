@@ -23,6 +23,10 @@ pub struct Options {
     pub snapshot_bytes_per_second: u64,
     /// Entries that a leader sends in one message stop at so many bytes; a larger one goes alone.
     pub max_append_bytes: usize,
+    /// A chunk of a stream is ended at about so many bytes; a command above it goes alone.
+    pub max_chunk_bytes: usize,
+    /// An entry takes no further chunk from this size on, bytes.
+    pub max_entry_bytes: usize,
     /// The largest value, bytes.
     pub max_value_bytes: usize,
     /// The largest request, bytes.
@@ -46,6 +50,8 @@ impl Default for Options {
             snapshot_part_bytes: flotilla_kv::snapshot::PART_MIN,
             snapshot_bytes_per_second: 64 << 20,
             max_append_bytes: 128 << 10,
+            max_chunk_bytes: 1 << 20,
+            max_entry_bytes: 16 << 20,
             max_value_bytes: 16 << 20,
             max_request_bytes: 64 << 20,
             max_unsettled_commands: 4_096,

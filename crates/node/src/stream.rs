@@ -18,8 +18,6 @@ use flotilla_shard::NodeId;
 
 use crate::io::ConnId;
 
-/// A chunk is ended at about this many bytes; a command above it goes alone.
-const CHUNK_BYTES: usize = 1 << 20;
 /// With requests out and no answer for so long, the stream starts over, microseconds.
 const SILENCE_MICROS: u64 = 1_000_000;
 /// A leader without room is asked again after so long; meanwhile reads are not held up by writes
@@ -136,6 +134,8 @@ pub(crate) struct Expired {
 /// The requests of this node to one shard.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    /// A chunk is ended at about so many bytes; a command above it goes alone.
+    chunk_bytes: usize,
     epoch: u64,
     /// Whether anything was sent in this epoch.
     started: bool,
@@ -156,9 +156,10 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream on which nothing was asked yet.
-    pub(crate) fn new() -> Self {
+    /// A stream on which nothing was asked yet, with chunks of about so many bytes.
+    pub(crate) fn new(chunk_bytes: usize) -> Self {
         Self {
+            chunk_bytes,
             epoch: 1,
             started: false,
             announced: false,
@@ -353,7 +354,7 @@ impl Stream {
         while let Some(write) = self.writes.get(self.sent) {
             if chunk.count() > 0
                 && !joined
-                && chunk.len_bytes() + write.args.as_args().bytes().len() > CHUNK_BYTES
+                && chunk.len_bytes() + write.args.as_args().bytes().len() > self.chunk_bytes
             {
                 break;
             }
@@ -452,6 +453,7 @@ mod tests {
     const ORIGIN: Origin = Origin { node: 1, incarnation: 1, nonce: 7, lane: 0 };
     const LEADER: Option<(u64, NodeId)> = Some((1, NodeId(2)));
     const HOLD: u64 = 5_000_000;
+    const CHUNK_BYTES: usize = 1 << 20;
 
     fn to(place: u64) -> ReplyTo {
         ReplyTo::Client { conn: ConnId(1), place }
@@ -478,7 +480,7 @@ mod tests {
     }
 
     fn started() -> Stream {
-        let mut stream = Stream::new();
+        let mut stream = Stream::new(CHUNK_BYTES);
         stream.set_target(LEADER, Time(0));
         write(&mut stream, 1, false);
         write(&mut stream, 2, false);
@@ -505,7 +507,7 @@ mod tests {
 
     #[test]
     fn an_epoch_with_reads_only_still_lists_its_writes_later() {
-        let mut stream = Stream::new();
+        let mut stream = Stream::new(CHUNK_BYTES);
         stream.set_target(LEADER, Time(0));
         read(&mut stream, 0);
         stream.send_reads(Time(0), |epoch, _| assert_eq!(epoch, 1));
@@ -616,7 +618,7 @@ mod tests {
 
     #[test]
     fn parts_of_one_command_are_never_separated() {
-        let mut stream = Stream::new();
+        let mut stream = Stream::new(CHUNK_BYTES);
         stream.set_target(LEADER, Time(0));
         let long = vec![b'x'; CHUNK_BYTES];
         for seq in 1..=3 {

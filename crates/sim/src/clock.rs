@@ -16,7 +16,9 @@ pub(crate) struct Clocks {
     /// Parts per million by which the monotonic clock is too fast.
     drift_ppm: i64,
     /// By how much the wall clock is ahead, milliseconds.
-    pub(crate) wall_offset_ms: i64,
+    wall_offset_ms: i64,
+    /// By how much it has ever been ahead: what others heard of it then, they may still go by.
+    most_ahead_ms: i64,
     /// When the wall clock stopped, if it stands still.
     pub(crate) frozen_at: Option<Micros>,
 }
@@ -24,7 +26,13 @@ pub(crate) struct Clocks {
 impl Clocks {
     /// Clocks with these errors.
     pub(crate) fn new(drift_ppm: i64, wall_offset_ms: i64) -> Self {
-        Self { drift_ppm, wall_offset_ms, frozen_at: None }
+        Self { drift_ppm, wall_offset_ms, most_ahead_ms: wall_offset_ms, frozen_at: None }
+    }
+
+    /// The wall clock is set: it is ahead by so much from now on.
+    pub(crate) fn set_wall(&mut self, ahead_ms: i64) {
+        self.wall_offset_ms = ahead_ms;
+        self.most_ahead_ms = self.most_ahead_ms.max(ahead_ms);
     }
 
     /// What the machine reads at a moment.
@@ -34,13 +42,13 @@ impl Clocks {
         Now { time: Time(self.local(at)), wall_ms: wall_ms as u64 }
     }
 
-    /// What the wall clock that is furthest ahead can show at a moment, as others reckon it from
-    /// what they heard of it, milliseconds: it is wrong by `skew_ms` at most, and they go on from
-    /// there by clocks that are too fast by `drift_ppm` at most.
-    pub(crate) fn furthest_ms(at: Micros, skew_ms: u64, drift_ppm: u64) -> u64 {
+    /// What this wall clock can show at a moment, as others reckon it from what they ever heard of
+    /// it, milliseconds: they go on from there by clocks that are too fast by `drift_ppm` at most.
+    pub(crate) fn furthest_ms(&self, at: Micros, drift_ppm: u64) -> u64 {
+        let ahead = (EPOCH_MS + at / 1_000).saturating_add_signed(self.most_ahead_ms);
         let drifted = u128::from(at) * u128::from(drift_ppm) / MILLION as u128 / 1_000;
         // Each of two readings of a clock leaves out a part of a millisecond.
-        EPOCH_MS + at / 1_000 + skew_ms + drifted as u64 + 2
+        ahead + drifted as u64 + 2
     }
 
     /// The first moment at which the monotonic clock shows `time` or more.
@@ -72,5 +80,15 @@ mod tests {
                 assert!(clocks.read(at - 2).time < Time(time));
             }
         }
+    }
+
+    #[test]
+    fn what_a_clock_has_shown_counts_for_ever() {
+        let mut clocks = Clocks::new(0, -5);
+        let shown = clocks.read(1_000_000).wall_ms;
+        assert_eq!(clocks.furthest_ms(1_000_000, 0), shown + 2);
+        clocks.set_wall(70);
+        clocks.set_wall(0);
+        assert_eq!(clocks.furthest_ms(1_000_000, 200_000), shown + 2 + 75 + 200);
     }
 }

@@ -165,6 +165,14 @@ counters! {
     group_changes,
     /// Leaderships that they handed over.
     group_transfers,
+    /// Small worlds of packets that were run.
+    packet_runs,
+    /// Times that the lead moved in them.
+    packet_flips,
+    /// What their clients asked.
+    packet_operations,
+    /// Operations among these whose moment in the log was found.
+    packet_moments,
 }
 
 impl Counters {

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 const FAULTS_FLOOR: u64 = 15;
 
 /// Floors of counters in a thousand seeds: a third of what is usual, rounded down.
-const FLOORS: [(&str, u64); 46] = [
+const FLOORS: [(&str, u64); 49] = [
     ("turns", 5_000_000),
     ("events", 15_000_000),
     ("boots", 4_000),
@@ -60,6 +60,9 @@ const FLOORS: [(&str, u64); 46] = [
     ("groups", 400),
     ("group_changes", 250),
     ("group_transfers", 500),
+    ("packet_runs", 180),
+    ("packet_flips", 400),
+    ("packet_moments", 20_000),
 ];
 
 /// What the counters of so many seeds together lack, a line each. A run of fewer than a hundred

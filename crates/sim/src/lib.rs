@@ -48,6 +48,7 @@ mod history;
 mod machine;
 mod marks;
 mod network;
+mod packets;
 mod queue;
 mod random;
 mod run;

@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::groups;
 use crate::history::{Answer, KeyState, Operation, Outcome};
 use crate::marks::Mark;
+use crate::packets;
 use crate::queue::Micros;
 use crate::scenario::scenario;
 use crate::trace::Listener;
@@ -104,6 +105,9 @@ pub fn run_seed(seed: u64) -> Result<Report, Failure> {
 pub fn run(seed: u64, config: Config, listener: Option<Listener>) -> Result<Report, Failure> {
     if config.family == groups::FAMILY {
         return groups::run(seed);
+    }
+    if config.family == packets::FAMILY {
+        return packets::run(seed, listener);
     }
     let family = config.family;
     let mut place = None;

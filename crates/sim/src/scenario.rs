@@ -5,6 +5,7 @@ use flotilla_shard::Layout;
 use crate::config::{Config, Driver, Ending, Workload};
 use crate::fault::{Fault, Planned};
 use crate::groups;
+use crate::packets;
 use crate::queue::Micros;
 use crate::random::Random;
 use crate::swarm::swarm;
@@ -14,8 +15,8 @@ pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
 /// The families. Of each `TURN` seeds one is of each family, and the rest are of the last, but for
-/// one in ten that is of groups of cores.
-pub const FAMILIES: [&str; 24] = [
+/// one in ten that is of groups of cores, and one that is of packets.
+pub const FAMILIES: [&str; 25] = [
     "founding",
     "leaders crash",
     "power loss",
@@ -39,6 +40,7 @@ pub const FAMILIES: [&str; 24] = [
     "crowded streams",
     "stragglers",
     groups::FAMILY,
+    packets::FAMILY,
     "swarm",
 ];
 
@@ -70,8 +72,12 @@ pub(crate) struct Mix {
 pub fn scenario(seed: u64) -> Config {
     let last = FAMILIES.len() - 1;
     let at = usize::try_from(seed % TURN).expect("a turn is short").min(last);
-    let of_groups = at == last && seed % 10 == 9;
-    family(if of_groups { groups::FAMILY } else { FAMILIES[at] }, seed)
+    let name = match seed % 10 {
+        9 if at == last => groups::FAMILY,
+        4 if at == last => packets::FAMILY,
+        _ => FAMILIES[at],
+    };
+    family(name, seed)
 }
 
 /// Whether there is a family of this name.
@@ -102,8 +108,8 @@ pub fn family(name: &str, seed: u64) -> Config {
         "wires" => wires(&mut mix, random),
         "everything" => everything(&mut config, &mut mix, random),
         "streams" => streams(&mut config, &mut mix, random),
-        // Its runs have no nodes, and nothing of this is about them.
-        groups::FAMILY => mix.weights.clear(),
+        // Their runs have worlds of their own, and nothing of this is about them.
+        groups::FAMILY | packets::FAMILY => mix.weights.clear(),
         "swarm" => swarm(&mut config, &mut mix, random),
         "speed" => speed(&mut config, &mut mix, random),
         "sectors" => sectors(&mut config, &mut mix),

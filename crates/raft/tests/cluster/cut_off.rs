@@ -56,6 +56,7 @@ impl World {
         while self.cluster.now < end {
             let pause = 1 + self.dice.below(READ_EVERY);
             self.run_until(self.cluster.now + pause);
+            self.deliver_kept();
             for at in self.cluster.ids() {
                 let leads = self.cluster.is_up(at) && self.cluster.raft(at).is_leader();
                 let chance = if leads { 60 } else { self.read_percent };
@@ -145,8 +146,9 @@ pub(super) fn run_cut_off(seed: u64) -> World {
     let (delay_max, write_max) = ((1 + dice.below(5)) * MS, (1 + dice.below(5)) * MS);
     // As long as a follower waits for a round, its leader reads nothing by its lease.
     let read_percent = [0, 0, 60][dice.below(3) as usize];
+    let kept_percent = [0, 30][dice.below(2) as usize];
     let calm = World::without_faults(cluster, dice);
-    let mut world = World { delay_max, write_max, read_percent, ..calm };
+    let mut world = World { delay_max, write_max, read_percent, kept_percent, ..calm };
     for _ in 0..ROUNDS {
         let calm = (600 + world.dice.below(400)) * MS;
         world.run_until(world.cluster.now + calm);

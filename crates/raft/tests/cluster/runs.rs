@@ -22,7 +22,7 @@ impl World {
     pub(super) fn heal_and_check(&mut self) {
         self.cut.clear();
         self.restart_all();
-        (self.loss_percent, self.repeat_percent) = (0, 0);
+        (self.loss_percent, self.repeat_percent, self.kept_percent) = (0, 0, 0);
         (self.delay_max, self.write_max) = (2 * MS, MS);
         (self.load_percent, self.report_percent) = (100, 100);
         for (id, peer) in self.pairs() {
@@ -117,6 +117,7 @@ fn run_faults(seed: u64) -> World {
             let end = world.cluster.now + pause * MS;
             world.run_until(end);
             world.use_it();
+            world.deliver_kept();
         }
         if world.dice.percent(50) {
             world.disturb();

@@ -44,6 +44,10 @@ pub(crate) struct World {
     pub(super) slow: Vec<((ReplicaId, ReplicaId), u64)>,
     pub(super) loss_percent: u64,
     pub(super) repeat_percent: u64,
+    /// How likely a message is kept for much later.
+    pub(super) kept_percent: u64,
+    /// Messages that were kept: each arrives once more, perhaps terms later.
+    pub(super) kept: Vec<Message>,
     pub(super) delay_max: u64,
     pub(super) write_max: u64,
     /// How likely a load ends at the next event.
@@ -61,6 +65,8 @@ pub(crate) struct World {
 }
 
 pub(super) const MS: u64 = 1000;
+/// So many messages are kept at a time.
+const KEPT_MAX: usize = 24;
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
@@ -105,9 +111,11 @@ impl World {
         let delay_max = [2, 20, 200][dice.below(3) as usize] * MS;
         let write_max = [1, 10, 150, 500][dice.below(4) as usize] * MS;
         let report_percent = [100, 100, 30, 3][dice.below(4) as usize];
+        let kept_percent = [0, 0, 20, 60][dice.below(4) as usize];
         Self {
             loss_percent,
             repeat_percent,
+            kept_percent,
             delay_max,
             write_max,
             load_percent: 30,
@@ -127,6 +135,8 @@ impl World {
             slow: Vec::new(),
             loss_percent: 0,
             repeat_percent: 0,
+            kept_percent: 0,
+            kept: Vec::new(),
             delay_max: 2 * MS,
             write_max: MS,
             load_percent: 100,
@@ -176,6 +186,9 @@ impl World {
     /// Takes what was sent and asked for, and decides its fate.
     fn collect(&mut self) {
         for parcel in std::mem::take(&mut self.cluster.sent) {
+            if let Parcel::Message(message) = &parcel {
+                self.keep(message);
+            }
             let (from, to) = parcel.ends();
             let lost = self.cut.contains(&(from, to)) || self.dice.percent(self.loss_percent);
             let now = self.cluster.now;
@@ -212,6 +225,36 @@ impl World {
             if !self.cluster.host(id).loads.is_empty() && self.dice.percent(self.load_percent) {
                 let fails = self.dice.percent(self.loss_percent);
                 self.cluster.finish_load(id, fails);
+            }
+        }
+    }
+
+    /// Keeps a copy of some messages, in the place of earlier ones when there are many.
+    fn keep(&mut self, message: &Message) {
+        if self.kept_percent == 0 || !self.dice.percent(self.kept_percent) {
+            return;
+        }
+        if self.kept.len() < KEPT_MAX {
+            self.kept.push(message.clone());
+        } else {
+            let place = self.dice.below(KEPT_MAX as u64) as usize;
+            self.kept[place] = message.clone();
+        }
+    }
+
+    /// Some of what was said in earlier terms arrives now, most of it where somebody leads again:
+    /// no delay is too long for a network.
+    pub(super) fn deliver_kept(&mut self) {
+        for _ in 0..self.kept.len().min(3) {
+            let place = self.dice.below(self.kept.len() as u64) as usize;
+            let Message { to, term, .. } = self.kept[place];
+            let raft = self.cluster.hosts.get(&to).and_then(|host| host.raft.as_ref());
+            let is_past = raft.is_some_and(|raft| raft.term() > term);
+            let leads = raft.is_some_and(Raft::is_leader);
+            if is_past && (leads || self.dice.percent(20)) {
+                let message = self.kept.swap_remove(place);
+                let delay = self.up_to(self.delay_max);
+                self.network.push((self.cluster.now + delay, Parcel::Message(message)));
             }
         }
     }

@@ -22,6 +22,9 @@
 //! | all replicas come to one state | `convergence.rs` |
 //! | a quorum, and then everybody, makes progress | `liveness.rs` |
 //! | nobody falls behind, and no log grows, for ever | `bounds.rs` |
+//!
+//! Small worlds of packets have one of their own, `packets/judge.rs`: what clients saw, of all keys
+//! together, fits the committed log.
 
 mod append_only;
 pub mod atomicity;

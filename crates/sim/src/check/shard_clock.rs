@@ -1,7 +1,8 @@
 //! The clock of a shard, which its log carries: by it alone keys expire (P9).
 //!
-//! Seen from outside in two ways. It is never further than the clock that is furthest ahead of all
-//! voters', as far as clocks are made wrong in this run. And a value with a time to live goes no
+//! Seen from outside in three ways. It is never further than a clock can be that is as wrong as
+//! clocks are made in this run. It is never further than what so many of the voters' clocks have
+//! shown that one of them is the median: a few that are wrong don't move it. And a value with a time to live goes no
 //! sooner than this clock says: the stamp of a write is not below any clock that was applied before
 //! the write was asked for, and nobody is told that a value is gone before the clock that ends it
 //! is applied somewhere. So the moment from which it may be gone is known without any allowance for
@@ -93,6 +94,14 @@ impl ShardClocks {
     }
 }
 
+/// The furthest that the lower median of at least a quorum of clocks can be, if each voter's is no
+/// further than given here: half of a quorum and one more must show as much.
+pub(crate) fn furthest_median_ms(mut voters: Vec<u64>) -> u64 {
+    voters.sort_unstable_by(|one, other| other.cmp(one));
+    let quorum = voters.len() / 2 + 1;
+    voters[quorum / 2]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +145,15 @@ mod tests {
         let mut clocks = ShardClocks::default();
         assert!(clocks.on_clock(SHARD, 1_000, 1_000).is_ok());
         assert!(clocks.on_clock(SHARD, 1_001, 1_000).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_does_not_move_the_median_by_itself() {
+        let furthest = |voters: &[u64]| furthest_median_ms(voters.to_vec());
+        assert_eq!(furthest(&[7]), 7);
+        assert_eq!(furthest(&[7, 900]), 7, "of an even number the lower one");
+        assert_eq!(furthest(&[7, 900, 3]), 7);
+        assert_eq!(furthest(&[7, 900, 3, 950]), 900, "the two of three that are known");
+        assert_eq!(furthest(&[7, 900, 3, 950, 990, 995, 2]), 950);
     }
 }

@@ -3,7 +3,7 @@
 use flotilla_shard::{ShardId, slot_of};
 
 use super::World;
-use crate::check::shard_clock::{Mortal, Owners};
+use crate::check::shard_clock::{Mortal, Owners, furthest_median_ms};
 use crate::clock::Clocks;
 use crate::history::{Answer, Call, OperationId};
 use crate::marks::Mark;
@@ -36,8 +36,10 @@ impl World {
 
     /// A replica has applied a clock: what it ends may be gone from now on.
     pub(crate) fn see_clock(&mut self, at: usize, shard: ShardId, clock_ms: u64) {
-        let (skew, drift) = (self.config.skew_ms, self.config.drift_ppm);
-        let furthest = Clocks::furthest_ms(self.now, skew, drift);
+        let (right, drift) = (Clocks::new(0, self.config.skew_ms as i64), self.config.drift_ppm);
+        let reckoned = |at: &usize| self.machines[*at].clocks.furthest_ms(self.now, drift);
+        let voters: Vec<u64> = self.checkers.voters[&shard].iter().map(reckoned).collect();
+        let furthest = furthest_median_ms(voters).min(right.furthest_ms(self.now, drift));
         self.counters.clocks_checked += 1;
         match self.shard_clocks.on_clock(shard, clock_ms, furthest) {
             Ok(due) => {

@@ -274,7 +274,7 @@ impl World {
             clocks.frozen_at = Some(now);
             self.after(lasts, Happening::ClockGoesOn { at });
         } else {
-            clocks.wall_offset_ms = random.between(0, 2 * skew) as i64 - skew as i64;
+            clocks.set_wall(random.between(0, 2 * skew) as i64 - skew as i64);
         }
         true
     }

@@ -131,7 +131,7 @@ impl World {
             machine.turn_micros = 0;
             machine.paused_until = 0;
             machine.clocks.frozen_at = None;
-            machine.clocks.wall_offset_ms = 0;
+            machine.clocks.set_wall(0);
             let delay = self.random.below(50_000);
             self.after(delay, Happening::SwitchOn { at });
         }
