@@ -101,9 +101,16 @@ pub(crate) fn compare(found: &RecoveredLane, whole: &Twin) -> Result<usize, Stri
             (None, None) if found.incomplete => continue,
             _ => return Err(format!("shard {shard}: neither lost nor kept")),
         };
-        let of = |entry: &Entry| (entry.index, entry.term, entry.kind);
+        let of = |entry: &Entry| (entry.index, entry.term);
+        // Who found a damage while running and could not read its table takes the entries for what
+        // they may be at worst.
+        let kinds = kept.entries.iter().zip(&whole.entries).all(|(kept, whole)| {
+            let at_worst = kept.kind == EntryKind::Configuration;
+            kept.kind == whole.kind || at_worst && found.shards[shard].damaged.contains(&kept.index)
+        });
         let same = (kept.hard_state, &kept.snapshot) == (whole.hard_state, &whole.snapshot)
-            && kept.entries.iter().map(of).eq(whole.entries.iter().map(of));
+            && kept.entries.iter().map(of).eq(whole.entries.iter().map(of))
+            && kinds;
         if !same {
             return Err(format!("shard {shard}: {kept:?} instead of {whole:?}"));
         }
