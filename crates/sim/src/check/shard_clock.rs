@@ -2,11 +2,12 @@
 //!
 //! Seen from outside in three ways. It is never further than a clock can be that is as wrong as
 //! clocks are made in this run. It is never further than what so many of the voters' clocks have
-//! shown that one of them is the median: a few that are wrong don't move it. And a value with a time
-//! to live goes no sooner than this clock says: the stamp of a write is not below any clock that was
-//! applied before the write was asked for, and nobody is told that a value is gone before the clock
-//! that ends it is applied somewhere. So the moment from which it may be gone is known without any allowance for
-//! clocks that are wrong, or for how late nodes hear of each other's.
+//! shown that one of them is the median: a few that are wrong don't move it. And a value with a
+//! time to live goes no sooner than this clock says: the stamp of a write is not below any clock
+//! that was applied before the write was asked for, and nobody is told that a value is gone
+//! before the clock that ends it is applied somewhere. So the moment from which it may be gone is
+//! known without any allowance for clocks that are wrong, or for how late nodes hear of each
+//! other's.
 
 use std::collections::BTreeMap;
 
