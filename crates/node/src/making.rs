@@ -98,9 +98,14 @@ impl Node {
     /// From how many committed bytes on a replica adds nothing to a log that is full: those with
     /// the average, since snapshots of them are what makes room. Committed ones, since for these
     /// alone nothing has to be taken first; who has something to repair may need more for that.
+    ///
+    /// `None` while a table is loaded: how much data there is, and so how long logs may be, is not
+    /// known then.
     fn full_from(&self) -> Option<u64> {
         let (log, limit) = self.log_and_limit()?;
-        (log >= limit * FULL_FACTOR).then(|| limit * FULL_FACTOR / self.replicas.len() as u64)
+        let all_serve = self.replicas.values().all(|replica| replica.machine().is_some());
+        let full = limit * FULL_FACTOR;
+        full.checked_div(self.replicas.len() as u64).filter(|_| log >= full && all_serve)
     }
 
     /// Whether a replica takes no entries of its leader's now: a follower that has much to catch up

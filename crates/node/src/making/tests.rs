@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term};
-use flotilla_shard::ShardId;
+use flotilla_raft::{Index, ReplicaId, SnapshotMeta, Term, Time};
+use flotilla_shard::{ShardId, slot_of};
 
 use crate::alone::Host;
 use crate::io::ConnId;
@@ -59,4 +59,31 @@ fn part_of_a_snapshot_that_the_log_has_overtaken_stands_in_the_way_for_a_moment_
     host.wait(STILL_MICROS);
     assert_eq!(made(&host), SHARDS);
     const { assert!(KEPT_MICROS > 2 * STILL_MICROS, "what is needed is kept for longer") };
+}
+
+#[test]
+fn a_log_that_is_full_takes_more_only_where_no_snapshot_would_make_room() {
+    let mut host = host();
+    let full = |host: &Host| SHARDS.map(|shard| host.node.has_full_log(shard));
+    host.node.snapshots.not_before = Time::NEVER;
+    let value = "v".repeat(1 << 20);
+    for _ in 0..3 {
+        assert_eq!(full(&host), [false; 2]);
+        host.ask(&format!("SET {{key}} {value}"));
+        assert_eq!(host.take_answer(), "+OK\r\n");
+    }
+    let owner = host.node.map.as_ref().and_then(|map| map.owner(slot_of(b"key")));
+    assert_eq!(full(&host), SHARDS.map(|shard| Some(shard) == owner), "three times what is due");
+    host.node.snapshots.not_before = Time(0);
+    host.wait(1_000_000);
+    assert_eq!((made(&host), full(&host)), (SHARDS.to_vec(), [false; 2]));
+}
+
+#[test]
+fn before_its_replicas_live_a_node_with_a_long_log_waits_like_any_other() {
+    let mut host = host();
+    host.node.replicas.clear();
+    host.node.note_log_on_disk(64 << 20);
+    host.wait(1_000_000);
+    assert!(!host.node.has_full_log(SHARDS[0]));
 }
