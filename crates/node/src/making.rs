@@ -99,13 +99,13 @@ impl Node {
     /// the average, since snapshots of them are what makes room. Committed ones, since for these
     /// alone nothing has to be taken first; who has something to repair may need more for that.
     ///
-    /// `None` while a table is loaded: how much data there is, and so how long logs may be, is not
-    /// known then.
+    /// `None` while a table is loaded for the first time: how much data there is, and so how long
+    /// logs may be, is not known then.
     fn full_from(&self) -> Option<u64> {
-        let (log, limit) = self.log_and_limit()?;
-        let all_serve = self.replicas.values().all(|replica| replica.machine().is_some());
-        let full = limit * FULL_FACTOR;
-        full.checked_div(self.replicas.len() as u64).filter(|_| log >= full && all_serve)
+        let (log, _) = self.log_and_limit()?;
+        let data = self.replicas.values().map(Replica::known_bytes).sum::<Option<u64>>()?;
+        let full = self.options.snapshot_log_bytes.max(data / 2) * FULL_FACTOR;
+        full.checked_div(self.replicas.len() as u64).filter(|_| log >= full)
     }
 
     /// Whether a replica takes no entries of its leader's now: a follower that has much to catch up

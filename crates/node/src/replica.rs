@@ -197,6 +197,16 @@ impl Replica {
         voters.filter_map(|id| self.node_of(*id))
     }
 
+    /// Bytes of its table; of the former one while another is loaded.
+    pub(crate) fn known_bytes(&self) -> Option<u64> {
+        match &self.state {
+            State::Serving(machine) | State::Loading { old: Some(machine), .. } => {
+                Some(machine.bytes())
+            }
+            State::Loading { old: None, .. } | State::Halted => None,
+        }
+    }
+
     /// Whether it leads and may propose: its term's first entry is applied, so the stamp of the
     /// last entry is known (P9) and every earlier record of a session too.
     pub(crate) fn is_open(&self) -> bool {
