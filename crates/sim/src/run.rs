@@ -163,12 +163,12 @@ impl World {
         for client in &mut self.clients {
             client.improvises = false;
         }
+        let ended = self.now();
         let before = self.reached();
         let out = self.outcasts();
         self.ask_every_shard(&out)?;
         self.await_answers(0, self.now() + ANSWERED_WITHIN - GRACE)?;
         // A node gives up what its client has left by a clock that may be slow.
-        let ended = repair + GRACE;
         let hold = self.config.node.hold_ms * (1_000 + self.config.drift_ppm * 2 / 1_000);
         let mut quiet = (repair + hold).max(ended) + SECOND;
         if self.config.workload.expiring_percent > 0 {
