@@ -11,6 +11,8 @@ use crate::fault::Fault;
 /// third of what the rarest class usually does, so that a hundred seeds do not fall below by
 /// chance.
 const FAULTS_FLOOR: u64 = 15;
+/// The one that takes a play of its own, of seconds, and comes as often as that.
+const STAGED: (Fault, u64) = (Fault::TornTransfer, 4);
 
 /// Floors of counters in a thousand seeds: a third of what is usual, rounded down.
 const FLOORS: [(&str, u64); 54] = [
@@ -86,7 +88,8 @@ pub fn lacking(sum: &Counters, seeds: u64) -> Vec<String> {
         judge(name, *value, if seeds < 100 { floor.min(1) } else { floor });
     }
     for fault in Fault::ALL.into_iter().filter(|fault| fault.obstacle().is_none()) {
-        judge(fault.name(), sum.fault(fault), if seeds < 100 { 0 } else { FAULTS_FLOOR });
+        let floor = if fault == STAGED.0 { STAGED.1 } else { FAULTS_FLOOR };
+        judge(fault.name(), sum.fault(fault), if seeds < 100 { 0 } else { floor });
     }
     lines
 }
