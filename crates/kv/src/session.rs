@@ -202,11 +202,7 @@ impl Stream {
         }
         self.acked = self.acked.max(head.acked);
         self.floor = self.floor.max(head.floor);
-        while let Some((seq, record)) = self.records.pop_front() {
-            if seq > self.acked {
-                self.records.push_front((seq, record));
-                break;
-            }
+        while let Some((_, record)) = self.records.pop_front_if(|first| first.0 <= self.acked) {
             self.forget(&record);
         }
         true
