@@ -3,14 +3,13 @@
 use flotilla_kv::Machine;
 use flotilla_kv::entry::Origin;
 use flotilla_raft::{Effect, Index, Input, Note, Payload, Refusal, Time};
-use flotilla_shard::{NodeId, ShardId};
+use flotilla_shard::ShardId;
 use smallvec::SmallVec;
 
 use crate::io::{Notice, Now};
 use crate::lead::Lead;
 use crate::link::RaftEncoder;
 use crate::node::Node;
-use crate::peers::Peer;
 use crate::replica::{Halt, Replica, State};
 use crate::room::Shortage;
 
@@ -132,10 +131,7 @@ impl Node {
 
     fn apply_some(&mut self, shard: ShardId, room: &mut usize, more: &mut Vec<Effect>, now: Now) {
         let (own, peers) = (self.origin, &self.peers);
-        let is_there = |origin: Origin| {
-            origin == own
-                || peers.map.get(&NodeId(origin.node)).and_then(Peer::origin) == Some(origin)
-        };
+        let is_there = |origin: Origin| origin == own || peers.is_present(origin);
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let applied = replica.apply_some(self.me, room, is_there, &mut self.replies);
         self.on_applied(shard, applied, more, now);

@@ -181,7 +181,7 @@ impl Node {
             let node = NodeId(origin.node);
             if origin == self.origin {
                 self.on_answer(shard, answer, &replies.bytes, now);
-            } else if self.peers.map.get(&node).and_then(Peer::origin) == Some(origin) {
+            } else if self.peers.is_present(origin) {
                 self.send_answer(shard, node, &answer, &replies.bytes);
             }
         }

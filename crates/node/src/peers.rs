@@ -212,6 +212,11 @@ impl Peers {
         Self { map: others.map(peer).collect() }
     }
 
+    /// Whether `origin` is the present boot of a peer: to one that is over nothing is answered.
+    pub(crate) fn is_present(&self, origin: Origin) -> bool {
+        self.map.get(&NodeId(origin.node)).and_then(Peer::origin) == Some(origin)
+    }
+
     /// The outbox of a peer whose link is up.
     pub(crate) fn outbox(&mut self, node: NodeId) -> Option<&mut Outbox> {
         let peer = self.map.get_mut(&node)?;
