@@ -428,7 +428,7 @@ fn no_call_takes_longer_than_a_turn_may() {
     let mut machine = machine();
     let value = [b'v'; 100];
     let origin = Origin { node: 1, incarnation: 1, nonce: 1, lane: 0 };
-    for index in 1..=800_u64 {
+    for index in 1..=1_200_u64 {
         let acked = (index - 1) * 1_000;
         let unsettled = Some(Vec::new());
         let head = ChunkHead { origin, epoch: 1, acked, floor: acked, unsettled };
