@@ -72,7 +72,6 @@ usage: cargo xtask <verb>
   mutants [ID]...             put known bugs back, and see the simulator catch each
            [--seconds N]        within so many on one core [default: 60]
            [--jobs N]           so many at a time [default: one per core]
-           [--without ID]       but not this one
            [--sample N]         only so many, which change from day to day
            [--turn K]           those of another day
            [--base N]           with the seeds of an earlier hunt

@@ -34,8 +34,6 @@ const STRIDE: usize = 61;
 pub(crate) struct Options {
     /// These; all if there are none.
     ids: Vec<String>,
-    /// But not these.
-    without: Vec<String>,
     /// How much CPU time each may live for.
     seconds: u64,
     jobs: usize,
@@ -55,14 +53,10 @@ impl Options {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let turn = (clock.as_secs() / 86_400) as usize;
         let base = clock.as_secs();
-        let (ids, without, sample, table) = (Vec::new(), Vec::new(), None, false);
-        let mut options = Self { ids, without, seconds: 60, jobs, sample, turn, base, table };
+        let (ids, sample, table) = (Vec::new(), None, false);
+        let mut options = Self { ids, seconds: 60, jobs, sample, turn, base, table };
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
-            if word == "--without" {
-                options.without.push(words.next().context("--without needs an id")?.to_owned());
-                continue;
-            }
             let mut value = || -> anyhow::Result<u64> {
                 let value = words.next().with_context(|| format!("{word} needs a value"))?;
                 value.parse().with_context(|| format!("{word} is a number"))
@@ -85,15 +79,12 @@ impl Options {
 
     /// The mutants that were asked for, of these, by number.
     fn choose(&self, mutants: &[&Mutant]) -> anyhow::Result<Vec<usize>> {
-        for id in self.ids.iter().chain(&self.without) {
+        for id in &self.ids {
             if !mutants.iter().any(|mutant| mutant.id == *id) {
                 bail!("there is no mutant {id}");
             }
         }
-        let asked = |at: &usize| {
-            let id = &mutants[*at].id;
-            !self.without.contains(id) && (self.ids.is_empty() || self.ids.contains(id))
-        };
+        let asked = |at: &usize| self.ids.is_empty() || self.ids.contains(&mutants[*at].id);
         let asked: Vec<usize> = (0..mutants.len()).filter(asked).collect();
         let Some(sample) = self.sample else { return Ok(asked) };
         let count = asked.len();

@@ -16,6 +16,9 @@ pub struct Config {
     pub node: flotilla_node::Options,
     /// How the logs use their disks.
     pub storage: flotilla_storage::Options,
+    /// A node is told that its log takes one byte on disk for so many: a frame takes whole blocks,
+    /// and those of a run hold little.
+    pub padding: u64,
     /// How frames of the log are written.
     pub driver: Driver,
     /// A byte usually takes so long between two nodes, microseconds.

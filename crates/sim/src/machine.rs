@@ -165,6 +165,8 @@ pub(crate) struct Process {
     pub(crate) failed_chores: Vec<Chore>,
     /// When all that was damaged had come back, the log's last frame then: with it all is durable.
     pub(crate) whole_with: Option<u64>,
+    /// Whether the last file that the log wanted could not be made.
+    pub(crate) lacks_files: bool,
     /// Whether the node was told that the log can't grow.
     pub(crate) lacks_room: bool,
     /// Memory of outputs, for the next turn.
@@ -215,6 +217,7 @@ impl Process {
             sound_after: 0,
             failed_chores: Vec::new(),
             whole_with: None,
+            lacks_files: false,
             lacks_room: false,
             outputs: Vec::new(),
             stirred: false,

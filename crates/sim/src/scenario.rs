@@ -128,6 +128,7 @@ pub fn family(name: &str, seed: u64) -> Config {
     let known = FAMILIES.iter().chain(&APART).copied().find(|known| *known == name);
     config.family = known.expect("it was found above");
     config.plan = mix.plan(config.faults_until, random);
+    config.padding = *random.pick(&[2, 8, 64, 64, 64, 64]);
     config
 }
 
@@ -182,6 +183,7 @@ fn usual(random: &mut Random) -> (Config, Mix) {
         layout: layout(nodes, random),
         node,
         storage,
+        padding: 64,
         driver: *random.pick(&Driver::ALL),
         latency: random.between(100, 1_500),
         disk_latency: random.between(50, 1_500),

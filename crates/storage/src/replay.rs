@@ -323,7 +323,7 @@ impl ReplayedShard {
     /// What was replayed counts as far as it is of the log that the checkpoint speaks of.
     fn adopt(&mut self, said: &ShardCheckpoint, after_doubt: bool) {
         let (last, term) = said.last;
-        if self.entries.get(&last).is_some_and(|found| found.entry.term == term) {
+        if self.term_at(last) == Some(term) {
             self.entries.split_off(&last.next());
             self.entries = self.entries.split_off(&said.snapshot.index.next());
         } else {
@@ -433,5 +433,37 @@ impl ReplayedShard {
             log.restore(extent, &identities, live);
         }
         (Recovered { hard_state, snapshot, entries, damaged }, log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An older segment, in which the last entry stood, is gone: the checkpoint behind a doubt is
+    /// of the same log all the same, and what was carried before the doubt counts.
+    #[test]
+    fn what_was_carried_before_a_doubt_counts_though_the_last_entry_is_not_there_yet() {
+        let said = ShardCheckpoint {
+            shard: ShardId(1),
+            hard_state: HardState { term: Term(2), voted_for: None },
+            last: (Index(5), Term(2)),
+            snapshot: SnapshotMeta { index: Index(2), ..SnapshotMeta::default() },
+            file: None,
+            lost: false,
+        };
+        let place = Place { segment: 3, offset: 8192 };
+        let carried = |index| {
+            let kind = flotilla_raft::EntryKind::Normal;
+            vec![without_payload((Index(index), Term(2), kind), place)]
+        };
+        let mut log = ReplayedShard::default();
+        log.adopt(&said, false);
+        log.carry(said.shard, carried(3)).expect("it is in the log");
+        log.in_doubt = true;
+        log.adopt(&said, true);
+        log.carry(said.shard, carried(4)).expect("it is in the log");
+        log.carry(said.shard, carried(5)).expect("it is in the log");
+        assert_eq!(log.first_gap(), None);
     }
 }

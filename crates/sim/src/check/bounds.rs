@@ -4,6 +4,7 @@
 //! | claim | of |
 //! |---|---|
 //! | while clients go on, everybody has what was committed a while ago | `keep_up` |
+//! | who can't get another file keeps two, or takes no writes (P15) | `check_reserve` |
 //! | a log above its snapshot is within a multiple of what makes snapshots due | `check_logs` |
 
 use std::collections::BTreeMap;
@@ -18,6 +19,19 @@ use crate::world::World;
 const SNAPSHOTS_LATE: u64 = 8;
 /// And so many bytes more: what half of the data is, at most.
 const DATA_BYTES: u64 = 512 << 10;
+
+/// A log that could not get another file keeps a reserve: for what can't be refused, and for the
+/// next start.
+pub(crate) fn check_reserve(process: &Process, segment_bytes: u64) -> Result<(), String> {
+    let ready = process.log.ready_bytes();
+    if process.lacks_files && !process.lacks_room && ready < 2 * segment_bytes {
+        return Err(format!(
+            "it can't get another file, and takes writes into its last {ready} bytes"
+        ));
+    }
+    Ok(())
+}
+
 impl World {
     /// Every replica has applied what had been committed at that time. The error names one that has
     /// not, although nothing is wrong and its clients go on as before.

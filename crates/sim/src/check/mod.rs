@@ -29,7 +29,7 @@
 
 mod append_only;
 pub mod atomicity;
-mod bounds;
+pub(crate) mod bounds;
 mod convergence;
 mod durability;
 mod election_safety;

@@ -279,6 +279,7 @@ impl World {
             Ok(Done::Nothing) => None,
             Ok(Done::Chore(chore)) => {
                 process.log.chore_done(&chore);
+                process.lacks_files &= !matches!(chore, Chore::Prepare { .. });
                 None
             }
             Ok(Done::ChoreFailed(chore)) => {

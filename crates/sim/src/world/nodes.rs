@@ -3,11 +3,11 @@
 use flotilla_node::{Boot, ConnId, Event, Inspection, Node, Notice, Output, Unchanged};
 use flotilla_raft::{Index, SnapshotMeta, Time};
 use flotilla_shard::{NodeId, ShardId};
-use flotilla_storage::{Damage, Log, RecoveredLane};
+use flotilla_storage::{Chore, Damage, Log, RecoveredLane};
 
 use super::disks::Loss;
 use super::{CLUSTER_PORT, Happening, World};
-use crate::check::Look;
+use crate::check::{Look, bounds};
 use crate::config::Mutant;
 use crate::helper::{BuildOn, Job};
 use crate::machine::{DiskTrouble, Incoming, Process};
@@ -474,16 +474,22 @@ impl World {
         let Some(process) = self.machines[at].process_of(boot) else { return };
         for chore in std::mem::take(&mut process.failed_chores) {
             process.log.chore_failed(&chore);
+            process.lacks_files |= matches!(chore, Chore::Prepare { .. });
         }
         let mut chores = process.log.housekeeping();
+        process.node.note_log_on_disk(process.log.live_bytes() / self.config.padding);
         if now >= process.scrubbed + SCRUB_EVERY {
             process.scrubbed = now;
             chores.extend(process.log.scrub(SCRUB_BYTES));
         }
         let lacks = process.log.lacks_room() || process.frames.iter().any(|frame| frame.waits);
         let news = std::mem::replace(&mut process.lacks_room, lacks) != lacks;
+        let reserve = bounds::check_reserve(process, self.config.storage.segment_bytes);
         for chore in chores {
             self.help(at, Job::Chore(chore));
+        }
+        if let Err(broken) = reserve {
+            self.fail(format!("node {}: {broken}", at + 1));
         }
         if news {
             self.counters.marks.reach(if lacks { Mark::LacksRoom } else { Mark::RoomAgain });
