@@ -1,28 +1,30 @@
 //! `cargo bench -p flotilla-node --bench replay [ENTRIES] [SHARDS]`: how fast a node that starts
-//! again replays its log, in entries that have one or few commands each.
+//! again replays its log, in entries of one command each.
 //!
-//! One node, the only voter of its shards. Clients fill its log, a SET from each in every turn;
+//! One node, the only voter of its shards. Clients fill its log, a SET for each shard in every turn;
 //! then it is started from what is on its disk, which is memory here, and takes turns until it
 //! serves all that it had. Told is the CPU time of the two steps of that: recovery of the log,
 //! which hands out entries, and applying them.
+//!
+//! Memory that a virtual machine has given back to its host costs more to touch than all that is
+//! measured here, so another process touches enough of it right before, and leaves it.
 #![expect(clippy::print_stdout, reason = "what was measured is what was asked for")]
 
 #[path = "three_nodes/machine.rs"]
 #[expect(dead_code, reason = "one node alone dials nobody")]
 mod machine;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla_node::{ConnId, Face, Now, Output};
 use flotilla_raft::Time;
-use flotilla_shard::{Layout, META, NodeId};
+use flotilla_shard::{FoundingRecord, Layout, META, NodeId, StorageId, slot_of};
 use machine::{Incoming, Machine};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Clients, each of which sends one command a turn.
-const CLIENTS: u64 = 64;
 /// Keys that are set, at random.
 const KEYS: u64 = 1_000_000;
 /// Files of the log are prepared before every so many turns.
@@ -71,6 +73,17 @@ fn now(micros: u64) -> Now {
     Now { time: Time(micros), wall_ms: WALL_MS + micros / 1_000 }
 }
 
+/// The keys of each shard.
+fn keys_by_shard(layout: &Layout) -> Vec<Vec<u64>> {
+    let map = FoundingRecord::build(layout.clone(), vec![StorageId([0; 16])]).map;
+    let mut keys: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    for key in 0..KEYS {
+        let owner = map.owner(slot_of(format!("{key:016}").as_bytes()));
+        keys.entry(owner.expect("every slot is somebody's")).or_default().push(key);
+    }
+    keys.into_values().collect()
+}
+
 /// User's and system's time of this process.
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/schedstat").expect("Linux tells it");
@@ -78,7 +91,22 @@ fn cpu() -> Duration {
     Duration::from_nanos(nanos.expect("the first number is time on the CPU"))
 }
 
+/// The word that makes this program touch memory and end.
+const TOUCH: &str = "touch";
+/// So much of it, bytes.
+const TOUCHED_BYTES: usize = 2 << 30;
+
+fn touch_memory() {
+    let program = std::env::current_exe().expect("this program has a path");
+    let status = std::process::Command::new(program).arg(TOUCH).status().expect("it runs");
+    assert!(status.success(), "there are 2 GiB of memory");
+}
+
 fn main() {
+    if std::env::args().any(|word| word == TOUCH) {
+        std::hint::black_box(vec![1_u8; TOUCHED_BYTES]);
+        return;
+    }
     let mut numbers = std::env::args().filter_map(|word| word.parse::<u64>().ok());
     let wanted = numbers.next().unwrap_or(1_000_000);
     let shards = numbers.next().unwrap_or(64) as usize;
@@ -87,7 +115,8 @@ fn main() {
     let machine = Machine::new(layout.clone(), NodeId(1), now(0));
     let mut node = Alone { machine, micros: 0 };
     node.turn_until_it_serves();
-    let clients: Vec<ConnId> = (0..CLIENTS).map(|_| node.machine.next_accepted()).collect();
+    let keys = keys_by_shard(&layout);
+    let clients: Vec<ConnId> = keys.iter().map(|_| node.machine.next_accepted()).collect();
     for (number, &conn) in clients.iter().enumerate() {
         let remote = format!("127.0.0.1:{}", 50_000 + number);
         let local = "127.0.0.1:7001".to_owned();
@@ -99,9 +128,9 @@ fn main() {
             node.machine.do_chores();
         }
         turns += 1;
-        for &conn in &clients {
+        for (&conn, keys) in clients.iter().zip(&keys) {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let key = (random >> 32) % KEYS;
+            let key = keys[(random >> 32) as usize % keys.len()];
             let bytes = format!("*3\r\n$3\r\nSET\r\n$16\r\n{key:016}\r\n$32\r\n{turns:032}\r\n")
                 .into_bytes();
             node.machine.inbox.push(Incoming::Received { conn, bytes });
@@ -113,6 +142,7 @@ fn main() {
     let (entries, micros) = (node.entries(), node.micros);
     let disk = node.machine.into_disk();
 
+    touch_memory();
     let began = cpu();
     let machine = Machine::start(disk, layout, NodeId(1), now(micros));
     let recovered = cpu();

@@ -57,21 +57,26 @@ impl Log {
     pub(crate) fn new(hard_state: HardState, snapshot: Position, entries: Vec<Entry>) -> Self {
         let writes = Writes::new(hard_state, Index(snapshot.index.0 + entries.len() as u64));
         // A leader's first entry comes at once: it must not have everything moved.
-        let room = entries.len() + entries.len() / 8 + 64;
+        let room = entries.len() / 8 + 64;
+        let mut entries = VecDeque::from(entries);
+        entries.reserve(room);
         let mut log = Self {
             start: snapshot,
             snapshot,
             base: snapshot.index,
             terms: VecDeque::new(),
-            entries: VecDeque::with_capacity(room),
-            ends: VecDeque::with_capacity(room),
+            entries: VecDeque::new(),
+            ends: VecDeque::with_capacity(entries.len() + room),
             base_end: 0,
             holes: BTreeSet::new(),
             writes,
         };
-        for entry in entries {
-            log.push(entry);
+        let mut last = snapshot;
+        for entry in &entries {
+            log.note(last, entry);
+            last = Position { index: entry.index, term: entry.term };
         }
+        log.entries = entries;
         log
     }
 
@@ -105,14 +110,19 @@ impl Log {
     }
 
     fn push(&mut self, entry: Entry) {
-        assert_eq!(entry.index, self.last_index().next(), "a log has no gaps");
-        assert!(entry.term >= self.last_term(), "terms never descend along a log");
-        if entry.term > self.last_term() {
+        self.note(Position { index: self.last_index(), term: self.last_term() }, &entry);
+        self.entries.push_back(entry);
+    }
+
+    /// An entry comes behind the last one.
+    fn note(&mut self, last: Position, entry: &Entry) {
+        assert_eq!(entry.index, last.index.next(), "a log has no gaps");
+        assert!(entry.term >= last.term, "terms never descend along a log");
+        if entry.term > last.term {
             self.terms.push_back(Position { index: entry.index, term: entry.term });
         }
-        self.ends
-            .push_back(self.bytes_through(self.last_index()) + entry_bytes(entry.payload.len()));
-        self.entries.push_back(entry);
+        let before = self.ends.back().copied().unwrap_or(self.base_end);
+        self.ends.push_back(before + entry_bytes(entry.payload.len()));
     }
 
     /// Removes the entries from `index` on.

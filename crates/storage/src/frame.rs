@@ -207,27 +207,23 @@ impl<'a> Payloads<'a> {
     }
 
     /// These entries, whose payloads come next; `None` if they are not there, or if the body has
-    /// more than 4 GiB, as none has that was written here.
-    pub(crate) fn take(&mut self, identities: &Identities) -> Option<Vec<Entry>> {
+    /// more than 4 GiB, as none has that was written here. A table that names more entries than
+    /// there are bytes for costs no memory.
+    pub(crate) fn take(&mut self, identities: &Identities) -> Option<impl Iterator<Item = Entry>> {
         u32::try_from(self.body.len()).ok()?;
-        // A table that names more entries than there are bytes for must not cost memory.
-        let mut ahead = self.rest.clone();
-        let mut count = 0;
+        let mut at = self.body.len() - self.rest.0.len();
         for _ in identities.iter() {
-            let length = ahead.u32()? as usize;
-            ahead.bytes(length)?;
-            count += 1;
-        }
-        let block = self.block.get_or_insert_with(|| Arc::new(self.body.to_vec()));
-        let mut entries = Vec::with_capacity(count);
-        for (index, term, kind) in identities.iter() {
             let length = self.rest.u32()? as usize;
             self.rest.bytes(length)?;
-            let end = self.body.len() - self.rest.0.len();
-            let payload = Payload::view(block, end - length..end);
-            entries.push(Entry { index, term, kind, payload });
         }
-        Some(entries)
+        let (body, block) =
+            (self.body, self.block.get_or_insert_with(|| Arc::new(self.body.to_vec())));
+        Some(identities.iter().map(move |(index, term, kind)| {
+            let length = Take(&body[at..]).u32().expect("it was read before") as usize;
+            let start = at + size_of::<u32>();
+            at = start + length;
+            Entry { index, term, kind, payload: Payload::view(block, start..at) }
+        }))
     }
 
     /// Whether all was taken.

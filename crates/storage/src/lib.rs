@@ -83,6 +83,7 @@ mod carry;
 mod chain;
 mod chore;
 mod disk;
+mod entries;
 mod error;
 mod format;
 mod frame;

@@ -252,10 +252,10 @@ impl ShardLog {
         Some((*first.0, *last.0))
     }
 
-    /// Adds an extent at the end, as recovery found it, with its entries' identities.
-    pub(crate) fn restore(&mut self, extent: Extent, entries: &[Identity], live: &mut Live) {
+    /// Adds an extent at the end, as recovery found it, with its entries.
+    pub(crate) fn restore(&mut self, extent: Extent, entries: &[Entry], live: &mut Live) {
         assert_eq!(extent.first, self.last.next(), "recovered extents are contiguous");
-        for &(index, term, kind) in entries {
+        for &Entry { index, term, kind, .. } in entries {
             if self.terms.back().is_none_or(|run| run.1 != term) {
                 self.terms.push_back((index, term));
             }

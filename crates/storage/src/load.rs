@@ -143,12 +143,12 @@ fn entries_of(
                 let log = found.entry(shard).or_default();
                 log.split_off(&identities.first);
                 let entries = payloads.take(&identities)?;
-                log.extend(entries.into_iter().map(|entry| (entry.index, entry)));
+                log.extend(entries.map(|entry| (entry.index, entry)));
             }
             Record::Carry { shard, identities } => {
                 let entries = payloads.take(&identities)?;
                 let log = found.entry(shard).or_default();
-                log.extend(entries.into_iter().map(|entry| (entry.index, entry)));
+                log.extend(entries.map(|entry| (entry.index, entry)));
             }
             _ => {}
         }

@@ -18,11 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_raft::{Entry, HardState, Index, Payload, Recovered, SnapshotMeta, Term};
 use flotilla_shard::ShardId;
 
+use crate::entries::{Entries, Spot};
 use crate::format::ENTRY_HEAD;
 use crate::frame::Payloads;
 use crate::live::{Extent, Live, Place, ShardLog};
 use crate::snapshot::SnapshotFile;
-use crate::table::{Identities, Identity, Record, ShardCheckpoint, read_table};
+use crate::table::{Identities, Record, ShardCheckpoint, read_table};
 
 /// One frame as far as it is known.
 pub(crate) struct Frame<'a> {
@@ -56,21 +57,14 @@ pub(crate) struct ReplayedShard {
     snapshot: SnapshotMeta,
     pub(crate) file: Option<SnapshotFile>,
     last: (Index, Term),
-    entries: BTreeMap<Index, Replayed>,
+    entries: Entries,
     in_doubt: bool,
     /// It was in doubt once: what is missing is lost.
     was_in_doubt: bool,
     /// What was carried since the doubt began: entries of the log as it was then, whatever stood
     /// before. All that has happened to them since is known.
-    carried: BTreeMap<Index, Replayed>,
+    carried: BTreeMap<Index, (Entry, Spot)>,
     pub(crate) lost: bool,
-}
-
-/// An entry, where it stands, and whether its payload is known.
-struct Replayed {
-    entry: Entry,
-    place: Place,
-    whole: bool,
 }
 
 /// How the log contradicts itself.
@@ -142,16 +136,21 @@ impl Replay {
             }
             Record::Renewed { shard } => self.shard(shard)?.lost = false,
             Record::Entries { shard, previous_term, identities } => {
-                let entries = placed(&identities, place, payloads)?;
-                self.shard(shard)?.replace(shard, previous_term, entries)?;
+                let log = self.shard(shard)?;
+                log.make_way(shard, previous_term, identities.first)?;
+                let spot = Spot { place, whole: payloads.is_some() };
+                each(&identities, payloads, |entry| {
+                    log.append(entry, spot);
+                    Ok(())
+                })?;
             }
             Record::Carry { shard, identities } => {
-                let entries = placed(&identities, place, payloads)?;
-                self.shard(shard)?.carry(shard, entries)?;
+                let spot = Spot { place, whole: payloads.is_some() };
+                self.shard(shard)?.carry(shard, &identities, payloads, spot)?;
             }
             Record::Holes { shard, identities } => {
-                let entries = identities.iter().map(|id| without_payload(id, place)).collect();
-                self.shard(shard)?.carry(shard, entries)?;
+                let spot = Spot { place, whole: false };
+                self.shard(shard)?.carry(shard, &identities, &mut None, spot)?;
             }
             Record::Reset { shard, keeps_later, to } => {
                 let (meta, file) = *to;
@@ -201,17 +200,17 @@ impl Replay {
             log.check_terms().map_err(|what| format!("shard {}: {what}", shard.0))?;
             log.lost |= log.in_doubt;
             if log.lost {
-                log.entries = log.entries.split_off(&log.snapshot.index.next());
+                log.entries.drop_through(log.snapshot.index);
             }
             let Some(gap) = log.first_gap() else { continue };
             if !log.was_in_doubt && !log.lost {
                 return Err(format!("shard {} lacks entry {gap}", shard.0));
             }
             log.lost = true;
-            log.entries.split_off(&gap);
+            log.entries.truncate_from(gap);
         }
         for log in self.shards.values_mut().filter(|log| log.lost) {
-            let last = log.entries.last_key_value().map(|(_, last)| &last.entry);
+            let last = log.entries.last();
             let snapshot = (log.snapshot.index, log.snapshot.term);
             log.last = last.map_or(snapshot, |last| (last.index, last.term));
         }
@@ -219,32 +218,31 @@ impl Replay {
     }
 }
 
-fn without_payload((index, term, kind): Identity, place: Place) -> Replayed {
-    let payload = Payload::new(Vec::new());
-    Replayed { entry: Entry { index, term, kind, payload }, place, whole: false }
-}
-
-/// Entries with their payloads, or without if those are damaged.
-fn placed(
+/// Gives each of these entries, with its payload, or without if there are none.
+fn each(
     identities: &Identities,
-    place: Place,
     payloads: &mut Option<Payloads<'_>>,
-) -> Result<Vec<Replayed>, Contradiction> {
+    mut give: impl FnMut(Entry) -> Result<(), Contradiction>,
+) -> Result<(), Contradiction> {
     let Some(payloads) = payloads else {
-        return Ok(identities.iter().map(|id| without_payload(id, place)).collect());
+        let empty = || Payload::new(Vec::new());
+        let mut all = identities.iter();
+        return all.try_for_each(|(index, term, kind)| {
+            give(Entry { index, term, kind, payload: empty() })
+        });
     };
-    let entries = payloads.take(identities).ok_or("the body is shorter than its table says")?;
-    Ok(entries.into_iter().map(|entry| Replayed { entry, place, whole: true }).collect())
+    let mut entries = payloads.take(identities).ok_or("the body is shorter than its table says")?;
+    entries.try_for_each(give)
 }
 
 impl ReplayedShard {
-    fn replace(
+    /// Entries from `first` on take the place of what is there.
+    fn make_way(
         &mut self,
         shard: ShardId,
         previous_term: Term,
-        entries: Vec<Replayed>,
+        first: Index,
     ) -> Result<(), Contradiction> {
-        let first = entries[0].entry.index;
         let joins = self.term_at(first.previous());
         if self.in_doubt {
             if joins != Some(previous_term) {
@@ -258,39 +256,51 @@ impl ReplayedShard {
         } else if joins.is_some_and(|term| term != previous_term) {
             return Err(format!("shard {}: entry {first} follows another term", shard.0));
         }
-        if self.entries.last_key_value().is_some_and(|(&last, _)| last >= first) {
-            self.entries.split_off(&first);
-        }
-        for replayed in entries {
-            self.last = (replayed.entry.index, replayed.entry.term);
-            self.entries.insert(replayed.entry.index, replayed);
-        }
+        self.entries.truncate_from(first);
         Ok(())
     }
 
+    fn append(&mut self, entry: Entry, spot: Spot) {
+        self.last = (entry.index, entry.term);
+        self.entries.push(entry, spot);
+    }
+
     /// Entries of the log stand elsewhere now. A copy without its payload replaces none with it.
-    fn carry(&mut self, shard: ShardId, entries: Vec<Replayed>) -> Result<(), Contradiction> {
-        for mut replayed in entries {
-            let Entry { index, term, .. } = replayed.entry;
+    fn carry(
+        &mut self,
+        shard: ShardId,
+        identities: &Identities,
+        payloads: &mut Option<Payloads<'_>>,
+        spot: Spot,
+    ) -> Result<(), Contradiction> {
+        let mut missing = Vec::new();
+        each(identities, payloads, |mut entry| {
+            let (index, term) = (entry.index, entry.term);
             let known = self.term_at(index);
             let inside = index > self.snapshot.index && index <= self.last.0;
             if self.in_doubt && (!inside || known != Some(term)) {
-                if replayed.whole || !self.carried.contains_key(&index) {
-                    self.carried.insert(index, replayed);
+                if spot.whole || !self.carried.contains_key(&index) {
+                    self.carried.insert(index, (entry, spot));
                 }
-                continue;
+                return Ok(());
             }
             if !inside || known.is_some_and(|known| known != term) {
                 return Err(format!("shard {}: {index} is carried but not in the log", shard.0));
             }
-            match self.entries.get(&index) {
-                Some(old) if !replayed.whole && old.whole => continue,
-                // A table knows better than who found the damage and could read none.
-                Some(old) if !replayed.whole => replayed.entry.kind = old.entry.kind,
-                _ => {}
+            match self.entries.get(index) {
+                None => missing.push((entry, spot)),
+                Some((_, old)) if old.whole && !spot.whole => {}
+                Some((old, _)) => {
+                    if !spot.whole {
+                        // A table knows better than who found the damage and could read none.
+                        entry.kind = old.kind;
+                    }
+                    self.entries.replace(entry, spot);
+                }
             }
-            self.entries.insert(index, replayed);
-        }
+            Ok(())
+        })?;
+        self.entries.fill(missing);
         Ok(())
     }
 
@@ -308,7 +318,7 @@ impl ReplayedShard {
             return Err(format!("shard {}: a reset to {index} does not fit its log", shard.0));
         }
         if keeps_later {
-            self.entries = self.entries.split_off(&index.next());
+            self.entries.drop_through(index);
             self.carried = self.carried.split_off(&index.next());
         } else {
             self.entries.clear();
@@ -324,17 +334,15 @@ impl ReplayedShard {
     fn adopt(&mut self, said: &ShardCheckpoint, after_doubt: bool) {
         let (last, term) = said.last;
         if self.term_at(last) == Some(term) {
-            self.entries.split_off(&last.next());
-            self.entries = self.entries.split_off(&said.snapshot.index.next());
+            self.entries.truncate_from(last.next());
+            self.entries.drop_through(said.snapshot.index);
         } else {
             self.entries.clear();
         }
-        let above = said.snapshot.index.next();
-        for (index, replayed) in std::mem::take(&mut self.carried) {
-            if (above..=last).contains(&index) {
-                self.entries.entry(index).or_insert(replayed);
-            }
-        }
+        let mut carried = std::mem::take(&mut self.carried);
+        let inside = said.snapshot.index.next()..=last;
+        carried.retain(|index, _| inside.contains(index) && self.entries.get(*index).is_none());
+        self.entries.fill(carried.into_values().collect());
         self.hard_state = said.hard_state;
         self.snapshot = said.snapshot.clone();
         self.file.clone_from(&said.file);
@@ -347,7 +355,7 @@ impl ReplayedShard {
     /// The terms rise along the log, up to the replica's own.
     fn check_terms(&self) -> Result<(), Contradiction> {
         let mut term = self.snapshot.term;
-        for Replayed { entry, .. } in self.entries.values() {
+        for entry in self.entries.iter() {
             if entry.term < term && !self.in_doubt {
                 return Err(format!(
                     "entry {} is of an older term than the one before",
@@ -356,7 +364,7 @@ impl ReplayedShard {
             }
             term = entry.term;
         }
-        let last = self.entries.get(&self.last.0).map_or(self.last.1, |last| last.entry.term);
+        let last = self.entries.get(self.last.0).map_or(self.last.1, |(last, _)| last.term);
         let right = last == self.last.1 && last <= self.hard_state.term;
         if right || self.in_doubt || self.lost {
             Ok(())
@@ -368,11 +376,11 @@ impl ReplayedShard {
     /// The first index that should be there and is not.
     fn first_gap(&self) -> Option<Index> {
         let mut expected = self.snapshot.index.next();
-        for &index in self.entries.keys() {
-            if index != expected {
+        for entry in self.entries.iter() {
+            if entry.index != expected {
                 return Some(expected);
             }
-            expected = index.next();
+            expected = entry.index.next();
         }
         (expected <= self.last.0).then_some(expected)
     }
@@ -385,7 +393,7 @@ impl ReplayedShard {
         if index == self.last.0 {
             return Some(self.last.1);
         }
-        self.entries.get(&index).map(|replayed| replayed.entry.term)
+        self.entries.get(index).map(|(entry, _)| entry.term)
     }
 
     fn checkpoint(&self, shard: ShardId) -> ShardCheckpoint {
@@ -404,33 +412,20 @@ impl ReplayedShard {
         let (hard_state, snapshot) = (self.hard_state, self.snapshot);
         let mut log = ShardLog::begin(hard_state, snapshot.clone(), self.file);
         log.lost = self.lost;
-        let mut entries = Vec::with_capacity(self.entries.len());
+        let (entries, spots) = self.entries.into_parts();
         let mut damaged = Vec::new();
-        let mut open: Option<(Extent, Vec<Identity>)> = None;
-        for (index, Replayed { entry, place, whole }) in self.entries {
-            let bytes = (ENTRY_HEAD + entry.payload.len()) as u64;
-            let identity = (index, entry.term, entry.kind);
-            match &mut open {
-                Some((extent, identities)) if (extent.place, extent.whole) == (place, whole) => {
-                    extent.last = index;
-                    extent.bytes += bytes;
-                    identities.push(identity);
-                }
-                _ => {
-                    if let Some((extent, identities)) = open.take() {
-                        log.restore(extent, &identities, live);
-                    }
-                    let extent = Extent { first: index, last: index, place, bytes, whole };
-                    open = Some((extent, vec![identity]));
-                }
+        let mut at = 0;
+        while let Some(&spot) = spots.get(at) {
+            let same = spots[at..].iter().take_while(|other| **other == spot).count();
+            let run = &entries[at..at + same];
+            let bytes = run.iter().map(|entry| (ENTRY_HEAD + entry.payload.len()) as u64).sum();
+            let (first, last) = (run[0].index, run[same - 1].index);
+            let extent = Extent { first, last, place: spot.place, bytes, whole: spot.whole };
+            log.restore(extent, run, live);
+            if !spot.whole {
+                damaged.extend(run.iter().map(|entry| entry.index));
             }
-            if !whole {
-                damaged.push(index);
-            }
-            entries.push(entry);
-        }
-        if let Some((extent, identities)) = open {
-            log.restore(extent, &identities, live);
+            at += same;
         }
         (Recovered { hard_state, snapshot, entries, damaged }, log)
     }
@@ -438,6 +433,8 @@ impl ReplayedShard {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_raft::EntryKind;
+
     use super::*;
 
     /// An older segment, in which the last entry stood, is gone: the checkpoint behind a doubt is
@@ -452,18 +449,19 @@ mod tests {
             file: None,
             lost: false,
         };
-        let place = Place { segment: 3, offset: 8192 };
-        let carried = |index| {
-            let kind = flotilla_raft::EntryKind::Normal;
-            vec![without_payload((Index(index), Term(2), kind), place)]
+        let spot = Spot { place: Place { segment: 3, offset: 8192 }, whole: false };
+        let carry = |log: &mut ReplayedShard, index| {
+            let identity = (Index(index), Term(2), EntryKind::Normal);
+            let carried = log.carry(said.shard, &Identities::of([identity]), &mut None, spot);
+            carried.expect("it is in the log");
         };
         let mut log = ReplayedShard::default();
         log.adopt(&said, false);
-        log.carry(said.shard, carried(3)).expect("it is in the log");
+        carry(&mut log, 3);
         log.in_doubt = true;
         log.adopt(&said, true);
-        log.carry(said.shard, carried(4)).expect("it is in the log");
-        log.carry(said.shard, carried(5)).expect("it is in the log");
+        carry(&mut log, 4);
+        carry(&mut log, 5);
         assert_eq!(log.first_gap(), None);
     }
 }
