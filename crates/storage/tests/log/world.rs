@@ -276,6 +276,9 @@ impl World {
             let kept = twin.term_at(shard, reset.0) == Some(reset.1) && reset.0 <= last.0;
             let (next, term) = if kept { (last.0, last.1) } else { reset };
             write.snapshot = Some(Box::new(meta(reset.0.0, reset.1.0)));
+            if reset.1 > hard_state.term {
+                write.hard_state = HardState { term: reset.1, voted_for: None };
+            }
             self.fill(&mut write, shard, next.0 + 1, term.0);
             return write;
         }
@@ -298,10 +301,13 @@ impl World {
     /// Makes a snapshot file durable for an index above the present snapshot.
     fn snapshot(&mut self, shard: ShardId, twin: &Twin, term: Term) -> (Index, Term) {
         let snapshot = twin.shards.get(&shard).map_or(0, |log| log.snapshot.index.0);
-        let last = twin.last(shard).0.0;
+        let (Index(last), last_term) = twin.last(shard);
         let index = Index(snapshot + 1 + self.random.below(last - snapshot + 3));
         let known = twin.term_at(shard, index).filter(|_| self.random.chance(80));
-        let meta = meta(index.0, known.unwrap_or(term).0);
+        // What takes the place of entries is of a later term than all of them: by log matching
+        // nothing of the log that goes is in the one that comes.
+        let other = if index.0 <= last { term.max(last_term.next()) } else { term };
+        let meta = meta(index.0, known.unwrap_or(other).0);
         let again = self.log.snapshot_at(shard, index).is_some_and(|file| file.meta != meta);
         if again {
             self.log.discard_snapshot(shard, index);
