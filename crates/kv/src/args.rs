@@ -65,7 +65,15 @@ impl<'a> Args<'a> {
 
     /// Argument `index`, the name being 0. Takes time in proportion to `index`.
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {
-        self.iter().nth(index)
+        if index >= self.len() {
+            return None;
+        }
+        let mut rest = &self.bytes[4..];
+        for _ in 0..index {
+            rest = &rest[4 + u32_at(rest, 0) as usize..];
+        }
+        let len = u32_at(rest, 0) as usize;
+        Some(&rest[4..4 + len])
     }
 
     /// The arguments in order, the name first.
