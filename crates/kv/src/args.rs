@@ -181,6 +181,17 @@ impl ArgsBuf {
         self.bytes.fill(0);
     }
 
+    /// Becomes a copy of `args`, in the same memory if there is enough.
+    pub fn copy_from(&mut self, args: Args<'_>) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(args.bytes);
+    }
+
+    /// Bytes of memory that it has, used or not.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The command as a view.
     pub fn as_args(&self) -> Args<'_> {
         Args { bytes: &self.bytes }

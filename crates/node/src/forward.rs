@@ -283,6 +283,7 @@ impl Node {
             Answer::Written { seq, reply, .. } => {
                 if let Some(write) = stream.settle_write(seq, now.time) {
                     self.deliver(shard, write.reply_to, true, &bytes[reply]);
+                    self.spare.give(write.args);
                 }
             }
             Answer::NotOwner { seq, .. } => {
@@ -294,6 +295,7 @@ impl Node {
                 if let Some(read) = stream.settle_read(id, epoch, now.time) {
                     let reply = reply.map_or(NOT_SERVED, |range| &bytes[range]);
                     self.deliver(shard, read.reply_to, false, reply);
+                    self.spare.give(read.args);
                 }
             }
             Answer::Fenced { min_incarnation, .. } => {

@@ -57,8 +57,10 @@ mod route;
 mod sending;
 mod sighting;
 mod snapshots;
+mod spare;
 mod status;
 mod stream;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -441,9 +441,7 @@ impl Node {
         match self.conns.remove(conn) {
             None | Some(Conn::Unknown(_)) => {}
             Some(Conn::Client(_)) => {
-                self.ready.remove(&conn);
                 self.held.remove(&conn);
-                self.answered.remove(&conn);
             }
             Some(Conn::Link(link)) => {
                 self.on_snapshot_link_lost(conn, now);

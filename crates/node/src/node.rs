@@ -29,7 +29,9 @@ use crate::peers::Peers;
 use crate::replica::{Member, Replica};
 use crate::replies::Replies;
 use crate::snapshots::Snapshots;
+use crate::spare::Spare;
 use crate::stream::Stream;
+use crate::turns::Turns;
 use crate::{Boot, Status};
 
 /// While unfounded, the console is told for whom the node waits this often, microseconds.
@@ -93,7 +95,7 @@ pub struct Node {
     pub(crate) loading: Loading,
     pub(crate) replies: Replies,
     /// Clients with something to decode or to go on with.
-    pub(crate) ready: BTreeSet<ConnId>,
+    pub(crate) ready: Turns,
     /// Clients that wait for room in a stream.
     pub(crate) held: BTreeSet<ConnId>,
     /// The first of them to be held; its turn comes first.
@@ -101,8 +103,10 @@ pub struct Node {
     /// The client that was looked at last for memory it does not need, and when.
     pub(crate) rested: ConnId,
     pub(crate) rested_at: Time,
+    /// Memory of commands that are over.
+    pub(crate) spare: Spare,
     /// Clients with something to send.
-    pub(crate) answered: BTreeSet<ConnId>,
+    pub(crate) answered: Turns,
     /// The clocks of the last turn's end.
     pub(crate) last_now: Now,
     /// Whether tables have more to free.
@@ -225,12 +229,13 @@ impl Node {
             snapshots: Snapshots::default(),
             loading: Loading::default(),
             replies: Replies::default(),
-            ready: BTreeSet::new(),
+            ready: Turns::default(),
             held: BTreeSet::new(),
             first_held: ConnId(0),
             rested: ConnId(0),
             rested_at: now.time,
-            answered: BTreeSet::new(),
+            spare: Spare::default(),
+            answered: Turns::default(),
             last_now: now,
             freeing: false,
             apply_room: APPLIED_PER_TURN,
@@ -544,7 +549,8 @@ impl Node {
     fn settle(&mut self, now: Now) {
         let mut served = 0;
         for _ in 0..ROUNDS_MAX {
-            while let Some(conn) = self.next_ready() {
+            // The first one is who found a stream full first the last time.
+            while let Some(conn) = self.ready.next(self.first_held) {
                 self.answered.insert(conn);
                 self.drain_client(conn, now);
             }
@@ -569,16 +575,11 @@ impl Node {
         }
     }
 
-    /// The clients in turn, beginning with the first one that found a stream full the last time.
-    fn next_ready(&mut self) -> Option<ConnId> {
-        let next = self.ready.range(self.first_held..).next().or(self.ready.first()).copied()?;
-        self.ready.remove(&next);
-        Some(next)
-    }
-
     /// Clients that wait for room in a stream may try again.
     pub(crate) fn release_held(&mut self) {
-        self.ready.append(&mut self.held);
+        for conn in std::mem::take(&mut self.held) {
+            self.ready.insert(conn);
+        }
     }
 
     /// Whether another round would do something at once.
@@ -592,7 +593,7 @@ impl Node {
     }
 
     fn flush_clients(&mut self) {
-        for conn in std::mem::take(&mut self.answered) {
+        while let Some(conn) = self.answered.next(ConnId(0)) {
             let Some(caller) = self.conns.client_mut(conn) else { continue };
             let mut bytes = Vec::new();
             let close = caller.client.take_output(&mut bytes) || caller.is_over();

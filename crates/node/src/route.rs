@@ -19,6 +19,7 @@ use crate::forward::NOT_SERVED;
 use crate::gather::Gather;
 use crate::io::{ConnId, Face, Now};
 use crate::node::Node;
+use crate::spare::Spare;
 use crate::stream::{Read, ReplyTo};
 
 /// One request that a command becomes.
@@ -34,8 +35,8 @@ type Requests = SmallVec<[Request; 1]>;
 
 impl Request {
     /// All of a command.
-    fn whole(shard: ShardId, slot: u16, args: Args<'_>) -> Self {
-        Self { shard, slot, args: ArgsBuf::from(args), positions: Vec::new() }
+    fn whole(shard: ShardId, slot: u16, args: ArgsBuf) -> Self {
+        Self { shard, slot, args, positions: Vec::new() }
     }
 }
 
@@ -86,7 +87,10 @@ impl Node {
             self.execute_local(conn, spec, now);
             return true;
         }
-        match self.plan(conn, spec) {
+        let mut spare = std::mem::take(&mut self.spare);
+        let plan = self.plan(conn, spec, &mut spare);
+        self.spare = spare;
+        match plan {
             Plan::Reply(reply) => {
                 if let Some(caller) = self.conns.client_mut(conn) {
                     caller.client.reply(&reply);
@@ -104,7 +108,7 @@ impl Node {
     }
 
     /// Which requests a command becomes.
-    fn plan(&self, conn: ConnId, spec: &'static Spec) -> Plan {
+    fn plan(&self, conn: ConnId, spec: &'static Spec, spare: &mut Spare) -> Plan {
         let Some(caller) = self.conns.client(conn) else { return Plan::Reply(Vec::new()) };
         let (args, face) = (caller.client.args(), caller.client.face());
         let Some(map) = &self.map else {
@@ -116,7 +120,7 @@ impl Node {
                 self.plan_every_shard(args, face, combine)
             }
             Reach::Scan => self.plan_scan(args, face, map),
-            Reach::Read | Reach::Write => self.plan_keyed(spec, args, face, map),
+            Reach::Read | Reach::Write => self.plan_keyed(spec, args, face, map, spare),
         }
     }
 
@@ -126,7 +130,8 @@ impl Node {
             Face::Plain => self.data_shards.clone(),
             Face::Cluster => self.shards_led_here(),
         };
-        let requests = shards.into_iter().map(|shard| Request::whole(shard, WHOLE_SHARD, args));
+        let copy = || ArgsBuf::from(args);
+        let requests = shards.into_iter().map(|shard| Request::whole(shard, WHOLE_SHARD, copy()));
         Plan::Requests(requests.collect(), Some(combine))
     }
 
@@ -142,7 +147,7 @@ impl Node {
         let Some((slot, shard)) = (from.0..SLOTS).find_map(owner) else {
             return Plan::Reply(b"*2\r\n$1\r\n0\r\n*0\r\n".to_vec());
         };
-        let mut request = Request::whole(shard, WHOLE_SHARD, args);
+        let mut request = Request::whole(shard, WHOLE_SHARD, args.into());
         if slot != from {
             let first = cursor_at(slot).to_string();
             let mut words: Vec<&[u8]> = args.iter().collect();
@@ -153,7 +158,14 @@ impl Node {
     }
 
     /// A command with keys: one request where they share a slot, else one for each slot.
-    fn plan_keyed(&self, spec: &'static Spec, args: Args<'_>, face: Face, map: &SlotMap) -> Plan {
+    fn plan_keyed(
+        &self,
+        spec: &'static Spec,
+        args: Args<'_>,
+        face: Face,
+        map: &SlotMap,
+        spare: &mut Spare,
+    ) -> Plan {
         let one_slot = match spec.one_slot(args) {
             Ok(one_slot) => one_slot,
             Err(error) => return Plan::Reply(format!("-{error}\r\n").into_bytes()),
@@ -165,7 +177,8 @@ impl Node {
             {
                 return Plan::Reply(moved);
             }
-            return Plan::Requests(smallvec![Request::whole(shard, slot.0, args)], None);
+            let request = Request::whole(shard, slot.0, spare.copy(args));
+            return Plan::Requests(smallvec![request], None);
         }
         let Some(combine) = spec.combine.filter(|_| face == Face::Plain) else {
             return Plan::Reply(
