@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// True if an event came of it.
-    fn carry_out(&mut self, output: Output) -> bool {
+    pub(crate) fn carry_out(&mut self, output: Output) -> bool {
         let event = match output {
             Output::Write(batch) => {
                 self.state = batch.node_state.or(self.state.take());

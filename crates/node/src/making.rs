@@ -9,13 +9,43 @@ use crate::node::Node;
 use crate::replica::{Replica, State};
 use crate::snapshots::{FULL_FACTOR, HURRY_FACTOR, Making, SENDING_FACTOR, WALK_BYTES, paced};
 
+/// How long a log is that makes snapshots due, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSize {
+    log: u64,
+    /// How much makes them due.
+    due: u64,
+    /// How much is too much. `None` while a table is loaded for the first time: how much data there
+    /// is, and so how long logs may be, is not known then.
+    full: Option<u64>,
+}
+
+impl LogSize {
+    /// Whether it is so many times what makes snapshots due.
+    pub(crate) fn is_times(&self, factor: u64) -> bool {
+        self.log >= self.due * factor
+    }
+
+    /// From how many committed bytes on a replica adds nothing to a log that is full: those with
+    /// the average, since snapshots of them are what makes room. Committed ones, since for these
+    /// alone nothing has to be taken first; who has something to repair may need more for that.
+    fn full_from(&self, replicas: u64) -> Option<u64> {
+        self.full.filter(|full| self.log >= *full)?.checked_div(replicas)
+    }
+}
+
 impl Node {
     /// One slice of the snapshot being made; begins the next one that is due.
     pub(crate) fn walk_snapshot(&mut self, now: Now) {
-        self.snapshots.full_from = self.full_from();
-        if self.snapshots.making.is_none() && now.time >= self.snapshots.not_before {
+        let size = self.log_size();
+        let replicas = self.replicas.len() as u64;
+        let waits = self.snapshots.making.is_none() && now.time < self.snapshots.not_before;
+        // While there is no room for snapshots the log has to do: a quorum may need this node.
+        self.snapshots.full_from =
+            size.filter(|_| !waits).and_then(|size| size.full_from(replicas));
+        if self.snapshots.making.is_none() && !waits {
             self.plan_replacements();
-            self.plan_snapshots();
+            self.plan_snapshots(size);
             self.begin_snapshot(now);
         }
         let Some(making) = &mut self.snapshots.making else { return };
@@ -43,8 +73,7 @@ impl Node {
             making.finishing = true;
             self.outputs.push(Output::SnapshotFinish { shard });
         } else if ends_part {
-            let hurries =
-                self.log_and_limit().is_some_and(|(log, limit)| log >= limit * HURRY_FACTOR);
+            let hurries = self.log_size().is_some_and(|size| size.is_times(HURRY_FACTOR));
             if let Some(making) = &mut self.snapshots.making {
                 making.hurries = hurries;
             }
@@ -68,14 +97,11 @@ impl Node {
     }
 
     /// When the log of all shards together has grown enough, every shard is due.
-    fn plan_snapshots(&mut self) {
-        if !self.snapshots.due.is_empty() {
-            return;
-        }
-        let Some((log, limit)) = self.log_and_limit() else { return };
+    fn plan_snapshots(&mut self, size: Option<LogSize>) {
+        let Some(size) = size.filter(|_| self.snapshots.due.is_empty()) else { return };
         for replica in self.replicas.values() {
             let shard = replica.shard;
-            let travels = self.snapshots.is_sending(shard) && log < limit * SENDING_FACTOR;
+            let travels = self.snapshots.is_sending(shard) && !size.is_times(SENDING_FACTOR);
             let grown = replica.raft.log_bytes() > 0 && replica.applied > replica.snapshot.index;
             if grown && !travels && replica.machine().is_some() {
                 self.snapshots.due.push_back(shard);
@@ -83,29 +109,19 @@ impl Node {
         }
     }
 
-    /// How much log there is and how much makes snapshots due, bytes, if there is so much.
-    pub(crate) fn log_and_limit(&self) -> Option<(u64, u64)> {
+    /// How long the log is, if that is enough to make snapshots due.
+    pub(crate) fn log_size(&self) -> Option<LogSize> {
         let entries: u64 = self.replicas.values().map(|replica| replica.raft.log_bytes()).sum();
         let log = entries.max(self.snapshots.on_disk.grown());
-        if log < self.options.snapshot_log_bytes {
+        let least = self.options.snapshot_log_bytes;
+        if log < least {
             return None;
         }
-        let data: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
-        let limit = self.options.snapshot_log_bytes.max(data / 2);
-        (log >= limit).then_some((log, limit))
-    }
-
-    /// From how many committed bytes on a replica adds nothing to a log that is full: those with
-    /// the average, since snapshots of them are what makes room. Committed ones, since for these
-    /// alone nothing has to be taken first; who has something to repair may need more for that.
-    ///
-    /// `None` while a table is loaded for the first time: how much data there is, and so how long
-    /// logs may be, is not known then.
-    fn full_from(&self) -> Option<u64> {
-        let (log, _) = self.log_and_limit()?;
-        let data = self.replicas.values().map(Replica::known_bytes).sum::<Option<u64>>()?;
-        let full = self.options.snapshot_log_bytes.max(data / 2) * FULL_FACTOR;
-        full.checked_div(self.replicas.len() as u64).filter(|_| log >= full)
+        let limit = |data: u64| least.max(data / 2);
+        let tables: u64 = self.replicas.values().filter_map(|r| Some(r.machine()?.bytes())).sum();
+        let known = self.replicas.values().map(Replica::known_bytes).sum::<Option<u64>>();
+        let (due, full) = (limit(tables), known.map(|data| limit(data) * FULL_FACTOR));
+        (log >= due).then_some(LogSize { log, due, full })
     }
 
     /// Whether a replica takes no entries of its leader's now: a follower that has much to catch up
@@ -116,7 +132,9 @@ impl Node {
                 let whole = !replica.raft.lacks_state() && replica.raft.damaged() == 0;
                 whole && replica.raft.committed_log_bytes() >= least
             };
-            self.replicas.get(&shard).is_some_and(can_drop)
+            // What arrives stands in the way of a snapshot of its own.
+            let receives = self.snapshots.receiving.contains_key(&shard);
+            !receives && self.replicas.get(&shard).is_some_and(can_drop)
         })
     }
 

@@ -91,7 +91,7 @@ impl Node {
     /// grown so much that another one is due: that would take the place of the one that travels,
     /// whose follower would never catch up.
     fn sending_rate(&self) -> u64 {
-        match self.log_and_limit() {
+        match self.log_size() {
             Some(_) => u64::MAX,
             None => self.options.snapshot_bytes_per_second,
         }

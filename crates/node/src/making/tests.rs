@@ -27,6 +27,15 @@ fn made(host: &Host) -> Vec<ShardId> {
     SHARDS.into_iter().filter(|shard| !host.disk[shard].chunks.is_empty()).collect()
 }
 
+/// A snapshot of which the first chunk has arrived.
+fn arriving(host: &Host, shard: ShardId) -> Receiving {
+    let meta = SnapshotMeta { index: Index(1), term: Term(1), ..SnapshotMeta::default() };
+    let (from_replica, to_replica) = (ReplicaId(2), ReplicaId(1));
+    let (term, digest, number, chunk) = (Term(1), 9, 0, None);
+    let first = Snapshot { shard, from_replica, to_replica, term, meta, digest, number, chunk };
+    Receiving::new(ConnId(9), &first, host.now.time)
+}
+
 #[test]
 fn a_log_of_small_writes_counts_with_what_it_takes_on_disk() {
     let mut host = host();
@@ -43,11 +52,7 @@ fn a_log_of_small_writes_counts_with_what_it_takes_on_disk() {
 fn part_of_a_snapshot_that_the_log_has_overtaken_stands_in_the_way_for_a_moment_only() {
     let mut host = host();
     for shard in SHARDS {
-        let meta = SnapshotMeta { index: Index(1), term: Term(1), ..SnapshotMeta::default() };
-        let (from_replica, to_replica) = (ReplicaId(2), ReplicaId(1));
-        let (term, digest, number, chunk) = (Term(1), 9, 0, None);
-        let first = Snapshot { shard, from_replica, to_replica, term, meta, digest, number, chunk };
-        let mut receiving = Receiving::new(ConnId(9), &first, host.now.time);
+        let mut receiving = arriving(&host, shard);
         receiving.conn = None;
         host.node.snapshots.receiving.insert(shard, receiving);
     }
@@ -68,13 +73,22 @@ fn a_log_that_is_full_takes_more_only_where_no_snapshot_would_make_room() {
     host.node.snapshots.not_before = Time::NEVER;
     let value = "v".repeat(1 << 20);
     for _ in 0..3 {
-        assert_eq!(full(&host), [false; 2]);
         host.ask(&format!("SET {{key}} {value}"));
         assert_eq!(host.take_answer(), "+OK\r\n");
     }
+    assert_eq!(full(&host), [false; 2], "while no snapshot is tried the log has to do");
+    host.node.snapshots.not_before = Time(0);
+    let mut outputs = Vec::new();
+    host.node.end_turn(host.now, &mut outputs);
     let owner = host.node.map.as_ref().and_then(|map| map.owner(slot_of(b"key")));
     assert_eq!(full(&host), SHARDS.map(|shard| Some(shard) == owner), "three times what is due");
-    host.node.snapshots.not_before = Time(0);
+    let owner = owner.expect("every slot is somebody's");
+    host.node.snapshots.receiving.insert(owner, arriving(&host, owner));
+    assert_eq!(full(&host), [false; 2], "what arrives stands in the way");
+    host.node.snapshots.receiving.clear();
+    for output in outputs {
+        host.carry_out(output);
+    }
     host.wait(1_000_000);
     assert_eq!((made(&host), full(&host)), (SHARDS.to_vec(), [false; 2]));
 }
