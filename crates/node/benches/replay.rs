@@ -1,8 +1,8 @@
 //! `cargo bench -p flotilla-node --bench replay [ENTRIES] [SHARDS]`: how fast a node that starts
 //! again replays its log, in entries of one command each.
 //!
-//! One node, the only voter of its shards. Clients fill its log, a SET for each shard in every turn;
-//! then it is started from what is on its disk, which is memory here, and takes turns until it
+//! One node, the only voter of its shards. Clients fill its log, a SET for each shard a turn; then
+//! it is started from what is on its disk, which is memory here, and takes turns until it
 //! serves all that it had. Told is the CPU time of the two steps of that: recovery of the log,
 //! which hands out entries, and applying them.
 //!

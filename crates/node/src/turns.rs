@@ -1,8 +1,8 @@
 //! Which connections have something to do, and whose turn it is.
 //!
 //! They are told in any order and several times, and get one turn each per pass, in the order of
-//! their numbers: what is decided must not depend on who was told first. Nothing is allocated for it
-//! once a pass has been as long.
+//! their numbers: what is decided must not depend on who was told first. Nothing is allocated once
+//! a pass has been as long.
 
 use crate::io::ConnId;
 

@@ -58,8 +58,8 @@ fn hashed_part(key: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether there is a `{`, which most keys lack: eight bytes at a time, of which one is zero if it is
-/// one [Hacker's Delight §6-1].
+/// Whether there is a `{`, which most keys lack: eight bytes at a time, one of which is zero
+/// then, but for the pattern [Hacker's Delight §6-1].
 fn has_brace(key: &[u8]) -> bool {
     let (eights, rest) = key.as_chunks::<8>();
     let found = eights.iter().fold(0, |found, &eight| {
