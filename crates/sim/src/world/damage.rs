@@ -288,9 +288,10 @@ impl World {
         let length = from.2.min(to.2).min(BLOCK);
         let Ok(bytes) = disk.read(&from.0, from.1, length) else { return false };
         let lost = disk.write_durable(&from.0, from.1, &vec![0; length]).is_ok();
-        let done = lost && disk.write_durable(&to.0, to.1, &bytes).is_ok();
-        self.tell(|| format!("node {}: a write went to {} at {}", at + 1, to.0, to.1));
-        done
+        // Where the other file is gone and there is no room for it, it went nowhere: it is lost.
+        let went = lost && disk.write_durable(&to.0, to.1, &bytes).is_ok();
+        self.tell(|| format!("node {}: a write went to {} at {}: {went}", at + 1, to.0, to.1));
+        lost
     }
 
     /// Takes an image of a disk; the next time puts it back.
