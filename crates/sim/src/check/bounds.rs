@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_node::Now;
 use flotilla_shard::ShardId;
 
 use crate::machine::Process;
@@ -17,8 +18,8 @@ use crate::world::World;
 /// A log in memory may be so many times what makes snapshots due: snapshots take their turns, and
 /// the log grows meanwhile.
 const SNAPSHOTS_LATE: u64 = 8;
-/// And so many bytes more: what half of the data is, at most.
-const DATA_BYTES: u64 = 512 << 10;
+/// And so many bytes more, while there is no room for one.
+const WITHOUT_ROOM_BYTES: u64 = 96 << 10;
 
 /// A log that could not get another file keeps a reserve: for what can't be refused, and for the
 /// next start.
@@ -58,16 +59,18 @@ impl World {
     pub(crate) fn check_logs(&self) -> Result<(), String> {
         for (at, machine) in self.machines.iter().enumerate() {
             let Some(process) = &machine.process else { continue };
-            self.check_log(process).map_err(|wrong| format!("node {}: {wrong}", at + 1))?;
+            let now = machine.clocks.read(self.now);
+            self.check_log(process, now).map_err(|wrong| format!("node {}: {wrong}", at + 1))?;
         }
         Ok(())
     }
 
-    fn check_log(&self, process: &Process) -> Result<(), String> {
+    fn check_log(&self, process: &Process, now: Now) -> Result<(), String> {
         let cores = process.node.inspect().filter_map(|it| process.node.core(it.shard));
         let entries: u64 = cores.map(flotilla_raft::Raft::log_bytes).sum();
-        let due = self.config.node.snapshot_log_bytes;
-        let entries_max = SNAPSHOTS_LATE * due + DATA_BYTES;
+        let data: u64 = process.node.status(now).replicas.iter().map(|it| it.bytes).sum();
+        let due = self.config.node.snapshot_log_bytes.max(data / 2);
+        let entries_max = SNAPSHOTS_LATE * due + WITHOUT_ROOM_BYTES;
         if entries > entries_max {
             return Err(format!(
                 "its logs have {entries} bytes above their snapshots, which are due at {due}"
